@@ -1,0 +1,75 @@
+"""The warmed process behaves like ``python``: exit codes, output, signals, arguments, folders."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PROGRAM = """\
+import atexit, os, sys
+import neighbour
+atexit.register(lambda: print("at exit"))
+print(__name__, sys.argv[1:], os.path.basename(os.getcwd()), neighbour.VALUE, sys.stdin.read())
+print("to stderr", file=sys.stderr)
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def test_same_as_python(run_program, tmp_path):
+    """A program's exit code, output and own imports are those of ``python program.py``."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "neighbour.py").write_text("VALUE = 7\n")
+    forked = run_program(["program.py", "3"], cwd=tmp_path, stdin="typed")
+    plain = subprocess.run(
+        [sys.executable, "program.py", "3"],
+        cwd=tmp_path,
+        input="typed",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert forked == (plain.returncode, plain.stdout, plain.stderr)
+    assert forked.rc == 3
+
+
+def test_uncaught_exception(run_program, tmp_path):
+    """An uncaught exception ends with exit code 1 and a traceback on stderr."""
+    rc, _, err = run_program(["-c", "raise ValueError('as it is')"], cwd=tmp_path)
+    assert rc == 1
+    assert err.endswith("ValueError: as it is\n")
+
+
+def test_environment(run_program):
+    """``env`` adds names and None removes them."""
+    code = "import os; print(os.environ.get('ADDED'), os.environ.get('COLUMNS'))"
+    assert run_program(["-c", code], env={"ADDED": "1", "COLUMNS": None}).out == "1 None\n"
+
+
+def test_signal_and_two_at_once(start_program):
+    """Two programs run at once; a signal reaches the one that it was sent to."""
+    first = start_program(["-c", "import time; print('up', flush=True); time.sleep(60)"])
+    second = start_program(["-c", "print('done')"])
+    assert second.wait(30) == (0, "done\n", "")
+    while first.out != "up\n":
+        time.sleep(0.01)
+    assert first.running()
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30).rc == -signal.SIGTERM
+
+
+def test_time_limit(run_program):
+    """A program that does not end is killed and reported with what it printed."""
+    with pytest.raises(TimeoutError, match="waiting"):
+        run_program(
+            ["-c", "import time; print('waiting', flush=True); time.sleep(60)"], timeout=0.5
+        )
+
+
+def test_torch_is_warm(run_program):
+    """torch is imported already, with one thread."""
+    code = "import sys; warm = 'torch' in sys.modules; import torch; print(warm, torch.get_num_threads())"
+    assert run_program(["-c", code]).out == "True 1\n"
