@@ -1,0 +1,112 @@
+"""Loopwright trains PyTorch models with the loop still visible.
+
+``import loopwright as lw`` imports no torch; each public name is imported when it is first used.
+The names, by what they are for: ``Run``, ``fit`` (train); ``Mean``, ``Accuracy``, ``metric``,
+``Predictions`` (measure); ``per_update``, ``warmup_cosine``, ``EMA`` (schedule and average);
+``load_weights``, ``freeze``, ``parameter_groups`` (fine-tune); ``recipe``, ``Job`` (command line).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loopwright.errors import CheckpointError as CheckpointError
+    from loopwright.errors import DataError as DataError
+    from loopwright.errors import DiskError as DiskError
+    from loopwright.errors import LoopwrightError as LoopwrightError
+    from loopwright.errors import LoopwrightWarning as LoopwrightWarning
+    from loopwright.errors import NonFiniteError as NonFiniteError
+    from loopwright.errors import StateError as StateError
+    from loopwright.errors import UsageError as UsageError
+    from loopwright.recipes.recipe import Job as Job
+    from loopwright.recipes.recipe import recipe as recipe
+    from loopwright.train.activation import checkpoint_activations as checkpoint_activations
+    from loopwright.train.batch_size import find_batch_size as find_batch_size
+    from loopwright.train.callbacks import early_stopping as early_stopping
+    from loopwright.train.datasets import class_weights as class_weights
+    from loopwright.train.datasets import split as split
+    from loopwright.train.ema import EMA as EMA
+    from loopwright.train.fit import fit as fit
+    from loopwright.train.loop import Loop as Loop
+    from loopwright.train.lr_range import lr_range_test as lr_range_test
+    from loopwright.train.meters import Accuracy as Accuracy
+    from loopwright.train.meters import Mean as Mean
+    from loopwright.train.metrics import metric as metric
+    from loopwright.train.parameters import freeze as freeze
+    from loopwright.train.parameters import parameter_groups as parameter_groups
+    from loopwright.train.policy import Checkpoint as Checkpoint
+    from loopwright.train.predictions import Predictions as Predictions
+    from loopwright.train.profiling import profile as profile
+    from loopwright.train.randomness import seed as seed
+    from loopwright.train.run import Run as Run
+    from loopwright.train.schedules import on_metric as on_metric
+    from loopwright.train.schedules import per_epoch as per_epoch
+    from loopwright.train.schedules import per_update as per_update
+    from loopwright.train.schedules import warmup_constant as warmup_constant
+    from loopwright.train.schedules import warmup_cosine as warmup_cosine
+    from loopwright.train.schedules import warmup_linear as warmup_linear
+    from loopwright.train.step import Step as Step
+    from loopwright.train.summary import summary as summary
+    from loopwright.train.weights import load_weights as load_weights
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "errors": (
+        "CheckpointError",
+        "DataError",
+        "DiskError",
+        "LoopwrightError",
+        "LoopwrightWarning",
+        "NonFiniteError",
+        "StateError",
+        "UsageError",
+    ),
+    "recipes.recipe": ("Job", "recipe"),
+    "train.activation": ("checkpoint_activations",),
+    "train.batch_size": ("find_batch_size",),
+    "train.callbacks": ("early_stopping",),
+    "train.datasets": ("class_weights", "split"),
+    "train.ema": ("EMA",),
+    "train.fit": ("fit",),
+    "train.loop": ("Loop",),
+    "train.lr_range": ("lr_range_test",),
+    "train.meters": ("Accuracy", "Mean"),
+    "train.metrics": ("metric",),
+    "train.parameters": ("freeze", "parameter_groups"),
+    "train.policy": ("Checkpoint",),
+    "train.predictions": ("Predictions",),
+    "train.profiling": ("profile",),
+    "train.randomness": ("seed",),
+    "train.run": ("Run",),
+    "train.schedules": (
+        "on_metric",
+        "per_epoch",
+        "per_update",
+        "warmup_constant",
+        "warmup_cosine",
+        "warmup_linear",
+    ),
+    "train.step": ("Step",),
+    "train.summary": ("summary",),
+    "train.weights": ("load_weights",),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605  one list of names, above
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Name what is public, imported yet or not."""
+    return [*__all__, "__version__"]
