@@ -1,0 +1,1 @@
+"""Recipes: what ``loopwright train NAME`` runs, and the examples that people copy."""
