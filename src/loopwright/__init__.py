@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from loopwright.train.lr_range import lr_range_test as lr_range_test
     from loopwright.train.meters import Accuracy as Accuracy
     from loopwright.train.meters import Mean as Mean
+    from loopwright.train.meters import Sum as Sum
     from loopwright.train.metrics import metric as metric
     from loopwright.train.parameters import freeze as freeze
     from loopwright.train.parameters import parameter_groups as parameter_groups
@@ -73,7 +74,7 @@ _NAMES = {
     "train.fit": ("fit",),
     "train.loop": ("Loop",),
     "train.lr_range": ("lr_range_test",),
-    "train.meters": ("Accuracy", "Mean"),
+    "train.meters": ("Accuracy", "Mean", "Sum"),
     "train.metrics": ("metric",),
     "train.parameters": ("freeze", "parameter_groups"),
     "train.policy": ("Checkpoint",),

@@ -19,7 +19,7 @@ ARROWS = {
     "train": PLAIN | {"checkpoint", "parallel", "report"},
     "checker": PLAIN | {"observe", "report"},
     "explainer": PLAIN | {"observe", "report"},
-    "recipes": PLAIN | {"train", "", "checkpoint", "report"},
+    "recipes": PLAIN | {"", "train"},
     "cli": PLAIN | {"", "train", "recipes", "checkpoint", "report", "checker", "explainer", "observe"},
     "__main__": {"cli"},
 }
