@@ -1,4 +1,4 @@
-"""Set up everything in .venv, then do what is asked. Needs Python 3.11 or newer and git's clone of this folder.
+"""Set up everything in .venv, then do what is asked. Needs Python 3.11 or newer and this clone, nothing else.
 
     python3 start.py train digits    set up what training needs, then `loopwright train digits`
     python3 start.py test            set up what development needs, then run the tests
@@ -34,7 +34,8 @@ def main(words):
     """Run one task; returns its exit code."""
     if sys.version_info < OLDEST:
         return fail(
-            "Python %d.%d is too old: Loopwright needs %d.%d or newer." % (*sys.version_info[:2], *OLDEST),
+            "Python %d.%d is too old: Loopwright needs %d.%d or newer."
+            % (*sys.version_info[:2], *OLDEST),
             "run this line with a newer one, as in: python3.12 start.py " + " ".join(words),
         )
     if not words or words[0] in ("-h", "--help", "help"):
@@ -67,7 +68,7 @@ def lint(words):
         ["ruff", "check", *words],
         ["ruff", "format", "--check"],
         ["codespell"],
-        ["pyrefly", "check"],
+        ["pyrefly", "check", "--python-interpreter-path", PYTHON],
     )
     return max([call([BIN / name, *rest]) for name, *rest in commands])
 
@@ -135,14 +136,19 @@ def make_venv():
     """Make the virtual environment, or make it anew where what is there does not work."""
     with contextlib.suppress(OSError):
         done = subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True, check=False)
-        same = subprocess.run([PYTHON, "-c", "import sys; print(sys.version)"], capture_output=True, check=False)
+        same = subprocess.run(
+            [PYTHON, "-c", "import sys; print(sys.version)"], capture_output=True, check=False
+        )
         if done.returncode == 0 and same.stdout.decode().strip() == sys.version.strip():
             return
     say("making .venv with Python %d.%d" % sys.version_info[:2])
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=False, capture_output=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", VENV], check=False, capture_output=True
+    )
     if made.returncode or not PYTHON.exists():
         raise SetupError(
-            "this Python cannot make a virtual environment:\n" + (made.stdout + made.stderr).decode().strip(),
+            "this Python cannot make a virtual environment:\n"
+            + (made.stdout + made.stderr).decode().strip(),
             "on Debian and Ubuntu: apt install python%d.%d-venv" % sys.version_info[:2],
         )
 
@@ -164,7 +170,9 @@ def pinned(name):
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if line.startswith(name + "=="):
             return line.split("==")[1].split()[0]
-    raise SetupError("constraints.txt has no line %s==..." % name, "restore it: git checkout constraints.txt")
+    raise SetupError(
+        "constraints.txt has no line %s==..." % name, "restore it: git checkout constraints.txt"
+    )
 
 
 @contextlib.contextmanager
@@ -195,7 +203,9 @@ def one_at_a_time():
 def call(command, cwd=ROOT, **environment):
     """Run a command to its end; returns its exit code."""
     sys.stdout.flush()
-    return subprocess.call([str(word) for word in command], cwd=str(cwd), env={**os.environ, **environment})
+    return subprocess.call(
+        [str(word) for word in command], cwd=str(cwd), env={**os.environ, **environment}
+    )
 
 
 def become(command, cwd=None, **environment):

@@ -2,8 +2,8 @@
 
     python benchmarks/import_time.py [REPEATS]
 
-Each number is the median of fresh processes, taken in turns; "null" is the same thing measured again, and what
-lies between a row and its null is noise.
+Each number is the median of fresh processes, taken in turns; "null" is the same thing measured again, and
+what lies between a row and its null is noise.
 """
 
 from __future__ import annotations

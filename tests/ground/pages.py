@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -24,7 +24,7 @@ def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub and mkdocs make them, and explicit ones."""
     text = FENCE.sub("", page.read_text())
     found = set(re.findall(r'(?:id="|\{ *#)([\w-]+)', text))
-    for heading in re.findall(r"^#+ +(.+)$", text, re.M):
+    for heading in re.findall(r"^#+ +(.+)$", text, re.MULTILINE):
         plain = re.sub(r"\{.*\}|[`*]", "", heading).strip().lower()
         found.add(re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", plain)))
     return found
@@ -44,8 +44,11 @@ def blocks(page: Path) -> Iterator[Block]:
     ``<!-- raises: NAME -->`` above it, it must raise that error. ``<!-- setup CODE -->`` runs unseen.
     """
     text = page.read_text()
-    pattern = r"<!-- setup\n(?P<setup>.*?)-->|(?:<!-- (?P<mark>[^\n]*?) -->\n+)?^```python\n(?P<code>.*?)^```$"
-    for found in re.finditer(pattern, text, re.M | re.S):
+    pattern = (
+        r"<!-- setup\n(?P<setup>.*?)-->"
+        r"|(?:<!-- (?P<mark>[^\n]*?) -->\n+)?^```python\n(?P<code>.*?)^```$"
+    )
+    for found in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
         kind = "setup" if found["setup"] is not None else "code"
         mark = found["mark"] or ""
         if mark.startswith("not run:"):

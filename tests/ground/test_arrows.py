@@ -20,7 +20,8 @@ ARROWS = {
     "checker": PLAIN | {"observe", "report"},
     "explainer": PLAIN | {"observe", "report"},
     "recipes": PLAIN | {"", "train"},
-    "cli": PLAIN | {"", "train", "recipes", "checkpoint", "report", "checker", "explainer", "observe"},
+    "cli": PLAIN
+    | {"", "train", "recipes", "checkpoint", "report", "checker", "explainer", "observe"},
     "__main__": {"cli"},
 }
 """Room -> rooms that it may import; "" is the package itself (``import loopwright as lw``)."""
@@ -59,7 +60,9 @@ def imports(tree: ast.AST, package: str):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = (
+                package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            )
             module = ".".join([*base, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
@@ -121,7 +124,9 @@ def test_no_heavy_import_at_the_top(file):
 
 def test_the_test_sees_a_wrong_arrow():
     """Control: absolute, relative, late and package-level imports are all resolved."""
-    source = "def f():\n    from ..train.run import Run\nimport loopwright as lw\nfrom . import html\n"
+    source = (
+        "def f():\n    from ..train.run import Run\nimport loopwright as lw\nfrom . import html\n"
+    )
     found = [room_of(name) for _, name in imports(ast.parse(source), "loopwright.report")]
     assert sorted(found) == ["", "report", "train"]
 

@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-
 from ground.pages import PAGES, ROOT, anchors, links
 
 
@@ -32,7 +31,7 @@ def test_links(page):
 
 def test_navigation():
     """mkdocs.yml names every page of docs/, and each one exists."""
-    named = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M))
+    named = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     there = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
     assert named == there
 
@@ -43,10 +42,12 @@ def test_every_error_is_documented():
         word.value.value
         for file in (ROOT / "src").rglob("*.py")
         for word in ast.walk(ast.parse(file.read_text()))
-        if isinstance(word, ast.keyword) and word.arg == "slug" and isinstance(word.value, ast.Constant)
+        if isinstance(word, ast.keyword)
+        and word.arg == "slug"
+        and isinstance(word.value, ast.Constant)
     }
     text = (ROOT / "docs" / "errors.md").read_text()
-    entries = set(re.findall(r"^### ([a-z0-9-]+)$", text, re.M))
+    entries = set(re.findall(r"^### ([a-z0-9-]+)$", text, re.MULTILINE))
     assert used - entries == set(), "without an entry"
     assert entries - used == set(), "no longer raised"
 
@@ -54,4 +55,7 @@ def test_every_error_is_documented():
 def test_no_host_but_the_licence():
     """Pages name no place to download from; what is installed comes from where pip is told to look."""
     for page in PAGES:
-        assert re.findall(r"https?://(?!www\.apache\.org|doi\.org|arxiv\.org)\S+", page.read_text()) == []
+        assert (
+            re.findall(r"https?://(?!www\.apache\.org|doi\.org|arxiv\.org)\S+", page.read_text())
+            == []
+        )

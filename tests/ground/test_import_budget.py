@@ -16,7 +16,17 @@ new = set(sys.modules) - before
 print("\\n".join(sorted(new)))
 """
 STANDARD = set(sys.stdlib_module_names)
-EVERYDAY = {"loopwright", "torch", "numpy", "safetensors", "tqdm", "rich", "jinja2", "markupsafe", "pygments"}
+EVERYDAY = {
+    "loopwright",
+    "torch",
+    "numpy",
+    "safetensors",
+    "tqdm",
+    "rich",
+    "jinja2",
+    "markupsafe",
+    "pygments",
+}
 
 
 def modules(statement: str, before: str = "") -> set[str]:
@@ -49,7 +59,12 @@ def test_run_adds_little_to_torch():
     """``lw.Run`` adds few modules to a program that trains with torch already."""
     new = modules("import loopwright; loopwright.Run", before="import torch, torch.utils.data")
     assert outside(new) <= EVERYDAY
-    heavy = {"torch._dynamo", "torch._inductor", "torch.distributed.tensor", "torch.distributed.fsdp"}
+    heavy = {
+        "torch._dynamo",
+        "torch._inductor",
+        "torch.distributed.tensor",
+        "torch.distributed.fsdp",
+    }
     assert new.isdisjoint(heavy)
     assert len([name for name in new if name.startswith("loopwright")]) <= 60
     assert len(new) <= 400

@@ -12,12 +12,13 @@ import pytest
 
 import loopwright
 
-PUBLIC = """
+NAMES = """
     Accuracy Checkpoint CheckpointError DataError DiskError EMA Job Loop LoopwrightError LoopwrightWarning
     Mean NonFiniteError Predictions Run StateError Step UsageError checkpoint_activations class_weights
     early_stopping find_batch_size fit freeze load_weights lr_range_test metric on_metric parameter_groups
     per_epoch per_update profile recipe seed split Sum summary warmup_constant warmup_cosine warmup_linear
-""".split()
+"""
+PUBLIC = NAMES.split()
 
 IMPORT_EVERYTHING = """
 import importlib, pkgutil, types

@@ -31,7 +31,9 @@ def test_nothing_unpickles(file):
     """No pickle is read or written: a poisoned file runs no code."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            assert not {"pickle", "cloudpickle", "dill", "shelve"} & {alias.name for alias in node.names}
+            assert not {"pickle", "cloudpickle", "dill", "shelve"} & {
+                alias.name for alias in node.names
+            }
         if isinstance(node, ast.ImportFrom):
             assert node.module not in ("pickle", "cloudpickle", "dill", "shelve")
         if isinstance(node, ast.Attribute) and node.attr == "load":
@@ -88,7 +90,9 @@ def test_start_is_plain_python():
 
 def test_no_large_file():
     """No tracked file is over 300 kB."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     files = [ROOT / name for name in listed.stdout.splitlines()]

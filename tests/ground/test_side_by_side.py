@@ -20,10 +20,10 @@ def test_equal_and_as_in_the_readme():
         env=None,
     )
     assert done.returncode == 0, done.stderr
-    losses = re.findall(r"^\d +(\d\.\d+) +(\d\.\d+)$", done.stdout, re.M)
+    losses = re.findall(r"^\d +(\d\.\d+) +(\d\.\d+)$", done.stdout, re.MULTILINE)
     assert len(losses) == 3
     readme = (ROOT / "README.md").read_text()
-    shown = re.findall(r"^\d +(\d\.\d+) +(\d\.\d+)$", readme, re.M)
+    shown = re.findall(r"^\d +(\d\.\d+) +(\d\.\d+)$", readme, re.MULTILINE)
     # Another processor may sum in another order: equal here to each other, near there to these.
     assert [hand for hand, _ in losses] == [ours for _, ours in losses]
     assert [f"{float(a):.4f}" for a, _ in losses] == [f"{float(a):.4f}" for a, _ in shown]

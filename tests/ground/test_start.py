@@ -1,4 +1,4 @@
-"""start.py: what it says and does before it installs anything (the installation is what .ci/run does)."""
+"""What start.py says and does before it installs anything (the installation is what .ci/run does)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE = Path(__file__).parents[2] / "start.py"
 
 @pytest.fixture
 def start(tmp_path):
-    """start.py as a module whose folder is an empty one, with pip and venv replaced by notes."""
+    """Give start.py as a module whose folder is an empty one, with pip and venv replaced by notes."""
     spec = importlib.util.spec_from_file_location("start_under_test", FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -46,7 +46,7 @@ def test_help():
 
 
 def test_torch_first_then_the_package(start):
-    """torch is installed by its exact version before anything that would pull in another build."""
+    """Torch is installed by its exact version before anything that would pull in another build."""
     start.prepare("base")
     assert start.done == ["venv", "torch==2.13.0", "-e ."]
 
