@@ -1,0 +1,135 @@
+"""The words and the plain records that everything else is made of; imports nothing of the package.
+
+``PHASES`` are the eight phases of a training step: the rows of the timing table, the badges of the
+pages, the words of the documentation. The dataclasses are what a run leaves behind in a form that
+renderers read: no tensors, no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+PHASES = ("fetch", "transfer", "zero_grad", "forward", "loss", "backward", "step", "item")
+"""One step, in the order in which the hand-written loop does it."""
+
+OutcomeKind = Literal["running", "finished", "stopped", "interrupted", "failed"]
+
+
+@dataclass(slots=True)
+class Series:
+    """One curve: ``y[i]`` was seen at turn ``x[i]`` (1-based, counted over the whole run)."""
+
+    name: str
+    x: list[int] = field(default_factory=list)
+    y: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class EpochRow:
+    """What one epoch came to. ``turn`` is the run's turn count at its end."""
+
+    epoch: int
+    turn: int
+    seconds: float
+    values: dict[str, float] = field(default_factory=dict)
+    loop: str = "0"
+
+
+@dataclass(slots=True)
+class PhaseTime:
+    """Host seconds spent in one phase over the whole run (see ``PHASES``)."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class LayerRow:
+    """One module of the model: its path, class, output shape (None where it was not run), parameters."""
+
+    name: str
+    kind: str
+    output_shape: list[int] | None
+    parameters: int
+    trainable: int
+    depth: int = 0
+
+
+@dataclass(slots=True)
+class ModelSummary:
+    """The model in rows; ``flops`` counts multiply-adds twice, forward pass of one sample, None if unknown."""
+
+    name: str
+    rows: list[LayerRow]
+    parameters: int
+    trainable: int
+    bytes: int
+    flops: int | None = None
+
+
+@dataclass(slots=True)
+class Worst:
+    """A sample that the model got most wrong. ``image`` is a data URI of a PNG, ``text`` a line of text."""
+
+    index: int
+    target: str
+    predicted: str
+    probability: float
+    loss: float
+    image: str | None = None
+    text: str | None = None
+
+
+@dataclass(slots=True)
+class Classification:
+    """Confusion matrix (``counts[target][predicted]``) and the worst samples of one labelled data set."""
+
+    split: str
+    classes: list[str]
+    counts: list[list[int]]
+    worst: list[Worst] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class CheckpointRow:
+    """One checkpoint in the folder."""
+
+    name: str
+    turn: int
+    bytes: int
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended; ``running`` while it has not."""
+
+    kind: OutcomeKind = "running"
+    reason: str = ""
+    seconds: float = 0.0
+    error: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class RunRecord:
+    """Everything that a page about one run is made of."""
+
+    name: str
+    folder: str | None = None
+    command: list[str] = field(default_factory=list)
+    started: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    outcome: Outcome = field(default_factory=Outcome)
+    totals: dict[str, float] = field(default_factory=dict)
+    series: dict[str, Series] = field(default_factory=dict)
+    epochs: list[EpochRow] = field(default_factory=list)
+    best: dict[str, dict[str, float]] = field(default_factory=dict)
+    phases: list[PhaseTime] = field(default_factory=list)
+    model: ModelSummary | None = None
+    classifications: list[Classification] = field(default_factory=list)
+    checkpoints: list[CheckpointRow] = field(default_factory=list)
+    samples: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)

@@ -1,0 +1,1 @@
+"""The engine: a visible training loop with everything around it done right."""

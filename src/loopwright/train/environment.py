@@ -1,0 +1,64 @@
+"""Under what a run ran: versions, threads, device, and the git state of the user's code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import torch
+
+import loopwright
+
+
+def environment(device: torch.device, code: str | None = None) -> dict[str, Any]:
+    """Return plain facts for ``run.json``.
+
+    Args:
+        device: the run's.
+        code: a folder of the user's code, whose git commit and state are noted where it has them.
+    """
+    facts: dict[str, Any] = {
+        "loopwright": loopwright.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+    if (numpy := sys.modules.get("numpy")) is not None:
+        facts["numpy"] = numpy.__version__
+    git = _git(code or os.getcwd())
+    if git is not None:
+        facts["git"] = git
+    return facts
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device with the name of the accelerator, e.g. ``cuda:0 (NVIDIA H200)``."""
+    if device.type == "cpu":
+        return f"cpu ({os.cpu_count()} cores)"
+    module = torch.get_device_module(device)
+    name = getattr(module, "get_device_name", None)
+    return f"{device} ({name(device)})" if name is not None else str(device)
+
+
+def _git(folder: str) -> dict[str, Any] | None:
+    """Return commit and whether files differ from it; None outside a repository or without git."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no"],
+            capture_output=True, text=True, timeout=5, check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if found.returncode != 0:
+        return None
+    lines = found.stdout.splitlines()
+    commit = next((x.split()[-1] for x in lines if x.startswith("# branch.oid")), "")
+    changed = [x for x in lines if not x.startswith("#")]
+    return {"commit": commit, "changed_files": len(changed)}

@@ -1,0 +1,82 @@
+"""``run.evaluate``: validation that leaves no trace in training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from loopwright.errors import DataError
+from loopwright.train import randomness
+from loopwright.train.source import Source, loader_generators
+
+if TYPE_CHECKING:
+    from loopwright.train.run import Run
+
+
+class Evaluation:
+    """Batches of a loader with every model in eval mode, no gradients, and generators of its own.
+
+    Whatever ends the ``for``, exactly what was there before is there again: each module's mode, the
+    state of every generator (the loader's own included), the raw weights where an average was
+    swapped in, the grad mode.
+    """
+
+    def __init__(self, run: Run, loader: Any, batch_size: int | None):
+        self._run = run
+        self._source = Source(loader, batch_size=batch_size)
+
+    def __len__(self) -> int:
+        if self._source.length is None:
+            raise TypeError(f"{type(self._source.loader).__name__} has no length")
+        return self._source.length
+
+    def __iter__(self) -> Iterator[Any]:
+        # A fresh hidden iterator: nobody else can keep it alive, so a break closes it at once.
+        return self._batches()
+
+    def _batches(self) -> Iterator[Any]:
+        run, source = self._run, self._source
+        modes = [(m, m.training) for model in run.models.values() for m in model.modules()]
+        region = None
+        complete = False
+        started = perf_counter()
+        with (
+            randomness.fork(run.device, loader_generators(source.loader)),
+            run.averaged(),
+            torch.no_grad(),
+        ):
+            try:
+                for model in run.models.values():
+                    model.eval()
+                run.precision.forget_weights()
+                if not torch.is_autocast_enabled(run.device.type):
+                    region = run.precision.region()
+                    if region is not None:
+                        region.__enter__()
+                source.start_epoch(run.device)
+                count = 0
+                while True:
+                    run.signals.check_in_evaluation()
+                    try:
+                        sent = run.transfer.send(source.fetch())
+                    except StopIteration:
+                        break
+                    count += 1
+                    yield run.transfer.receive(sent)
+                if count == 0:
+                    raise DataError("the evaluation loader gave no batch", slug="empty-loader")
+                complete = True
+            finally:
+                if region is not None:
+                    region.__exit__(*sys.exc_info())
+                source.close()
+                for module, mode in modes:
+                    module.training = mode
+                run.precision.forget_weights()
+                run.evaluated(perf_counter() - started)
+        if complete:
+            run.fire("validation")

@@ -1,0 +1,225 @@
+"""``lw.fit``: the visible loop in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loopwright.errors import UsageError
+from loopwright.train import randomness
+from loopwright.train.callbacks import early_stopping
+from loopwright.train.meters import Mean
+from loopwright.train.metrics import MetricSet
+from loopwright.train.predictions import Predictions
+from loopwright.train.run import Run
+
+
+def fit(
+    model: nn.Module,
+    optimizer: Any,
+    criterion: Callable[..., Tensor] | None,
+    train_loader: Any,
+    valid_loader: Any = None,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    samples: int | None = None,
+    tokens: int | None = None,
+    metrics: Sequence[Any] | Mapping[str, Any] | str = (),
+    test_loader: Any = None,
+    compute_loss: Callable[[Any, Any], Any] | None = None,
+    weight: Callable[[Any], Any] | None = None,
+    classes: Sequence[str] | None = None,
+    keep_best: tuple[str, str] | None = None,
+    patience: int | None = None,
+    evaluate_every: int | None = None,
+    finish: Callable[[Run], str | None] | None = None,
+    out: Any = None,
+    **settings: Any,
+) -> Run:
+    """Train ``model``, validate at each epoch's end, test once at the very end; returns the run.
+
+    The body is the loop that you would write::
+
+        for step in run.loop(train_loader, epochs=epochs):
+            inputs, target = step.batch
+            step.backward(criterion(run.model(inputs), target))
+            step.update()
+            if step.ends_epoch:
+                ...  # run.evaluate(valid_loader), step.log(...)
+
+    Args:
+        model: a module.
+        optimizer: an optimizer, or a function ``params -> Optimizer``.
+        criterion: ``criterion(outputs, target)`` is the mean loss of a batch ``(inputs, target)``.
+        train_loader: see ``Run.loop``.
+        valid_loader: evaluated at each epoch's end.
+        epochs, steps, minutes, samples, tokens: see ``Run.loop``; at least one.
+        metrics: names (``"accuracy"``, ``"f1"``), objects with update/compute/reset, or a dict.
+        test_loader: evaluated once at the end, with the best weights where ``keep_best`` is given.
+        compute_loss: ``compute_loss(model, batch)`` returns the loss, or ``(loss, outputs, target)``;
+            for batches and models of another shape.
+        weight: ``weight(batch)`` says what a batch's loss is the mean of, e.g. its tokens.
+        classes: names of a classifier's outputs; with integer targets the report then shows a
+            confusion matrix and the worst samples.
+        keep_best: ``("valid_accuracy", "max")``: which epoch's weights go to ``best.safetensors``.
+        patience: stop when ``keep_best``'s value (or ``valid_loss``) has not improved for so many
+            epochs.
+        evaluate_every: validate also every so many turns.
+        finish: called with the run at the end; the text it returns is shown in the report.
+        out: the run's folder.
+        **settings: every other keyword of ``Run``.
+
+    Raises:
+        UsageError: a setting that cannot be.
+
+    Example:
+        >>> import torch, loopwright as lw
+        >>> x, y = torch.randn(64, 3), torch.randn(64, 1)
+        >>> model = torch.nn.Linear(3, 1)
+        >>> run = lw.fit(model, torch.optim.SGD(model.parameters(), lr=0.1), torch.nn.MSELoss(),
+        ...              [(x, y)], epochs=2, progress=False)
+        >>> run.totals["turns"]
+        2
+    """
+    if criterion is None and compute_loss is None:
+        raise UsageError("fit needs a criterion or compute_loss", slug="no-loss")
+    if patience is not None:
+        name, mode = keep_best or ("valid_loss", "min")
+        if valid_loader is None and name.startswith("valid_"):
+            raise UsageError(
+                "patience needs validation data", slug="no-validation", hint="valid_loader=…"
+            )
+        settings["callbacks"] = [
+            *settings.get("callbacks", ()), early_stopping(name, patience=patience, mode=mode)
+        ]  # fmt: skip
+    with Run(out, model=model, optimizer=optimizer, **settings) as run:
+        trial = _Trial(run, criterion, compute_loss, weight, metrics, classes)
+        for step in run.loop(
+            train_loader,
+            epochs=epochs, steps=steps, minutes=minutes, samples=samples, tokens=tokens,
+        ):  # fmt: skip
+            if step.index == 0 and run.folder is not None:
+                trial.summarise(step.batch)
+            loss, outputs, target = trial.loss(step.batch)
+            step.backward(loss, trial.weight(step.batch))
+            step.update()
+            due = evaluate_every is not None and (step.index + 1) % evaluate_every == 0
+            if valid_loader is not None and (step.ends_epoch or step.ends_run or due):
+                step.log(**trial.evaluate(valid_loader, "valid"))
+                if keep_best is not None:
+                    run.keep_best(*keep_best)
+            elif step.ends_epoch and keep_best is not None and valid_loader is None:
+                raise UsageError(
+                    f"keep_best={keep_best!r} needs validation data",
+                    slug="no-validation", hint="valid_loader=…",
+                )  # fmt: skip
+        if not run.resumed_finished:
+            _conclude(run, trial, valid_loader, test_loader, keep_best, finish)
+    return run
+
+
+def _conclude(
+    run: Run, trial: _Trial, valid_loader: Any, test_loader: Any, keep_best: Any, finish: Any
+) -> None:
+    """Show predictions, touch the test data once, and let the recipe have its last word.
+
+    With ``keep_best`` all of it is done with the best weights; the final ones are put back.
+    """
+    final = run.weights(averaged=False) if keep_best is not None else None
+    if final is not None:
+        run.load_best()
+    try:
+        with run.averaging_off() if final is not None else nullcontext():
+            if trial.classifies and valid_loader is not None:
+                trial.evaluate(valid_loader, "valid", show=True)
+            if test_loader is not None:
+                results = trial.evaluate(test_loader, "test", show=trial.classifies)
+                run.log(**results)
+            if finish is not None and (text := finish(run)):
+                run.samples.append(text)
+    finally:
+        if final is not None:
+            run.load_weights(final)
+    run.finish()
+
+
+class _Trial:
+    """How a batch becomes a loss and metrics."""
+
+    def __init__(
+        self, run: Run, criterion: Any, compute_loss: Any, weight: Any, metrics: Any, classes: Any
+    ):
+        self.run = run
+        self.criterion = criterion
+        self.compute_loss = compute_loss
+        self.count = weight
+        self.metrics = MetricSet(metrics)
+        self.classes = classes
+        self.classifies = classes is not None
+
+    def loss(self, batch: Any) -> tuple[Tensor, Any, Any]:
+        """Return loss, outputs and target; the latter two are None where only a loss is known."""
+        if self.compute_loss is not None:
+            result = self.compute_loss(self.run.model, batch)
+            return result if isinstance(result, tuple) else (result, None, None)
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise UsageError(
+                f"a batch of (inputs, target) is expected, got {_shape(batch)}",
+                slug="batch-shape",
+                hint="compute_loss=lambda model, batch: … for other batches",
+            )
+        inputs, target = batch
+        outputs = self.run.model(inputs)
+        return self.criterion(outputs, target), outputs, target
+
+    def weight(self, batch: Any) -> Any:
+        """Return what the batch's loss is the mean of; None for its samples."""
+        return None if self.count is None else self.count(batch)
+
+    def evaluate(self, loader: Any, split: str, *, show: bool = False) -> dict[str, float]:
+        """Return the means over a data set, with the split's name in front."""
+        from loopwright.train.batches import count_samples
+
+        mean = Mean()
+        self.metrics.reset()
+        shown = Predictions(self.classes, split=split) if show else None
+        for batch in self.run.evaluate(loader):
+            loss, outputs, target = self.loss(batch)
+            weight = self.weight(batch)
+            mean.update(loss.detach(), weight if weight is not None else count_samples(batch) or 1)
+            if outputs is not None:
+                self.metrics.update(outputs, target)
+                if shown is not None:
+                    inputs = batch[0] if isinstance(batch, (tuple, list)) else None
+                    shown.update(outputs, target, inputs)
+        if shown is not None:
+            self.run.add_to_report(shown)
+        results = {"loss": mean.compute(), **self.metrics.compute()}
+        return {f"{split}_{name}": value for name, value in results.items()}
+
+    def summarise(self, batch: Any) -> None:
+        """Put the model's summary with output shapes into the run's folder."""
+        if self.compute_loss is not None or not isinstance(batch, (tuple, list)):
+            return
+        from loopwright.train.summary import summary
+
+        with randomness.fork(self.run.device), torch.no_grad():
+            found = summary(self.run.model, batch[0][:1])
+        if self.run.files is not None:
+            self.run.files.write_summary(found)
+
+
+def _shape(batch: Any) -> str:
+    if isinstance(batch, Tensor):
+        return f"a tensor of shape {tuple(batch.shape)}"
+    if isinstance(batch, (tuple, list)):
+        return f"{len(batch)} parts"
+    return type(batch).__name__
+
+

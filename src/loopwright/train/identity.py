@@ -1,0 +1,107 @@
+"""What makes two commands *the same* run: settings, model shapes, optimizer groups, data."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from loopwright.errors import CheckpointError, LoopwrightWarning
+
+WARNED_ONLY = {"environment.threads", "environment.torch", "environment.python",
+               "environment.device", "environment.deterministic", "environment.numpy"}  # fmt: skip
+"""Differences under which a resumed run goes on, with a warning that its bits may differ."""
+
+
+def describe(
+    models: dict[str, nn.Module],
+    optimizers: dict[str, torch.optim.Optimizer],
+    engine: dict[str, Any],
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the identity of a run as plain JSON values, flat, one name a fact."""
+    facts: dict[str, Any] = {f"setting {name}": plain(value) for name, value in settings.items()}
+    facts.update({name: plain(value) for name, value in engine.items()})
+    for key, module in models.items():
+        for name, tensor in module.state_dict().items():
+            if isinstance(tensor, torch.Tensor):
+                shape = "×".join(map(str, tensor.shape)) or "number"
+                facts[f"{key} {name}"] = f"{shape} {str(tensor.dtype).removeprefix('torch.')}"
+    for key, optimizer in optimizers.items():
+        facts[f"{key} class"] = type(optimizer).__name__
+        for i, group in enumerate(optimizer.param_groups):
+            for name, value in group.items():
+                if name == "params":
+                    facts[f"{key} group {i} parameters"] = len(value)
+                elif name != "initial_lr":
+                    facts[f"{key} group {i} {name}"] = plain(value)
+    return facts
+
+
+def plain(value: Any) -> Any:
+    """Return a JSON value for a setting."""
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    return getattr(value, "__qualname__", None) or type(value).__qualname__
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return (name, then, now) of every fact that differs."""
+    names = [*old, *(name for name in new if name not in old)]
+    gone = "—"
+    return [
+        (name, old.get(name, gone), new.get(name, gone))
+        for name in names
+        if old.get(name, gone) != new.get(name, gone)
+    ]
+
+
+def refuse_if_different(
+    old: dict[str, Any], new: dict[str, Any], folder: str, allowed: tuple[str, ...] = ()
+) -> None:
+    """Raise CheckpointError with a table of what differs, unless every name is allowed."""
+    rows = [row for row in differences(old, new) if not _is_allowed(row[0], allowed)]
+    if not rows:
+        return
+    shown = rows[:12]
+    wide = [max(len(str(row[i])) for row in (*shown, ("setting", "then", "now"))) for i in range(2)]
+    table = "\n".join(
+        f"    {row[0]!s:<{wide[0]}}  {row[1]!s:<{wide[1]}}  {row[2]}"
+        for row in (("setting", "then", "now"), *shown)
+    )
+    more = f"\n    … and {len(rows) - len(shown)} more" if len(rows) > len(shown) else ""
+    raise CheckpointError(
+        f"{folder} holds a run with other settings\n{table}{more}",
+        slug="another-run",
+        hint=f'another out=, resume="never" (the old folder is put aside), or '
+        f"allow_change=[{rows[0][0]!r}] to go on with the change",
+    )
+
+
+def _is_allowed(name: str, allowed: tuple[str, ...]) -> bool:
+    return any(name == one or name.startswith(f"{one} ") or name == f"setting {one}"
+               or name.endswith(f" {one}") for one in allowed)  # fmt: skip
+
+
+def warn_if_elsewhere(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Warn when a run goes on under another version, device or thread count."""
+    rows = [
+        row for row in differences(old, new)
+        if f"environment.{row[0]}" in WARNED_ONLY
+    ]  # fmt: skip
+    if rows:
+        what = ", ".join(f"{name} {then} → {now}" for name, then, now in rows)
+        warnings.warn(
+            f"resumed under other conditions ({what}): the bits may differ from an uninterrupted "
+            "run  [resumed-elsewhere]",
+            LoopwrightWarning,
+            stacklevel=2,
+        )

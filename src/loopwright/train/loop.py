@@ -1,0 +1,484 @@
+"""The loop: turns, epochs, what happens between two bodies, and how it ends."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Iterator
+from time import perf_counter
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from loopwright.errors import DataError, NonFiniteError, StateError
+from loopwright.events import EpochRow
+from loopwright.train import randomness
+from loopwright.train.batches import count_samples, count_tokens
+from loopwright.train.callsite import CallSite, where
+from loopwright.train.history import to_host
+from loopwright.train.limits import Limits
+from loopwright.train.progress import Progress
+from loopwright.train.source import Source
+from loopwright.train.step import Step
+from loopwright.train.window import Window
+
+if TYPE_CHECKING:
+    from loopwright.train.run import Run
+
+HOST_EVERY = 0.5
+"""Seconds between two visits of values to the host: at most twice a second."""
+
+_NOTHING = object()
+
+
+class Loop:
+    """Yields a ``Step`` for every batch until a limit is reached; has ``len()`` where it is known.
+
+    Made by ``run.loop``; iterate over it once.
+    """
+
+    def __init__(self, run: Run, source: Source, limits: Limits, name: str):
+        self.run = run
+        self.source = source
+        self.limits = limits
+        self.name = name
+        self.current: Step | None = None
+        self.turn = 0
+        self.epoch = 0
+        self.samples = 0
+        self.tokens = 0
+        self.skipped = 0
+        self.updates = 0
+        self.seconds = 0.0
+        self.phase_fetch = self.phase_transfer = 0.0
+        self.phase_forward = self.phase_backward = self.phase_step = self.phase_item = 0.0
+        self.phase_evaluate = 0.0
+        self.restored: dict[str, Any] | None = None
+        self._entered = False
+        self._ahead: Any = _NOTHING
+        self._epoch_seconds = 0.0
+        self._loss_sum = self._weight_sum = 0.0
+        self._logged: list[tuple[int, str, Any]] = []
+        self._means: dict[str, list[float]] = {}
+        self._since = (0.0, 0)
+        self._next_visit = 0.0
+        self._on_cpu = run.device.type == "cpu"
+        self._look_ahead = source.length is None or (not self._on_cpu and source.quiet)
+        self._bar = True
+        self.progress: Progress | None = None
+
+    # -- what a person iterates over -----------------------------------------------------------
+
+    def __len__(self) -> int:
+        turns = self.limits.turns(self.source.length)
+        if turns is None:
+            raise TypeError("the number of turns of this loop is not known beforehand")
+        return turns
+
+    def __iter__(self) -> Iterator[Step]:
+        if self._entered:
+            raise StateError(
+                f"loop {self.name!r} was entered before",
+                slug="loop-entered-twice",
+                hint="call run.loop(…) again for another loop",
+            )
+        self._entered = True
+        # tqdm(run.loop(…)) draws the user's own bar; two would fight over the line.
+        self._bar = "tqdm" not in sys._getframe(1).f_globals.get("__name__", "")
+        # A fresh generator, never self: only the for statement holds it, so a break closes it.
+        return self._turns()
+
+    def _turns(self) -> Iterator[Step]:
+        run = self.run
+        if not run.begin_loop(self):
+            return
+        how = "exception"
+        region = None
+        self._resume_clock()
+        try:
+            while True:
+                self._begin_epoch()
+                while True:
+                    sent = self._next_batch()
+                    if sent is _NOTHING:
+                        break
+                    step = self._make_step(sent)
+                    self.current = step
+                    if (region := run.precision.region()) is not None:
+                        region.__enter__()
+                    step._began = perf_counter()
+                    yield step
+                    self.phase_forward += perf_counter() - step._began
+                    self.current = None
+                    if region is not None:
+                        region.__exit__(None, None, None)
+                        region = None
+                    self._finish_turn(step)
+                    if step.ends_run or run.stopped is not None:
+                        break
+                self._end_epoch(step)
+                run.checkpoint_if_due(self, step)
+                if step.ends_run or run.stopped is not None:
+                    how = "limit" if run.stopped is None else "stop"
+                    break
+            run.end_loop(self, how)
+        except GeneratorExit:
+            how = "break" if _left_without_exception(sys._getframe(1)) else "exception"
+            run.leave_loop(self, how)
+            raise
+        except BaseException as error:
+            run.fail_loop(self, error)
+            raise
+        finally:
+            self.current = None
+            if region is not None:
+                region.__exit__(None, None, None)
+            run.release_loop(self)
+
+    # -- epochs --------------------------------------------------------------------------------
+
+    def _begin_epoch(self) -> None:
+        run, source, restored = self.run, self.source, self.restored
+        self.restored = None
+        started = perf_counter()
+        if restored is None:
+            source.start_epoch(run.device)
+        elif source.resumes_inside:
+            # Making the loader's iterator draws, so the generators are restored after it.
+            source.start_epoch(run.device)
+            source.restore_generators(restored["source"])
+            randomness.restore(restored["random"], run.device)
+        else:
+            source.restore_generators(restored["source"])
+            randomness.restore(restored["random"], run.device)
+            source.start_epoch(run.device)
+        if source.position == 0:
+            self._epoch_seconds = 0.0
+            run.fire("epoch_begin", epoch=self.epoch)
+        if self.progress is not None:
+            self.progress.epoch(self.epoch, self._epoch_turns(), source.position)
+        self._ahead = _NOTHING
+        if self._look_ahead:
+            self._ahead = self._fetch()
+        self.phase_fetch += perf_counter() - started
+
+    def _epoch_turns(self) -> int | None:
+        length, steps = self.source.length, self.limits.steps
+        if length is None or steps is None:
+            return length
+        return min(length, steps - self.turn + self.source.position)
+
+    def _end_epoch(self, step: Step) -> None:
+        if not step.ends_epoch:
+            self.visit_host()
+            self.source.close()
+            return
+        self.visit_host()
+        self.source.epoch_ended()
+        means = {k: total / count for k, (total, count, _) in self._means.items() if count}
+        loss = self._loss_sum / self._weight_sum if self._weight_sum else float("nan")
+        values = {"train_loss": loss, **means} if self._weight_sum else means
+        row = EpochRow(self.epoch, self.turn, self._epoch_seconds, values, self.name)
+        self.run.history.epoch(row)
+        if self.progress is not None:
+            self.progress.epoch_line(row)
+        self.epoch += 1
+        self._loss_sum = self._weight_sum = 0.0
+        self._means = {}
+        self.run.after_epoch(self, row)
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    def _fetch(self) -> Any:
+        started = perf_counter()
+        try:
+            batch = self.source.fetch()
+        except StopIteration:
+            return _NOTHING
+        finally:
+            now = perf_counter()
+            self.phase_fetch += now - started
+        sent = batch if self._on_cpu else self.run.transfer.send(batch)
+        self.phase_transfer += perf_counter() - now
+        return sent
+
+    def _next_batch(self) -> Any:
+        """Return the next batch, ``_NOTHING`` at the epoch's end."""
+        if self._look_ahead:
+            sent = self._ahead
+            if sent is not _NOTHING:
+                self._ahead = self._fetch()
+        else:
+            sent = self._fetch()
+        length, position = self.source.length, self.source.position
+        if sent is _NOTHING and position == 0:
+            raise DataError(
+                f"the {type(self.source.loader).__name__} gave no batch", slug="empty-loader"
+            )
+        if length is not None and (sent is _NOTHING) != (position == length):
+            more = "ended after" if sent is _NOTHING else "went on after"
+            raise DataError(
+                f"the {type(self.source.loader).__name__} has len() {length} and {more} "
+                f"{position} batches",
+                slug="loader-length",
+                hint="make __len__ of the loader or its sampler true, or pass an iterable "
+                "without one",
+            )
+        return sent
+
+    def _make_step(self, sent: Any) -> Step:
+        batch = sent if self._on_cpu else self.run.transfer.receive(sent)
+        limits = self.limits
+        self.source.position += 1
+        if self.source.length is not None:
+            ends_epoch = self.source.position == self.source.length
+        else:
+            ends_epoch = self._ahead is _NOTHING
+        samples = count_samples(batch) or 1
+        self.samples += samples
+        ends_run = (
+            (limits.steps is not None and self.turn + 1 >= limits.steps)
+            or (ends_epoch and limits.epochs is not None and self.epoch + 1 >= limits.epochs)
+            or (limits.samples is not None and self.samples >= limits.samples)
+            or (limits.minutes is not None and self.elapsed() >= 60 * limits.minutes)
+        )
+        if limits.tokens is not None:
+            tokens = count_tokens(batch)
+            if tokens is None:
+                raise DataError(
+                    "tokens= counts the first integer tensor with two dimensions, and the batch "
+                    "has none",
+                    slug="no-tokens",
+                )
+            self.tokens += tokens
+            ends_run = ends_run or self.tokens >= limits.tokens
+        run = self.run
+        updates = (
+            run.accumulate == 1 or ends_epoch or ends_run
+            or run.stepper.most_turns() + 1 >= run.accumulate
+        )  # fmt: skip
+        return Step(
+            self, batch, self.turn, self.epoch,
+            updates=updates, ends_epoch=ends_epoch, ends_run=ends_run,
+        )  # fmt: skip
+
+    def record_loss(self, step: Step, loss: torch.Tensor, weight: Any, site: CallSite) -> None:
+        """Note the loss of a backward; on a CPU a loss that is not finite is an error at once."""
+        loss = loss.detach()
+        value: Any = loss
+        if self._on_cpu:
+            value = loss.item()
+            if value - value != 0.0 and self.run.precision.scaler is None:
+                raise NonFiniteError(
+                    f"the loss of turn {step.index + 1} (epoch {step.epoch + 1}) is {value}; "
+                    "the optimizer has not stepped",
+                    slug="nonfinite-loss", where=where(site),
+                    hint="a lower lr, clip=1.0, or look for log(0), 0/0 and overflow in the "
+                    "forward pass",
+                )  # fmt: skip
+        if step._loss is None:
+            step._loss, step._log_weight = value, weight
+        else:
+            step._loss = step._loss + value
+        if step._only is not None and len(self.run.stepper.windows) > 1:
+            self._logged.append((self.turn + 1, f"loss/{step._only.name}", value))
+
+    def update(self, only: Window | None, metric: Any) -> bool:
+        """Apply what is pending; returns whether an optimizer stepped."""
+        stepped = self.run.stepper.update(only, turn=self.turn, metric=metric)
+        self.updated(stepped)
+        return stepped
+
+    def updated(self, stepped: bool) -> None:
+        """Count an update and tell who wants to know."""
+        if stepped:
+            self.updates += 1
+            if self.run.moments.wanted("update"):
+                self.run.fire("update")
+
+    def skipped_here(self, step: Step) -> None:
+        """Note a batch that was skipped on purpose; its loss is not recorded."""
+        step._loss = None
+
+    def _finish_turn(self, step: Step) -> None:
+        run = self.run
+        stepper = run.stepper
+        pending = stepper.pending()
+        for window in pending:
+            if not window.agreed:
+                raise StateError(
+                    f"turn {step.index + 1} ended with gradients that nobody used",
+                    slug="forgotten-update", where=where(window.site),
+                    hint="step.update() after step.backward(loss), or step.skip()",
+                )  # fmt: skip
+        if pending:
+            if step.ends_epoch or step.ends_run or run.stopped is not None:
+                # The turn that would have closed the window was skipped: close it for the rest.
+                self.update(None, None)
+        elif (left := stepper.guard.left_gradients()) is not None:
+            raise StateError(
+                f"turn {step.index + 1} ended, and {left} holds a gradient that step.backward() "
+                "did not put there",
+                slug="plain-backward", where=self._for_line(),
+                hint="step.backward(loss) instead of loss.backward(), and step.update() after it",
+            )  # fmt: skip
+        if step._loss is None:
+            self.skipped += 1
+        self.turn += 1
+        run.history.turn(self.turn, step._loss, step._log_weight, run.lr(), stepper.grad_norm)
+        stepper.grad_norm = None
+        now = perf_counter()
+        if now >= self._next_visit:
+            self.visit_host()
+        if not step.ends_epoch:
+            run.checkpoint_if_due(self, step)
+        if run.signals.pending is not None:
+            self._interrupt(step)
+
+    def count_left_turn(self, step: Step) -> None:
+        """Count the turn whose body was left by break or return."""
+        if step._loss is None:
+            self.skipped += 1
+        self.turn += 1
+        run = self.run
+        run.history.turn(self.turn, step._loss, step._log_weight, run.lr(), run.stepper.grad_norm)
+
+    def _interrupt(self, step: Step) -> None:
+        if step.ends_epoch:
+            self._end_epoch(step)
+        self.visit_host()
+        self.run.save_checkpoint(self, reason="signal", background=False)
+        self.run.signals.end()
+
+    def _for_line(self) -> str | None:
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and "/loopwright/" in frame.f_code.co_filename:
+            frame = frame.f_back
+        return None if frame is None else where((frame.f_code, frame.f_lasti))
+
+    # -- values --------------------------------------------------------------------------------
+
+    def log_values(self, values: dict[str, Any]) -> None:
+        """Keep values for the next visit to the host; computing a metric here does not wait."""
+        for name, value in values.items():
+            read = getattr(value, "tensor", None) or getattr(value, "compute", None)
+            if callable(read):
+                value = read()
+            if isinstance(value, dict):
+                self.log_values({f"{name}/{key}": item for key, item in value.items()})
+                continue
+            if isinstance(value, torch.Tensor):
+                value = value.detach()
+                if value.numel() != 1:
+                    raise StateError(
+                        f"step.log({name}=…) takes one number, got shape {tuple(value.shape)}",
+                        slug="log-not-a-number",
+                    )
+                value = value.clone() if value.device.type != "cpu" else value.item()
+            elif value is None or isinstance(value, str):
+                raise StateError(
+                    f"step.log({name}=…) takes a number, got {value!r}", slug="log-not-a-number"
+                )
+            self._logged.append((self.turn + 1, name, value if isinstance(value, torch.Tensor) else float(value)))
+
+    def latest(self, name: str) -> float | None:
+        """Return this epoch's mean of a logged value; None if it was not logged."""
+        self._settle_logs()
+        mean = self._means.get(name)
+        return None if mean is None else mean[0] / mean[1]
+
+    def _settle_logs(self) -> None:
+        if not self._logged:
+            return
+        logged, self._logged = self._logged, []
+        numbers = to_host([value for _, _, value in logged])
+        rows: dict[int, dict[str, float]] = {}
+        for (turn, name, _), number in zip(logged, numbers, strict=True):
+            rows.setdefault(turn, {})[name] = number
+            mean = self._means.setdefault(name, [0.0, 0, 0.0])
+            mean[0] += number
+            mean[1] += 1
+            mean[2] = number
+        for turn, values in rows.items():
+            self.run.history.log(turn, self.epoch, values)
+
+    def visit_host(self) -> None:
+        """Bring losses and logged values to the host, the file, the bar and the loggers."""
+        now = perf_counter()
+        self._next_visit = now + HOST_EVERY
+        self._settle_clock(now)
+        losses, weights = self.run.history.flush(self.name, self.seconds)
+        total = sum(weights)
+        weighted = sum(x * w for x, w in zip(losses, weights, strict=True))
+        self._loss_sum += weighted
+        self._weight_sum += total
+        self._settle_logs()
+        seconds, samples = self._since
+        self._since = (self.seconds, self.samples)
+        values: dict[str, float] = {}
+        if losses:
+            values["loss"] = weighted / total if total else losses[-1]
+        values.update({name: mean[2] for name, mean in self._means.items() if mean[1]})
+        if self.seconds > seconds:
+            values["samples_per_s"] = (self.samples - samples) / (self.seconds - seconds)
+        if self.progress is not None:
+            self.progress.show(self.source.position, values)
+        if losses and self.run.moments.wanted("log"):
+            self.run.fire("log", values={**values, "lr": self.run.lr()}, epoch=self.epoch)
+        self.phase_item += perf_counter() - now
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def _resume_clock(self) -> None:
+        self._clock = perf_counter()
+        self._since = (self.seconds, self.samples)
+        self._next_visit = self._clock + HOST_EVERY
+
+    def _settle_clock(self, now: float) -> None:
+        self.seconds += now - self._clock
+        self._epoch_seconds += now - self._clock
+        self._clock = now
+
+    def elapsed(self) -> float:
+        """Return the loop's seconds so far, earlier processes included."""
+        return self.seconds + perf_counter() - self._clock
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return counts, position and the epoch's sums; call ``visit_host`` first."""
+        return {
+            "turn": self.turn, "epoch": self.epoch, "samples": self.samples,
+            "tokens": self.tokens, "skipped": self.skipped, "updates": self.updates,
+            "seconds": self.seconds, "epoch_seconds": self._epoch_seconds,
+            "loss_sum": self._loss_sum, "weight_sum": self._weight_sum,
+            "means": {name: list(mean) for name, mean in self._means.items()},
+            "source": self.source.state_dict(),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what ``state_dict`` returned."""
+        for name in ("turn", "epoch", "samples", "tokens", "skipped", "updates", "seconds"):
+            setattr(self, name, state[name])
+        self._epoch_seconds = state["epoch_seconds"]
+        self._loss_sum, self._weight_sum = state["loss_sum"], state["weight_sum"]
+        self._means = {name: list(mean) for name, mean in state["means"].items()}
+        self.source.load_state_dict(state["source"])
+
+
+_LEFT = {"POP_TOP", "RETURN_VALUE", "RETURN_CONST", "END_FOR", "POP_ITER"}
+
+
+def _left_without_exception(frame: FrameType | None) -> bool:
+    """Return whether a for loop was left by break or return, from the frame that closed it.
+
+    The interpreter drops the iterator in a ``POP_TOP`` for break and return; an exception drops it
+    while the frame stands at the call or raise that failed. A generator in between (tqdm's) is
+    itself being closed, so the frame below it tells.
+    """
+    while frame is not None and frame.f_code.co_flags & 0x20:  # CO_GENERATOR
+        frame = frame.f_back
+    if frame is None or frame.f_lasti < 0:
+        return False
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] in _LEFT

@@ -1,0 +1,92 @@
+"""The process's random generators: seed them, take a snapshot, put it back.
+
+The generators are Python's ``random``, numpy's global one (where numpy is loaded), torch's on the
+CPU and the accelerator's. Data sets and dropout draw from these; objects of the user's own
+(``torch.Generator``, ``numpy.random.Generator``) are theirs.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+def seed(value: int) -> None:
+    """Seed Python's, numpy's and torch's generators (every device) with one number.
+
+    Args:
+        value: 0 <= value < 2**32, numpy's range.
+
+    Raises:
+        UsageError: the value is out of range.
+
+    Example:
+        >>> import loopwright as lw, torch
+        >>> lw.seed(0); a = torch.rand(1); lw.seed(0); bool(a == torch.rand(1))
+        True
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        from loopwright.errors import UsageError
+
+        raise UsageError(
+            f"seed must be a whole number from 0 to 4294967295, got {value!r}",
+            slug="seed-out-of-range",
+        )
+    random.seed(value)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(value)
+    torch.manual_seed(value)
+
+
+def snapshot(device: torch.device | None = None) -> dict[str, Any]:
+    """Return the state of every generator, as plain values and tensors."""
+    state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    if (numpy := sys.modules.get("numpy")) is not None:
+        state["numpy"] = numpy.random.get_state()
+    if device is not None and device.type != "cpu":
+        state["device"] = torch.get_device_module(device).get_rng_state(device)
+    return state
+
+
+def restore(state: dict[str, Any], device: torch.device | None = None) -> None:
+    """Put back what ``snapshot`` returned."""
+    random.setstate(state["python"])
+    torch.set_rng_state(state["torch"])
+    if "numpy" in state and (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.set_state(state["numpy"])
+    if "device" in state and device is not None and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state["device"], device)
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Return whether two snapshots are equal, i.e. nothing was drawn between them."""
+    if a["python"] != b["python"] or not torch.equal(a["torch"], b["torch"]):
+        return False
+    if ("numpy" in a) != ("numpy" in b):
+        return False
+    if "numpy" in a and not all(
+        (x == y) if not hasattr(x, "shape") else (x == y).all()
+        for x, y in zip(a["numpy"], b["numpy"], strict=True)
+    ):
+        return False
+    return "device" not in a or torch.equal(a["device"], b["device"])
+
+
+@contextmanager
+def fork(
+    device: torch.device | None = None, generators: tuple[torch.Generator, ...] = ()
+) -> Iterator[None]:
+    """Run a block whose draws leave no trace in the process's generators, nor in ``generators``."""
+    before = snapshot(device)
+    own = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        restore(before, device)
+        for generator, state in zip(generators, own, strict=True):
+            generator.set_state(state)

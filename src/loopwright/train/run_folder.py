@@ -1,0 +1,235 @@
+"""One run's folder, held by this process: what is written into it, and when."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+import sys
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loopwright.checkpoint.lock import RunLock
+from loopwright.checkpoint.store import Store
+from loopwright.checkpoint.weights import load_weights_file, save_weights
+from loopwright.errors import CheckpointError, UsageError
+from loopwright.events import Classification, Outcome, PhaseTime
+from loopwright.train import folder as files
+from loopwright.train import identity
+from loopwright.train.history import History, read
+
+if TYPE_CHECKING:
+    from loopwright.train.loop import Loop
+    from loopwright.train.run import Run
+
+
+class RunFolder:
+    """Writes what a run leaves behind; made at the first loop, so that a failed start leaves nothing.
+
+    Args:
+        run: whose folder it is.
+        path: where; need not exist.
+        resume: see ``Run``.
+        allowed: names of settings that may differ from the run that is there.
+    """
+
+    def __init__(self, run: Run, path: Path, resume: str, allowed: tuple[str, ...]):
+        self.path = path
+        self.allowed = allowed
+        self._run = run
+        self._lock: RunLock | None = None
+        self._store: Store | None = None
+        self._made_folder = False
+        self._begun = False
+        self._classifications: list[Classification] = []
+        self._summary: Any = None
+        files.check_can_write(path)
+        self.there = (path / "run.json").exists()
+        if not self.there:
+            self._check_empty(resume)
+            return
+        if resume == "never":
+            files.put_aside(path)
+            self.there = False
+            return
+        files.read_run(path)  # refuses a newer version's, and what is no run's
+        asked = files.read_json(path / "run.json")
+        identity.refuse_if_different(asked["identity"], run.identity, str(path), allowed)
+        identity.warn_if_elsewhere(asked["environment"], run.environment)
+        self._summary = asked.get("model")
+        self._take()
+
+    def _check_empty(self, resume: str) -> None:
+        if resume == "always":
+            raise CheckpointError(
+                f"{self.path} holds no run to resume", slug="nothing-to-resume",
+                hint='resume="auto" begins one',
+            )  # fmt: skip
+        if self.path.is_dir() and any(
+            child.name != ".lock" for child in self.path.iterdir()
+        ):
+            raise UsageError(
+                f"{self.path} holds other files and no run",
+                slug="folder-not-empty", hint="another out=, a new or empty folder",
+            )  # fmt: skip
+
+    def _take(self) -> None:
+        self._lock = RunLock(self.path, owner=self._run)
+        self._store = Store(self.path / "checkpoints", keep=self._run.policy.keep, lock=self._lock)
+
+    # -- beginning -----------------------------------------------------------------------------
+
+    def history(self) -> History:
+        """Return the run's history, continued where the folder has one."""
+        if not self.there:
+            return History(self.path / "metrics.jsonl")
+        history = read(self.path / "metrics.jsonl")
+        history.path = self.path / "metrics.jsonl"
+        return history
+
+    def begin(self) -> None:
+        """Make the folder, take its lock and write what was asked; once, before the first turn."""
+        if self._begun:
+            self.write_outcome()
+            return
+        if self._lock is None:
+            self._made_folder = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take()
+        if not self.there:
+            self._write_asked()
+        self.write_outcome()
+        self._begun = True
+
+    def undo_begin(self) -> None:
+        """Take away a folder that this process made, when nothing was trained."""
+        if self._made_folder and self._begun is False or self._made_folder and not self.there:
+            self.close()
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _write_asked(self) -> None:
+        run = self._run
+        if self._summary is None:
+            from loopwright.train.summary import summary
+
+            self._summary = files.summary_as_json(summary(next(iter(run.models.values()))))
+        asked = {
+            "format": files.FORMAT, "name": run.name, "command": [sys.executable, *sys.argv],
+            "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "settings": identity.plain(run.settings), "asked": run.asked,
+            "recipe": identity.plain(run.recipe), "environment": run.environment,
+            "model": self._summary, "identity": run.identity,
+        }  # fmt: skip
+        files.write_json(self.path / "run.json", asked)
+
+    def write_summary(self, summary: Any) -> None:
+        """Put a fuller summary of the model (with output shapes) into ``run.json``."""
+        asked = files.read_json(self.path / "run.json")
+        if isinstance(asked, dict):
+            asked["model"] = self._summary = files.summary_as_json(summary)
+            files.write_json(self.path / "run.json", asked)
+
+    # -- checkpoints ---------------------------------------------------------------------------
+
+    def checkpoint_name(self, loop: Loop, ended: bool = False) -> str:
+        """Return the name of a loop's checkpoint at its current turn."""
+        name = loop.name
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
+            safe = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:30]
+            name = f"{safe}-{zlib.crc32(name.encode()):08x}"
+        return f"loop-{name}-end" if ended else f"loop-{name}-turn-{loop.turn:08d}"
+
+    def save(
+        self, state: Any, loop: Loop, reason: str, *, ended: bool = False, background: bool = True
+    ) -> None:
+        """Hand a state to the store; a loop's end stays for good, so that later loops can restart."""
+        assert self._store is not None
+        name = self.checkpoint_name(loop, ended)
+        meta = {"turn": loop.turn, "epoch": loop.epoch, "loop": loop.name, "reason": reason}
+        self._store.save(state, name=name, meta=meta, background=background)
+        if ended:
+            self._store.protect(name)
+
+    def newest(self) -> Any:
+        """Return the newest sound checkpoint's state; None where there is no checkpoint."""
+        if self._store is None or not self._store.names():
+            return None
+        return self._store.load()[0]
+
+    def load(self, name: str) -> Any:
+        """Return one checkpoint's state."""
+        assert self._store is not None
+        return self._store.load(name)[0]
+
+    # -- weights -------------------------------------------------------------------------------
+
+    def write_best(self, weights: dict[str, Any]) -> None:
+        """Write ``best.safetensors``."""
+        save_weights(self.path / "best.safetensors", weights, {"which": "best"})
+
+    def read_best(self) -> dict[str, Any] | None:
+        """Return the weights of ``best.safetensors``; None where there is none."""
+        path = self.path / "best.safetensors"
+        return load_weights_file(path)[0] if path.exists() else None
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def add_classification(self, found: Classification) -> None:
+        """Keep a confusion matrix for ``evaluation.json``; one of each split."""
+        self._classifications = [
+            c for c in self._classifications if c.split != found.split
+        ] + [found]  # fmt: skip
+        if self._begun:
+            files.write_json(
+                self.path / "evaluation.json", [asdict(c) for c in self._classifications]
+            )
+
+    def finish(self, *, weights: bool = True) -> None:
+        """Write the final weights (the averaged ones with an EMA), how it ended, and the report."""
+        if not self._begun:
+            return
+        run = self._run
+        if weights:
+            save_weights(
+                self.path / "final.safetensors", run.weights(averaged=True), {"which": "final"}
+            )
+            if run.ema is not None:
+                save_weights(
+                    self.path / "raw.safetensors", run.weights(averaged=False), {"which": "raw"}
+                )
+        self.write_outcome()
+        self.write_report()
+
+    def write_outcome(self) -> None:
+        """Write ``outcome.json``: how it stands, counts, the best values, where the time went."""
+        run = self._run
+        files.write_json(
+            self.path / "outcome.json",
+            {
+                "outcome": asdict(run.outcome), "totals": run.totals, "best": run.best,
+                "phases": [asdict(PhaseTime(k, v)) for k, v in run.phases.items()],
+                "notes": run.notes, "samples": run.samples,
+            },
+        )  # fmt: skip
+
+    def write_report(self) -> None:
+        """Write ``report.html`` from what stands in the folder."""
+        from loopwright.report.html import render
+
+        if self._begun:
+            files.write_text(self.path / "report.html", render(files.read_run(self.path)))
+
+    def failed(self, outcome: Outcome) -> None:
+        """Note how a run failed; the weights of the failed state are not written."""
+        if self._begun:
+            self._run.outcome = outcome
+            self.finish(weights=False)
+
+    def close(self) -> None:
+        """Wait for the last write and give the folder up."""
+        if self._store is not None:
+            self._store.close()
+        if self._lock is not None:
+            self._lock.release()

@@ -1,0 +1,101 @@
+"""What a run saves and puts back: every piece of state that the next turn depends on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from loopwright.errors import CheckpointError
+from loopwright.train import randomness
+
+if TYPE_CHECKING:
+    from loopwright.train.loop import Loop
+    from loopwright.train.run import Run
+
+
+def collect(run: Run, loop: Loop, ended: str | None) -> dict[str, Any]:
+    """Return a run's state at the boundary after a turn, as a tree of plain values and tensors."""
+    windows = run.stepper.windows
+    grads: dict[str, dict[str, torch.Tensor]] = {}
+    if any(window.turns for window in windows.values()):
+        for key, model in run.models.items():
+            grads[key] = {
+                name: p.grad for name, p in model.named_parameters() if p.grad is not None
+            }
+    return {
+        "version": 1,
+        "loop": {"name": loop.name, "ended": ended, "limits": loop.limits.describe(),
+                 "data": loop.source.describe(), **loop.state_dict()},
+        "ended": dict(run.ended),
+        "models": {key: _whole(model) for key, model in run.models.items()},
+        "optimizers": {key: o.state_dict() for key, o in run.optimizers.items()},
+        "schedules": {key: s.state_dict() for key, s in run.schedules.items()},
+        "precision": run.precision.state_dict(),
+        "ema": None if run.ema is None else run.ema.state_dict(),
+        "windows": {name: window.state_dict() for name, window in windows.items()},
+        "unit": run.stepper.unit,
+        "gradients": grads,
+        "best": {name: dict(value) for name, value in run.best.items()},
+        "kept": dict(run.kept),
+        "tracked": {name: thing.state_dict() for name, thing in run.tracked.items()},
+        "random": randomness.snapshot(run.device),
+    }  # fmt: skip
+
+
+def restore(run: Run, loop: Loop, state: dict[str, Any]) -> None:
+    """Put back everything but the generators, which wait for the loader's iterator."""
+    for key, model in run.models.items():
+        _load_whole(model, _part(state["models"], key, "model"))
+    for key, optimizer in run.optimizers.items():
+        optimizer.load_state_dict(_part(state["optimizers"], key, "optimizer"))
+    for key, schedule in run.schedules.items():
+        if key in state["schedules"]:
+            schedule.load_state_dict(state["schedules"][key])
+    run.precision.load_state_dict(state["precision"])
+    if run.ema is not None and state["ema"] is not None:
+        run.ema.load_state_dict(state["ema"])
+    for name, window in run.stepper.windows.items():
+        window.load_state_dict(_part(state["windows"], name, "optimizer"))
+        _to_device(window, run.device)
+    run.stepper.unit = _on(state["unit"], run.device)
+    for key, model in run.models.items():
+        saved = state["gradients"].get(key, {})
+        for name, parameter in model.named_parameters():
+            grad = saved.get(name)
+            parameter.grad = None if grad is None else grad.to(parameter.device, copy=True)
+    run.ended.clear()
+    run.ended.update(state["ended"])
+    run.best.clear()
+    run.best.update(state["best"])
+    run.kept.update(state["kept"])
+    for name, thing in run.tracked.items():
+        if name in state["tracked"]:
+            thing.load_state_dict(state["tracked"][name])
+    loop.load_state_dict(state["loop"])
+    loop.restored = {"random": state["random"], "source": state["loop"]["source"]}
+
+
+def _whole(model: torch.nn.Module) -> dict[str, Any]:
+    return dict(model.state_dict())
+
+
+def _load_whole(model: torch.nn.Module, state: dict[str, Any]) -> None:
+    model.load_state_dict(state, strict=True)
+
+
+def _part(parts: dict[str, Any], key: str, what: str) -> Any:
+    if key not in parts:
+        raise CheckpointError(
+            f"the checkpoint has no {what} called {key!r}; it has {', '.join(parts)}",
+            slug="checkpoint-mismatch",
+        )
+    return parts[key]
+
+
+def _to_device(window: Any, device: torch.device) -> None:
+    window.total = _on(window.total, device)
+
+
+def _on(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,329 @@
+"""What ``step.backward``, ``step.gradients``, ``step.update`` and ``step.minimize`` do to tensors.
+
+The order of an update is: unscale, normalise, measure, clip, optimizer, scheduler, clear, average.
+Nothing here knows of loaders, epochs or files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loopwright.errors import NonFiniteError, StateError, UsageError
+from loopwright.train import gradients, randomness
+from loopwright.train.callsite import CallSite, user_line, where
+from loopwright.train.guard import Guard
+from loopwright.train.precision import Precision, power_of_two_near
+from loopwright.train.window import Window
+
+
+class Stepper:
+    """Gradients in, updates out, for all optimizers of a run.
+
+    Args:
+        optimizers: by name; a single one is called ``"optimizer"``.
+        names: parameter -> its name, for messages.
+        after_step: called with a window after its optimizer has stepped (schedulers, averages).
+    """
+
+    def __init__(
+        self,
+        optimizers: dict[str, torch.optim.Optimizer],
+        *,
+        precision: Precision,
+        clip: gradients.Clip | None,
+        names: Callable[[], dict[Tensor, str]],
+        after_step: Callable[[Window, Any], None],
+    ):
+        self.windows = {name: Window(name, optimizer) for name, optimizer in optimizers.items()}
+        self.precision = precision
+        self.clip = clip
+        self.guard = Guard(optimizers)
+        self.grad_norm: float | None = None
+        self._all = tuple(self.windows.values())
+        self._names = names
+        self._after_step = after_step
+        self.unit: Any = None
+        self._fp32 = precision.dtype is None
+
+    # -- windows -----------------------------------------------------------------------------
+
+    def window_of(self, optimizer: Any) -> Window:
+        """Return the window of an optimizer that was given as an object or by its name."""
+        for window in self._all:
+            if optimizer is window.optimizer or optimizer == window.name:
+                return window
+        raise UsageError(
+            f"that optimizer is not one of this run's ({', '.join(self.windows)})",
+            slug="unknown-optimizer",
+            where=user_line(),
+            hint="pass it to lw.Run(optimizer={'name': optimizer, …}) and use run.optimizer['name']",
+        )
+
+    def pending(self) -> list[Window]:
+        """Return the windows that hold gradients."""
+        return [window for window in self._all if window.turns]
+
+    def most_turns(self) -> int:
+        """Return the micro-batches of the fullest window."""
+        return max(window.turns for window in self._all)
+
+    def discard(self) -> None:
+        """Throw the pending gradients away and close every window."""
+        for window in self._all:
+            if window.turns or window.has_gradients():
+                self._clear(window)
+        self.unit = None
+
+    # -- backward ----------------------------------------------------------------------------
+
+    def backward(
+        self,
+        loss: Tensor,
+        weight: float | Tensor,
+        *,
+        turn: int,
+        closes: bool,
+        only: Window | None,
+        site: CallSite,
+        retain_graph: bool = False,
+    ) -> None:
+        """Run backward of the (weighted, scaled) loss and enter it in the windows.
+
+        Args:
+            loss: 0-d, attached to a graph.
+            weight: samples or tokens that the loss is the mean of.
+            closes: the window ends with this turn, if it has no other, so no factor is needed.
+            only: the one optimizer whose parameters may receive gradients.
+        """
+        windows = self._all if only is None else (only,)
+        first = windows[0]
+        if first.last_turn == turn and first.turns:  # another loss of the same turn
+            factor = first.factor
+            if first.weight is not weight and not _equal(first.weight, weight):
+                raise UsageError(
+                    f"two losses of one turn have different weights ({first.weight}, {weight})",
+                    slug="two-weights-in-a-turn",
+                    where=where(site),
+                    hint="give the same weight to both, or add the losses up and call backward once",
+                )
+        else:
+            if closes and not any(window.turns for window in windows):
+                factor = None
+            else:
+                if self.unit is None or not any(window.turns for window in self._all):
+                    self.unit = power_of_two_near(weight)
+                factor = weight / self.unit
+        if factor is not None:
+            loss = loss * factor
+        if self.precision.scaler is not None:
+            loss = self.precision.scale(loss)
+        inputs = None
+        if only is not None and len(self._all) > 1:
+            inputs = [p for p in only.parameters() if p.requires_grad]
+        if self._fp32:
+            torch.autograd.backward(loss, retain_graph=retain_graph, inputs=inputs)
+        else:
+            with self.precision.off():
+                torch.autograd.backward(loss, retain_graph=retain_graph, inputs=inputs)
+        for window in windows:
+            if window.last_turn == turn and window.turns:
+                window.agreed = False
+                window.site = site
+            else:
+                window.add(turn, factor, weight, site)
+
+    # -- update ------------------------------------------------------------------------------
+
+    def finish(self, windows: Sequence[Window]) -> None:
+        """Unscale and normalise the gradients of ``windows`` in place, once per window."""
+        for window in windows:
+            if window.finished:
+                continue
+            self.precision.unscale(window.optimizer)
+            if window.total is not None:
+                scale = gradients.of(window.parameters())
+                if scale:
+                    gradients.scale(scale, 1.0 / window.total)
+            window.finished = True
+
+    def update(self, only: Window | None, *, turn: int, metric: Any = None) -> bool:
+        """Apply the gradients; returns whether an optimizer stepped (fp16 may skip)."""
+        if only is not None:
+            windows = [only]
+        elif len(self._all) == 1:
+            windows = list(self._all)
+        else:
+            windows = [w for w in self._all if w.turns and w.has_gradients()]
+            for window in self._all:
+                if window.turns and window not in windows:
+                    window.clear()
+        off = nullcontext() if self._fp32 else self.precision.off()
+        with off:
+            stepped = self._apply(windows, turn, metric)
+        self.precision.forget_weights()
+        if not any(window.turns for window in self._all):
+            self.unit = None
+        return stepped
+
+    def _apply(self, windows: Sequence[Window], turn: int, metric: Any) -> bool:
+        self.finish(windows)
+        skipped = [w for w in windows if self.precision.found_nonfinite(w.optimizer)]
+        grads = [g for w in windows if w not in skipped for g in gradients.of(w.parameters())]
+        if grads:
+            self._measure_and_clip(grads, windows, turn)
+        for window in windows:
+            with self.guard.ours():
+                if self.precision.scaler is not None:
+                    self.precision.scaler.step(window.optimizer)
+                else:
+                    window.optimizer.step()
+            self._clear(window)
+            if window not in skipped:
+                window.updates += 1
+                self._after_step(window, metric)
+        self.precision.after_updates(bool(skipped), turn)
+        return len(skipped) < len(windows)
+
+    def _measure_and_clip(self, grads: list[Tensor], windows: Sequence[Window], turn: int) -> None:
+        total = gradients.norm(grads)
+        value = total.item()
+        if not math.isfinite(value):
+            total, value = self._overflowed(grads, windows, turn)
+        self.grad_norm = value
+        if self.clip is None:
+            return
+        if self.clip.norm is not None:
+            gradients.clip_norm(grads, total, self.clip.norm)
+        else:
+            assert self.clip.value is not None
+            gradients.clip_value(grads, self.clip.value)
+
+    def _overflowed(
+        self, grads: list[Tensor], windows: Sequence[Window], turn: int
+    ) -> tuple[Tensor, float]:
+        names = self._names()
+        bad = [
+            names.get(p, "a parameter")
+            for window in windows
+            for p in window.parameters()
+            if p.grad is not None and not torch.isfinite(p.grad).all()
+        ]
+        if bad:
+            more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+            raise NonFiniteError(
+                f"the gradients of turn {turn + 1} are not finite, in {', '.join(bad[:3])}{more}; "
+                "the optimizer has not stepped",
+                slug="nonfinite-gradient",
+                where=where(windows[0].site),
+                hint="a lower lr, clip=1.0, or the operation in the forward pass that overflows",
+            )
+        exact = gradients.exact_norm(grads)  # finite values whose squares overflow
+        return torch.tensor(exact, dtype=torch.float64), exact
+
+    def _clear(self, window: Window) -> None:
+        for group in window.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+        window.clear()
+
+    # -- closures ----------------------------------------------------------------------------
+
+    def minimize(
+        self, fn: Callable[[], Tensor], window: Window, *, turn: int, site: CallSite,
+        device: torch.device,
+    ) -> Tensor:  # fmt: skip
+        """Let an optimizer evaluate ``fn`` as often as it likes; returns the first loss, detached.
+
+        Every evaluation clears the gradients, starts from the same generator states, runs backward
+        and clips; the generators end where one evaluation leaves them.
+        """
+        if self.precision.scaler is not None:
+            raise UsageError(
+                'step.minimize() evaluates more than once per update, which precision="fp16" cannot',
+                slug="minimize-fp16", where=where(site), hint='precision="bf16" or "fp32"',
+            )  # fmt: skip
+        if window.turns:
+            raise StateError(
+                "step.minimize() inside an accumulation window: gradients of earlier turns wait",
+                slug="minimize-in-window", where=where(site), hint="accumulate=1 with closures",
+            )  # fmt: skip
+        start = randomness.snapshot(device)
+        losses: list[Tensor] = []
+        inputs = None
+        if len(self._all) > 1:
+            inputs = [p for p in window.parameters() if p.requires_grad]
+
+        def closure() -> Tensor:
+            if losses:
+                randomness.restore(start, device)
+            for group in window.optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+            self.precision.forget_weights()
+            with torch.enable_grad():
+                loss = fn()
+                check_loss(loss, "step.minimize(fn): fn()", site)
+                with nullcontext() if self._fp32 else self.precision.off():
+                    torch.autograd.backward(loss, inputs=inputs)
+            window.site = site
+            grads = gradients.of(window.parameters())
+            if not grads:
+                raise StateError(
+                    "step.minimize(fn): no parameter of the optimizer got a gradient from fn()",
+                    slug="no-gradient", where=where(site),
+                )  # fmt: skip
+            self._measure_and_clip(grads, (window,), turn)
+            losses.append(loss.detach())
+            return loss
+
+        # torch's own optimizers evaluate the closure before they use a gradient; others (some SAMs)
+        # expect the first gradient to be there already.
+        if not type(window.optimizer).__module__.startswith("torch.optim"):
+            closure()
+        with self.guard.ours():
+            window.optimizer.step(closure)
+        if not losses:
+            raise StateError(
+                f"{type(window.optimizer).__name__}.step(closure) never called the closure",
+                slug="closure-not-called", where=where(site),
+            )  # fmt: skip
+        self._clear(window)
+        window.last_turn = turn
+        window.updates += 1
+        self.precision.forget_weights()
+        self._after_step(window, None)
+        return losses[0]
+
+
+def check_loss(loss: Any, what: str, site: CallSite) -> None:
+    """Refuse what cannot be a loss, at the user's line."""
+    if not isinstance(loss, Tensor):
+        raise UsageError(
+            f"{what} needs the loss tensor, got {type(loss).__name__}",
+            slug="loss-not-a-tensor", where=where(site),
+            hint="the tensor itself: no .item(), no float()",
+        )  # fmt: skip
+    if loss.numel() != 1:
+        raise UsageError(
+            f"{what} needs one number, got a loss of shape {tuple(loss.shape)}",
+            slug="loss-not-scalar", where=where(site), hint="loss.mean()",
+        )  # fmt: skip
+    if not loss.requires_grad:
+        raise UsageError(
+            f"{what} got a loss that no parameter takes part in",
+            slug="loss-not-attached", where=where(site),
+            hint="it was computed from detached tensors, under torch.no_grad(), or everything "
+            "is frozen",
+        )  # fmt: skip
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return isinstance(a, Tensor) and isinstance(b, Tensor) and bool(torch.equal(a, b))
+    return a == b

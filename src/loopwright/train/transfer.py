@@ -1,0 +1,66 @@
+"""Batches on their way to the device, overlapped with compute where there is an accelerator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from loopwright.train.batches import map_tensors, tensors
+
+
+class Transfer:
+    """Moves batches to one device.
+
+    On the CPU a batch is passed on as it is. On an accelerator with streams, ``send`` copies from
+    pinned memory on a side stream and ``receive`` makes the compute stream wait for that copy and
+    marks each tensor as used there (``record_stream``), so that the allocator does not hand its
+    memory to a later copy while kernels still read it. The host tensors are kept until their copy
+    is done for the same reason.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self._module = torch.get_device_module(device) if device.type != "cpu" else None
+        self._stream = (
+            self._module.Stream(device)
+            if self._module is not None and device.type in ("cuda", "xpu")
+            else None
+        )
+
+    def send(self, batch: Any) -> tuple[Any, Any]:
+        """Start the copy of ``batch``; returns what ``receive`` takes."""
+        if self._module is None:
+            return batch, None
+        if self._stream is None:
+            return map_tensors(batch, lambda part: part.to(self.device)), None
+        kept: list[torch.Tensor] = []
+
+        def move(part: Any) -> Any:
+            if not isinstance(part, torch.Tensor):
+                return part.to(self.device)
+            if part.device == self.device:
+                return part
+            if part.device.type == "cpu" and not part.is_pinned() and part.layout == torch.strided:
+                part = part.pin_memory()
+            kept.append(part)
+            return part.to(self.device, non_blocking=True)
+
+        with self._module.stream(self._stream):
+            moved = map_tensors(batch, move)
+            done = self._module.Event()
+            done.record(self._stream)
+        return moved, (done, kept)
+
+    def receive(self, sent: tuple[Any, Any]) -> Any:
+        """Return the batch on the device, safe to use on the current stream."""
+        batch, pending = sent
+        if pending is None:
+            return batch
+        done, _kept = pending
+        current = self._module.current_stream(self.device)
+        current.wait_event(done)
+        for tensor in tensors(batch):
+            if tensor.device == self.device:
+                tensor.record_stream(current)
+        return batch
