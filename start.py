@@ -75,7 +75,8 @@ def lint(words):
 
 def docs(words):
     """Build the documentation; a broken link is an error."""
-    return become([PYTHON, "-m", "mkdocs", *(words or ["build", "--strict"])], cwd=ROOT)
+    command = [PYTHON, "-m", "mkdocs", *(words or ["build", "--strict"])]
+    return become(command, cwd=ROOT, NO_MKDOCS_2_WARNING="1")
 
 
 def setup(words):
