@@ -77,6 +77,6 @@ class Evaluation:
                 for module, mode in modes:
                     module.training = mode
                 run.precision.forget_weights()
-                run.evaluated(perf_counter() - started)
+                run.lifecycle.evaluated(perf_counter() - started)
         if complete:
             run.fire("validation")

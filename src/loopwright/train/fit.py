@@ -82,8 +82,14 @@ def fit(
         >>> import torch, loopwright as lw
         >>> x, y = torch.randn(64, 3), torch.randn(64, 1)
         >>> model = torch.nn.Linear(3, 1)
-        >>> run = lw.fit(model, torch.optim.SGD(model.parameters(), lr=0.1), torch.nn.MSELoss(),
-        ...              [(x, y)], epochs=2, progress=False)
+        >>> run = lw.fit(
+        ...     model,
+        ...     torch.optim.SGD(model.parameters(), lr=0.1),
+        ...     torch.nn.MSELoss(),
+        ...     [(x, y)],
+        ...     epochs=2,
+        ...     progress=False,
+        ... )
         >>> run.totals["turns"]
         2
     """
@@ -221,5 +227,3 @@ def _shape(batch: Any) -> str:
     if isinstance(batch, (tuple, list)):
         return f"{len(batch)} parts"
     return type(batch).__name__
-
-

@@ -19,7 +19,7 @@ from loopwright.events import (
     RunRecord,
     Worst,
 )
-from loopwright.train.history import strict, read
+from loopwright.train.history import read, strict
 from loopwright.train.identity import plain
 
 FORMAT = 1

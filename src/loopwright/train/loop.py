@@ -91,7 +91,7 @@ class Loop:
 
     def _turns(self) -> Iterator[Step]:
         run = self.run
-        if not run.begin_loop(self):
+        if not run.lifecycle.begin(self):
             return
         how = "exception"
         region = None
@@ -118,23 +118,23 @@ class Loop:
                     if step.ends_run or run.stopped is not None:
                         break
                 self._end_epoch(step)
-                run.checkpoint_if_due(self, step)
+                run.lifecycle.checkpoint_if_due(self, step)
                 if step.ends_run or run.stopped is not None:
                     how = "limit" if run.stopped is None else "stop"
                     break
-            run.end_loop(self, how)
+            run.lifecycle.end(self, how)
         except GeneratorExit:
             how = "break" if _left_without_exception(sys._getframe(1)) else "exception"
-            run.leave_loop(self, how)
+            run.lifecycle.leave(self, how)
             raise
         except BaseException as error:
-            run.fail_loop(self, error)
+            run.lifecycle.fail(self, error)
             raise
         finally:
             self.current = None
             if region is not None:
                 region.__exit__(None, None, None)
-            run.release_loop(self)
+            run.lifecycle.release(self)
 
     # -- epochs --------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Loop:
         self.epoch += 1
         self._loss_sum = self._weight_sum = 0.0
         self._means = {}
-        self.run.after_epoch(self, row)
+        self.run.lifecycle.after_epoch(row)
 
     # -- turns ---------------------------------------------------------------------------------
 
@@ -332,7 +332,7 @@ class Loop:
         if now >= self._next_visit:
             self.visit_host()
         if not step.ends_epoch:
-            run.checkpoint_if_due(self, step)
+            run.lifecycle.checkpoint_if_due(self, step)
         if run.signals.pending is not None:
             self._interrupt(step)
 
@@ -348,7 +348,7 @@ class Loop:
         if step.ends_epoch:
             self._end_epoch(step)
         self.visit_host()
-        self.run.save_checkpoint(self, reason="signal", background=False)
+        self.run.lifecycle.save(self, reason="signal", background=False)
         self.run.signals.end()
 
     def _for_line(self) -> str | None:
@@ -380,7 +380,9 @@ class Loop:
                 raise StateError(
                     f"step.log({name}=…) takes a number, got {value!r}", slug="log-not-a-number"
                 )
-            self._logged.append((self.turn + 1, name, value if isinstance(value, torch.Tensor) else float(value)))
+            if not isinstance(value, torch.Tensor):
+                value = float(value)
+            self._logged.append((self.turn + 1, name, value))
 
     def latest(self, name: str) -> float | None:
         """Return this epoch's mean of a logged value; None if it was not logged."""

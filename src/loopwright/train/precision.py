@@ -111,7 +111,10 @@ def power_of_two_near(weight: float | torch.Tensor) -> float | torch.Tensor:
     gradients keep their magnitude.
     """
     if isinstance(weight, torch.Tensor):
-        power = torch.exp2(torch.round(torch.log2(weight.double() if weight.device.type != "mps"
-                                                  else weight.float())))
+        power = torch.exp2(
+            torch.round(
+                torch.log2(weight.double() if weight.device.type != "mps" else weight.float())
+            )
+        )
         return torch.where(torch.isfinite(power) & (power > 0), power, torch.ones_like(power))
     return 2.0 ** round(math.log2(weight)) if weight > 0 else 1.0

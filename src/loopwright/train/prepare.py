@@ -70,7 +70,7 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 
 def optimizers(
-    optimizer: Any, found: dict[str, nn.Module], several: bool
+    optimizer: Any, found: dict[str, nn.Module]
 ) -> tuple[dict[str, torch.optim.Optimizer], bool]:
     """Return the optimizers by name, building those that were given as functions.
 
@@ -80,7 +80,7 @@ def optimizers(
     built = {}
     for name, value in given.items():
         if not isinstance(value, torch.optim.Optimizer) and callable(value):
-            value = _build(value, name, found if name not in found else {name: found[name]})
+            value = _build(value, found if name not in found else {name: found[name]})
         if not isinstance(value, torch.optim.Optimizer):
             if _looks_like_one(value):
                 raise UsageError(
@@ -105,16 +105,14 @@ def _looks_like_one(value: Any) -> bool:
     return hasattr(value, "step") and hasattr(value, "zero_grad")
 
 
-def _build(make: Callable[..., Any], name: str, found: dict[str, nn.Module]) -> Any:
+def _build(make: Callable[..., Any], found: dict[str, nn.Module]) -> Any:
     parameters = [p for module in found.values() for p in module.parameters() if p.requires_grad]
     if not parameters:
         raise UsageError("every parameter is frozen: there is nothing to train", slug="all-frozen")
     return make(parameters)
 
 
-def _check_parameters(
-    built: dict[str, torch.optim.Optimizer], found: dict[str, nn.Module]
-) -> None:
+def _check_parameters(built: dict[str, torch.optim.Optimizer], found: dict[str, nn.Module]) -> None:
     held = [p for o in built.values() for g in o.param_groups for p in g["params"]]
     if not any(p.requires_grad for p in held):
         raise UsageError(

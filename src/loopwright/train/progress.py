@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -92,7 +93,7 @@ def _values(values: dict[str, float]) -> str:
 
 def number(value: float) -> str:
     """Return a number in at most eight characters or so: 0.1234, 12.3, 1.2e-05, NaN."""
-    if value != value:
+    if math.isnan(value):
         return "NaN"
     size = abs(value)
     if size >= 1e6 or (0 < size < 1e-3):

@@ -27,7 +27,10 @@ def seed(value: int) -> None:
 
     Example:
         >>> import loopwright as lw, torch
-        >>> lw.seed(0); a = torch.rand(1); lw.seed(0); bool(a == torch.rand(1))
+        >>> lw.seed(0)
+        ... a = torch.rand(1)
+        ... lw.seed(0)
+        ... bool(a == torch.rand(1))
         True
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:

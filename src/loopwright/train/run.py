@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import math
 import sys
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from loopwright.errors import UsageError
 from loopwright.events import Outcome
-from loopwright.train import identity, prepare, randomness, saving
+from loopwright.train import identity, prepare
+from loopwright.train.best import BestWeights
 from loopwright.train.callbacks import Callback, Event, Moments
 from loopwright.train.environment import environment
 from loopwright.train.evaluation import Evaluation
 from loopwright.train.gradients import parse_clip
 from loopwright.train.history import History
+from loopwright.train.lifecycle import Lifecycle
 from loopwright.train.limits import Limits
 from loopwright.train.loop import Loop
 from loopwright.train.policy import Checkpoint
 from loopwright.train.precision import Precision
-from loopwright.train.progress import Progress
 from loopwright.train.run_folder import RunFolder
 from loopwright.train.schedules import Schedule, resolve
 from loopwright.train.signals import Signals
 from loopwright.train.source import Source
-from loopwright.train.step import Step
 from loopwright.train.stepper import Stepper
 from loopwright.train.transfer import Transfer
 from loopwright.train.window import Window
@@ -129,9 +128,7 @@ class Run:
         self.models, self._several_models = prepare.models(model)
         for module in self.models.values():
             module.to(self.device)
-        self.optimizers, self._several_optimizers = prepare.optimizers(
-            optimizer, self.models, self._several_models
-        )
+        self.optimizers, self._several_optimizers = prepare.optimizers(optimizer, self.models)
         self.accumulate = accumulate
         self.stepper = Stepper(
             self.optimizers, precision=self.precision, clip=clip_rule,
@@ -154,20 +151,18 @@ class Run:
         self.totals: dict[str, float] = {}
         self.outcome = Outcome()
         self.closed = False
-        self._progress = progress
+        self.progress = progress
         self._loops: list[str] = []
-        self._active: Loop | None = None
-        self._began = time.monotonic()
+        self.active: Loop | None = None
         self._saved: dict[str, Any] | None = None
-        self._looked = self._resumed = False
-        self._deferred: BaseException | None = None
+        self._looked = False
+        self.deferred: BaseException | None = None
         self._averaging_off = False
         self.resumed_finished = False
         self.phases: dict[str, float] = {}
         self.samples: list[str] = []
-        self._last_save = self._save_cost = 0.0
-        self._best_weights: dict[str, torch.Tensor] | None = None
-        self._best_dirty = False
+        self.best_weights = BestWeights(self)
+        self.lifecycle = Lifecycle(self)
         self._uncovered_checked = False
         self._deterministic_before: bool | None = None
         if deterministic:
@@ -252,7 +247,7 @@ class Run:
             batch_size: for a data set.
             shuffle: for a data set.
         """
-        self._check_open()
+        self.check_open()
         limits = Limits(epochs, steps, minutes, samples, tokens)
         name = str(len(self._loops)) if name is None else name
         if name in self._loops:
@@ -267,7 +262,7 @@ class Run:
         Training is the same, bit for bit, with and without it. With an EMA the averaged weights are
         in the model meanwhile.
         """
-        self._check_open()
+        self.check_open()
         return Evaluation(self, loader, batch_size)
 
     @contextlib.contextmanager
@@ -299,7 +294,7 @@ class Run:
         for name, value in values.items():
             read = getattr(value, "compute", None)
             self.totals[name] = float(read() if callable(read) else value)
-        if self._active is None and self.files is not None:
+        if self.active is None and self.files is not None:
             self.files.finish(weights=False)
 
     def keep_best(self, name: str, mode: str = "max") -> bool:
@@ -310,21 +305,14 @@ class Run:
         """
         if mode not in ("min", "max"):
             raise UsageError(f"mode is 'min' or 'max', got {mode!r}", slug="unknown-mode")
-        loop = self._active
+        loop = self.active
         value = None if loop is None else loop.latest(name)
         if loop is None or value is None:
             raise UsageError(
                 f"keep_best({name!r}): nothing of that name was logged in this epoch",
                 slug="unknown-value", hint=f"step.log({name}=…) before it",
             )  # fmt: skip
-        before = self.best.get(name, {}).get("value")
-        worse = before is not None and not (value > before if mode == "max" else value < before)
-        if worse or math.isnan(value):
-            return False
-        self.best[name] = {"value": value, "turn": loop.turn + 1, "epoch": loop.epoch + 1}
-        self._best_weights = self.weights(averaged=True)
-        self._best_dirty = True
-        return True
+        return self.best_weights.offer(name, value, mode, loop)
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Load weights as ``weights()`` returned them into the models."""
@@ -336,12 +324,7 @@ class Run:
 
     def load_best(self) -> bool:
         """Load the weights that ``keep_best`` kept into the models; False where there are none."""
-        if self._best_weights is None and self.files is not None:
-            self._best_weights = self.files.read_best()
-        if self._best_weights is None:
-            return False
-        self.load_weights(self._best_weights)
-        return True
+        return self.best_weights.load()
 
     def track(self, name: str, thing: Any) -> None:
         """Save and restore an object with ``state_dict`` and ``load_state_dict``."""
@@ -355,7 +338,7 @@ class Run:
 
     def keep(self, name: str, value: Any) -> Any:
         """Return the value that was saved under ``name``, or keep this one; saved from now on."""
-        saved = self._saved_state()
+        saved = self.saved_state()
         if name not in self.kept and saved is not None and name in saved["kept"]:
             self.kept[name] = saved["kept"][name]
             return self.kept[name]
@@ -384,11 +367,13 @@ class Run:
         if self.files is not None:
             self.files.add_classification(predictions.record())
 
-    def fire(self, moment: str, *, values: dict[str, Any] | None = None, epoch: int | None = None) -> None:
+    def fire(
+        self, moment: str, *, values: dict[str, Any] | None = None, epoch: int | None = None
+    ) -> None:
         """Call who listens to a moment."""
         if not self.moments.wanted(moment):
             return
-        loop = self._active
+        loop = self.active
         self.moments.fire(
             Event(
                 moment, self, None if loop is None else loop.current,
@@ -397,170 +382,6 @@ class Run:
                 values or {},
             )
         )  # fmt: skip
-
-    # -- called by the loop --------------------------------------------------------------------
-
-    def begin_loop(self, loop: Loop) -> bool:
-        """Make everything ready for a loop; False when it had ended in an earlier process."""
-        self._check_open()
-        if self._active is not None:
-            raise UsageError(
-                f"loop {self._active.name!r} is still running", slug="loop-inside-a-loop",
-                hint="a second lw.Run for what runs inside another loop",
-            )  # fmt: skip
-        self._bind_schedules(loop)
-        state = self._state_for(loop)
-        if state is not None:
-            self._check_data(state["loop"], loop)
-            saving.restore(self, loop, state)
-            self.history.resumed(loop.turn)
-            ended = state["loop"]["ended"]
-            extends = ended == "limit" and _goes_further(loop, state["loop"])
-            if ended is not None and not extends:
-                loop.source.restore_generators(state["loop"]["source"])
-                randomness.restore(state["random"], self.device)
-                self.ended[loop.name] = {"name": self.ended.get(loop.name, {}).get("name", ""),
-                                         "how": ended}  # fmt: skip
-                self.resumed_finished = True
-                self._line(f"loop {loop.name}: had ended after {loop.turn} turns; nothing to do")
-                return False
-            self._line(f"resumed at turn {loop.turn} (epoch {loop.epoch + 1})")
-        for module in self.models.values():
-            # A model that is in eval as a whole was left so by something else; single parts in eval
-            # (a frozen backbone's BatchNorm) are the user's wish and stay.
-            if not any(m.training for m in module.modules()):
-                module.train()
-        self._active = loop
-        self.stopped = None
-        self.outcome = Outcome()
-        self.stepper.guard.watch()
-        self.signals.install()
-        loop.progress = Progress(
-            shown=self._progress, epochs=loop.limits.whole_epochs(loop.source.length), bar=loop._bar
-        )
-        if self.files is not None:
-            self.files.begin()
-            if state is None:
-                self.save_checkpoint(loop, reason="start", background=False)
-        self._last_save = time.monotonic()
-        self.fire("loop_begin")
-        return True
-
-    def evaluated(self, seconds: float) -> None:
-        """Book an evaluation's time as its own, not as the forward pass of the turn around it."""
-        loop = self._active
-        if loop is not None and loop.current is not None:
-            loop.phase_evaluate += seconds
-            loop.current._began += seconds
-
-    def after_epoch(self, loop: Loop, row: Any) -> None:
-        """Fire ``epoch_end`` and step the schedulers that count epochs or look at a value."""
-        self.fire("epoch_end", values=dict(row.values), epoch=row.epoch)
-        for schedule in self.schedules.values():
-            if schedule.kind == "epoch":
-                schedule.step()
-            elif schedule.kind == "metric":
-                if schedule.metric not in row.values:
-                    raise UsageError(
-                        f"a scheduler looks at {schedule.metric!r}, which epoch {row.epoch + 1} did "
-                        f"not log (it has {', '.join(row.values)})",
-                        slug="unknown-value", hint=f"step.log({schedule.metric}=…)",
-                    )  # fmt: skip
-                schedule.step(row.values[schedule.metric])
-
-    def checkpoint_if_due(self, loop: Loop, step: Step) -> None:
-        """Save after a turn where the policy says so."""
-        if self.files is None or step.ends_run:
-            return
-        policy, now = self.policy, time.monotonic()
-        if policy.every_steps is not None and loop.turn % policy.every_steps == 0:
-            reason = "steps"
-        elif (
-            policy.every_minutes is not None and now - self._last_save >= 60 * policy.every_minutes
-        ):
-            reason = "minutes"
-        elif (
-            policy.every_epochs is not None and step.ends_epoch
-            and loop.epoch % policy.every_epochs == 0
-            and self._save_cost <= policy.most * (now - self._last_save)
-        ):  # fmt: skip
-            reason = "epoch"
-        else:
-            return
-        loop.visit_host()
-        self.save_checkpoint(loop, reason=reason)
-
-    def save_checkpoint(
-        self, loop: Loop, *, reason: str, ended: str | None = None, background: bool = True
-    ) -> None:
-        """Save the state at a turn's boundary; without a folder, do nothing."""
-        if self.files is None:
-            return
-        started = time.monotonic()
-        self._write_best()
-        self.files.save(
-            saving.collect(self, loop, ended), loop, reason,
-            ended=ended is not None, background=background,
-        )  # fmt: skip
-        self._last_save = time.monotonic()
-        self._save_cost = self._last_save - started
-        self.fire("checkpoint", values={"reason": reason})
-
-    def end_loop(self, loop: Loop, how: str) -> None:
-        """A loop reached its limit, or was stopped or left by break: it will not go on."""
-        if self.files is not None:
-            name = self.files.checkpoint_name(loop, ended=True)
-            self.ended[loop.name] = {"name": name, "how": how}
-            self.save_checkpoint(loop, reason="end", ended=how, background=False)
-        kind = "stopped" if how == "stop" else "finished"
-        reason = self.stopped if how == "stop" and self.stopped else _reason(loop, how)
-        self._finish(loop, Outcome(kind, reason, loop.seconds))
-        self.fire("loop_end", values={"how": how})
-
-    def leave_loop(self, loop: Loop, how: str) -> None:
-        """The for statement dropped the loop in the middle of a body.
-
-        Runs while the interpreter closes the iterator, where an exception would only be printed; it
-        is kept for the run's next use, and for ``close()``.
-        """
-        try:
-            self._leave(loop, how)
-        except Exception as error:
-            self._deferred = error
-
-    def _leave(self, loop: Loop, how: str) -> None:
-        step = loop.current
-        if how == "exception":
-            reason = f"an exception left the loop in turn {loop.turn + 1}"
-            self._finish(loop, Outcome("failed", reason, loop.elapsed()))
-            return
-        if step is not None:
-            loop.current = None
-            pending = self.stepper.pending()
-            if pending and all(window.agreed for window in pending):
-                loop.update(None, None)
-            elif pending:
-                self.note(f"turn {step.index + 1} was left with gradients that nobody used")
-                self.stepper.discard()
-            loop.count_left_turn(step)
-        loop.visit_host()
-        self.end_loop(loop, "break")
-
-    def fail_loop(self, loop: Loop, error: BaseException) -> None:
-        """An exception came out of the loop itself, between two bodies."""
-        kind = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        self._finish(loop, Outcome(kind, text.split("\n")[0], loop.elapsed(), error=text))
-
-    def release_loop(self, loop: Loop) -> None:
-        """Give back what a loop holds while it runs."""
-        if loop.progress is not None:
-            loop.progress.close()
-        loop.source.close()
-        self.signals.restore()
-        self.stepper.guard.release()
-        if self._active is loop:
-            self._active = None
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -577,14 +398,19 @@ class Run:
         self.fire("close")
         if self.files is not None:
             self.files.close()
-        if self._deferred is not None:
-            error, self._deferred = self._deferred, None
+        if self.deferred is not None:
+            error, self.deferred = self.deferred, None
             raise error
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if error is not None and not isinstance(error, GeneratorExit):
             self._failed(error)
         self.close()
@@ -608,9 +434,10 @@ class Run:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _check_open(self) -> None:
-        if self._deferred is not None:
-            error, self._deferred = self._deferred, None
+    def check_open(self) -> None:
+        """Refuse to go on with a closed run, or after an end that could not be written."""
+        if self.deferred is not None:
+            error, self.deferred = self.deferred, None
             raise error
         if self.closed:
             raise UsageError(
@@ -637,16 +464,6 @@ class Run:
             )  # fmt: skip
         resolved = {k: resolve(s, self.optimizers[k]) for k, s in given.items()}
         return {k: s for k, s in resolved.items() if s is not None}
-
-    def _bind_schedules(self, loop: Loop) -> None:
-        for name, schedule in self.schedules.items():
-            if not schedule.bound:
-                batches = loop.source.length
-                schedule.bind(
-                    self.optimizers[name],
-                    loop.limits.updates(batches, self.accumulate),
-                    loop.limits.whole_epochs(batches),
-                )
 
     def _after_step(self, window: Window, metric: Any) -> None:
         schedule = self.schedules.get(window.name)
@@ -675,62 +492,20 @@ class Run:
                 if isinstance(value, torch.Tensor)
             }
 
-    def _write_best(self) -> None:
-        if self._best_dirty and self.files is not None and self._best_weights is not None:
-            self.files.write_best(self._best_weights)
-            self._best_dirty = False
-
-    def _finish(self, loop: Loop, outcome: Outcome) -> None:
-        self.outcome = outcome
-        self.totals.update(
-            turns=loop.turn, updates=loop.updates, samples=loop.samples, epochs=loop.epoch,
-            skipped=loop.skipped,
-        )  # fmt: skip
-        if loop.tokens:
-            self.totals["tokens"] = loop.tokens
-        if self.precision.skipped:
-            self.totals["fp16_skipped_updates"] = self.precision.skipped
-        for name in ("fetch", "transfer", "forward", "backward", "step", "item", "evaluate"):
-            before = self.phases.get(name, 0.0)
-            self.phases[name] = before + getattr(loop, f"phase_{name}")
-        if self.files is not None:
-            if outcome.kind == "failed":
-                self.files.failed(outcome)
-            else:
-                self._write_best()
-                self.files.finish(weights=outcome.kind != "interrupted")
-
     @staticmethod
     def _parameters(recipe: Mapping[str, Any] | None) -> dict[str, Any]:
         return dict((recipe or {}).get("parameters") or {})
 
-    def _saved_state(self) -> dict[str, Any] | None:
+    def saved_state(self) -> dict[str, Any] | None:
+        """Return the newest checkpoint's state as it was when this process came, if there was one."""
         if self._saved is None and self.files is not None and not self._looked:
             self._looked = True
             self._saved = self.files.newest()
         return self._saved
 
-    def _state_for(self, loop: Loop) -> dict[str, Any] | None:
-        saved = None if self._resumed else self._saved_state()
-        if saved is None or self.files is None:
-            return None
-        if saved["loop"]["name"] == loop.name:
-            self._saved = None
-            self._resumed = True
-            return saved
-        if loop.name in saved["ended"]:
-            return self.files.load(saved["ended"][loop.name]["name"])
-        return None
-
-    def _check_data(self, saved: dict[str, Any], loop: Loop) -> None:
-        identity.refuse_if_different(
-            {f"loader {k}": v for k, v in saved["data"].items()},
-            {f"loader {k}": v for k, v in loop.source.describe().items()},
-            str(self.folder), self.files.allowed if self.files is not None else (),
-        )  # fmt: skip
-
-    def _line(self, text: str) -> None:
-        if self._progress:
+    def line(self, text: str) -> None:
+        """Tell the user something, where progress is shown."""
+        if self.progress:
             print(text, file=sys.stderr)
 
 
@@ -756,22 +531,3 @@ def _trackers(log: Sequence[Any] | str) -> Iterable[Callable[[Run], Any]]:
     from loopwright.train.trackers import resolve as tracker
 
     return [tracker(one) for one in names]
-
-
-def _reason(loop: Loop, how: str) -> str:
-    if how == "break":
-        return f"the loop was left in turn {loop.turn}"
-    return ", ".join(f"{value} {name}" for name, value in loop.limits.describe().items())
-
-
-def _goes_further(loop: Loop, saved: dict[str, Any]) -> bool:
-    limits = loop.limits
-    if saved["limits"] == limits.describe():
-        return False
-    return not (
-        (limits.epochs is not None and saved["epoch"] >= limits.epochs)
-        or (limits.steps is not None and saved["turn"] >= limits.steps)
-        or (limits.samples is not None and saved["samples"] >= limits.samples)
-        or (limits.tokens is not None and saved["tokens"] >= limits.tokens)
-        or (limits.minutes is not None and saved["seconds"] >= 60 * limits.minutes)
-    )

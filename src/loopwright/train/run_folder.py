@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 import shutil
 import sys
@@ -67,9 +67,7 @@ class RunFolder:
                 f"{self.path} holds no run to resume", slug="nothing-to-resume",
                 hint='resume="auto" begins one',
             )  # fmt: skip
-        if self.path.is_dir() and any(
-            child.name != ".lock" for child in self.path.iterdir()
-        ):
+        if self.path.is_dir() and any(child.name != ".lock" for child in self.path.iterdir()):
             raise UsageError(
                 f"{self.path} holds other files and no run",
                 slug="folder-not-empty", hint="another out=, a new or empty folder",
@@ -105,7 +103,8 @@ class RunFolder:
 
     def undo_begin(self) -> None:
         """Take away a folder that this process made, when nothing was trained."""
-        if self._made_folder and self._begun is False or self._made_folder and not self.there:
+        if self._made_folder:
+            self._begun = False
             self.close()
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -117,7 +116,7 @@ class RunFolder:
             self._summary = files.summary_as_json(summary(next(iter(run.models.values()))))
         asked = {
             "format": files.FORMAT, "name": run.name, "command": [sys.executable, *sys.argv],
-            "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "started": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
             "settings": identity.plain(run.settings), "asked": run.asked,
             "recipe": identity.plain(run.recipe), "environment": run.environment,
             "model": self._summary, "identity": run.identity,

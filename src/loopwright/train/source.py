@@ -223,7 +223,9 @@ def _as_loader(loader: Any, batch_size: int | None, shuffle: bool) -> Any:
             slug="batch-size-of-a-loader",
         )
     if isinstance(loader, (str, bytes, torch.Tensor, dict)) or (
-        not isinstance(loader, Iterable) and not callable(loader) and not hasattr(loader, "__getitem__")
+        not isinstance(loader, Iterable)
+        and not callable(loader)
+        and not hasattr(loader, "__getitem__")
     ):
         raise UsageError(
             f"a loop needs a loader that gives batches, got {_name(loader)}",
@@ -262,7 +264,9 @@ class _Factory:
 
 def _length(loader: Any) -> int | None:
     if isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset):
-        return None  # its __len__ is a guess: workers that were not told apart give every item twice
+        return (
+            None  # its __len__ is a guess: workers that were not told apart give every item twice
+        )
     try:
         length = len(loader)
     except (TypeError, NotImplementedError):

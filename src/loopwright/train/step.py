@@ -99,7 +99,7 @@ class Step:
         loop.record_loss(self, loss, weight, site)
         only = self._only
         loop.run.stepper.backward(
-            loss, weight, turn=self.index, closes=self.updates or only is not None and loop.run.accumulate == 1,
+            loss, weight, turn=self.index, closes=self.updates,
             only=only, site=site, retain_graph=retain_graph,
         )  # fmt: skip
         self._called = False
@@ -155,10 +155,7 @@ class Step:
         loop.phase_forward += started - self._began
         stepper = loop.run.stepper
         only = self._only
-        if only is None:
-            pending = stepper.pending()
-        else:
-            pending = [only] if only.turns else []
+        pending = [w for w in stepper.pending() if only is None or w is only]
         if not pending:
             self._nothing_to_update()
         self._called = True
@@ -225,9 +222,7 @@ class Step:
         window = self._only if optimizer is None else stepper.window_of(optimizer)
         if window is None:
             window = next(iter(stepper.windows.values()))
-        loss = stepper.minimize(
-            fn, window, turn=self.index, site=site, device=loop.run.device
-        )
+        loss = stepper.minimize(fn, window, turn=self.index, site=site, device=loop.run.device)
         loop.record_loss(self, loss, count_samples(self.batch) or 1, site)
         loop.updated(True)
         self._called = True

@@ -99,7 +99,10 @@ class Stepper:
             loss: 0-d, attached to a graph.
             weight: samples or tokens that the loss is the mean of.
             closes: the window ends with this turn, if it has no other, so no factor is needed.
+            turn: the current turn's index.
             only: the one optimizer whose parameters may receive gradients.
+            site: the user's line, for messages.
+            retain_graph: as torch's.
         """
         windows = self._all if only is None else (only,)
         first = windows[0]
@@ -112,13 +115,12 @@ class Stepper:
                     where=where(site),
                     hint="give the same weight to both, or add the losses up and call backward once",
                 )
+        elif closes and not any(window.turns for window in windows):
+            factor = None
         else:
-            if closes and not any(window.turns for window in windows):
-                factor = None
-            else:
-                if self.unit is None or not any(window.turns for window in self._all):
-                    self.unit = power_of_two_near(weight)
-                factor = weight / self.unit
+            if self.unit is None or not any(window.turns for window in self._all):
+                self.unit = power_of_two_near(weight)
+            factor = weight / self.unit
         if factor is not None:
             loss = loss * factor
         if self.precision.scaler is not None:

@@ -1,0 +1,262 @@
+"""A loop's beginning, its checkpoints, and its end, whichever way it comes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from loopwright.errors import UsageError
+from loopwright.events import EpochRow, Outcome
+from loopwright.train import identity, randomness, saving
+from loopwright.train.progress import Progress
+
+if TYPE_CHECKING:
+    from loopwright.train.loop import Loop
+    from loopwright.train.run import Run
+    from loopwright.train.step import Step
+
+
+class Lifecycle:
+    """What a run does around its loops; called by the loop, never by the user."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._last_save = self._save_cost = 0.0
+        self._resumed = False
+
+    def begin(self, loop: Loop) -> bool:
+        """Make everything ready for a loop; False when it had ended in an earlier process."""
+        self._run.check_open()
+        if self._run.active is not None:
+            raise UsageError(
+                f"loop {self._run.active.name!r} is still running", slug="loop-inside-a-loop",
+                hint="a second lw.Run for what runs inside another loop",
+            )  # fmt: skip
+        self._bind_schedules(loop)
+        state = self._state_for(loop)
+        if state is not None:
+            self._check_data(state["loop"], loop)
+            saving.restore(self._run, loop, state)
+            self._run.history.resumed(loop.turn)
+            ended = state["loop"]["ended"]
+            extends = ended == "limit" and _goes_further(loop, state["loop"])
+            if ended is not None and not extends:
+                loop.source.restore_generators(state["loop"]["source"])
+                randomness.restore(state["random"], self._run.device)
+                self._run.ended[loop.name] = {"name": self._run.ended.get(loop.name, {}).get("name", ""),
+                                         "how": ended}  # fmt: skip
+                self._run.resumed_finished = True
+                self._run.line(
+                    f"loop {loop.name}: had ended after {loop.turn} turns; nothing to do"
+                )
+                return False
+            self._run.line(f"resumed at turn {loop.turn} (epoch {loop.epoch + 1})")
+        for module in self._run.models.values():
+            # A model that is in eval as a whole was left so by something else; single parts in eval
+            # (a frozen backbone's BatchNorm) are the user's wish and stay.
+            if not any(m.training for m in module.modules()):
+                module.train()
+        self._run.active = loop
+        self._run.stopped = None
+        self._run.outcome = Outcome()
+        self._run.stepper.guard.watch()
+        self._run.signals.install()
+        loop.progress = Progress(
+            shown=self._run.progress,
+            epochs=loop.limits.whole_epochs(loop.source.length),
+            bar=loop._bar,
+        )
+        if self._run.files is not None:
+            try:
+                self._run.files.begin()
+                if state is None:
+                    self.save(loop, reason="start", background=False)
+            except BaseException:
+                self._run.files.undo_begin()
+                raise
+        self._last_save = time.monotonic()
+        self._run.fire("loop_begin")
+        return True
+
+    def evaluated(self, seconds: float) -> None:
+        """Book an evaluation's time as its own, not as the forward pass of the turn around it."""
+        loop = self._run.active
+        if loop is not None and loop.current is not None:
+            loop.phase_evaluate += seconds
+            loop.current._began += seconds
+
+    def after_epoch(self, row: EpochRow) -> None:
+        """Fire ``epoch_end`` and step the schedulers that count epochs or look at a value."""
+        self._run.fire("epoch_end", values=dict(row.values), epoch=row.epoch)
+        for schedule in self._run.schedules.values():
+            if schedule.kind == "epoch":
+                schedule.step()
+            elif schedule.kind == "metric":
+                if schedule.metric not in row.values:
+                    raise UsageError(
+                        f"a scheduler looks at {schedule.metric!r}, which epoch {row.epoch + 1} did "
+                        f"not log (it has {', '.join(row.values)})",
+                        slug="unknown-value", hint=f"step.log({schedule.metric}=…)",
+                    )  # fmt: skip
+                schedule.step(row.values[schedule.metric])
+
+    def checkpoint_if_due(self, loop: Loop, step: Step) -> None:
+        """Save after a turn where the policy says so."""
+        if self._run.files is None or step.ends_run:
+            return
+        policy, now = self._run.policy, time.monotonic()
+        if policy.every_steps is not None and loop.turn % policy.every_steps == 0:
+            reason = "steps"
+        elif (
+            policy.every_minutes is not None and now - self._last_save >= 60 * policy.every_minutes
+        ):
+            reason = "minutes"
+        elif (
+            policy.every_epochs is not None and step.ends_epoch
+            and loop.epoch % policy.every_epochs == 0
+            and self._save_cost <= policy.most * (now - self._last_save)
+        ):  # fmt: skip
+            reason = "epoch"
+        else:
+            return
+        loop.visit_host()
+        self.save(loop, reason=reason)
+
+    def save(
+        self, loop: Loop, *, reason: str, ended: str | None = None, background: bool = True
+    ) -> None:
+        """Save the state at a turn's boundary; without a folder, do nothing."""
+        if self._run.files is None:
+            return
+        started = time.monotonic()
+        self._run.best_weights.write()
+        self._run.files.save(
+            saving.collect(self._run, loop, ended), loop, reason,
+            ended=ended is not None, background=background,
+        )  # fmt: skip
+        self._last_save = time.monotonic()
+        self._save_cost = self._last_save - started
+        self._run.fire("checkpoint", values={"reason": reason})
+
+    def end(self, loop: Loop, how: str) -> None:
+        """A loop reached its limit, or was stopped or left by break: it will not go on."""
+        if self._run.files is not None:
+            name = self._run.files.checkpoint_name(loop, ended=True)
+            self._run.ended[loop.name] = {"name": name, "how": how}
+            self.save(loop, reason="end", ended=how, background=False)
+        kind = "stopped" if how == "stop" else "finished"
+        reason = self._run.stopped if how == "stop" and self._run.stopped else _reason(loop, how)
+        self._finish(loop, Outcome(kind, reason, loop.seconds))
+        self._run.fire("loop_end", values={"how": how})
+
+    def leave(self, loop: Loop, how: str) -> None:
+        """The for statement dropped the loop in the middle of a body.
+
+        Runs while the interpreter closes the iterator, where an exception would only be printed; it
+        is kept for the run's next use, and for ``close()``.
+        """
+        try:
+            self._leave(loop, how)
+        except Exception as error:  # noqa: BLE001 - raised at the run's next use
+            self._run.deferred = error
+
+    def _leave(self, loop: Loop, how: str) -> None:
+        step = loop.current
+        if how == "exception":
+            reason = f"an exception left the loop in turn {loop.turn + 1}"
+            self._finish(loop, Outcome("failed", reason, loop.elapsed()))
+            return
+        if step is not None:
+            loop.current = None
+            pending = self._run.stepper.pending()
+            if pending and all(window.agreed for window in pending):
+                loop.update(None, None)
+            elif pending:
+                self._run.note(f"turn {step.index + 1} was left with gradients that nobody used")
+                self._run.stepper.discard()
+            loop.count_left_turn(step)
+        loop.visit_host()
+        self.end(loop, "break")
+
+    def fail(self, loop: Loop, error: BaseException) -> None:
+        """An exception came out of the loop itself, between two bodies."""
+        kind = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        self._finish(loop, Outcome(kind, text.split("\n")[0], loop.elapsed(), error=text))
+
+    def release(self, loop: Loop) -> None:
+        """Give back what a loop holds while it runs."""
+        if loop.progress is not None:
+            loop.progress.close()
+        loop.source.close()
+        self._run.signals.restore()
+        self._run.stepper.guard.release()
+        if self._run.active is loop:
+            self._run.active = None
+
+    def _bind_schedules(self, loop: Loop) -> None:
+        for name, schedule in self._run.schedules.items():
+            if not schedule.bound:
+                batches = loop.source.length
+                schedule.bind(
+                    self._run.optimizers[name],
+                    loop.limits.updates(batches, self._run.accumulate),
+                    loop.limits.whole_epochs(batches),
+                )
+
+    def _finish(self, loop: Loop, outcome: Outcome) -> None:
+        self._run.outcome = outcome
+        self._run.totals.update(
+            turns=loop.turn, updates=loop.updates, samples=loop.samples, epochs=loop.epoch,
+            skipped=loop.skipped,
+        )  # fmt: skip
+        if loop.tokens:
+            self._run.totals["tokens"] = loop.tokens
+        if self._run.precision.skipped:
+            self._run.totals["fp16_skipped_updates"] = self._run.precision.skipped
+        for name in ("fetch", "transfer", "forward", "backward", "step", "item", "evaluate"):
+            before = self._run.phases.get(name, 0.0)
+            self._run.phases[name] = before + getattr(loop, f"phase_{name}")
+        if self._run.files is not None:
+            if outcome.kind == "failed":
+                self._run.files.failed(outcome)
+            else:
+                self._run.best_weights.write()
+                self._run.files.finish(weights=outcome.kind != "interrupted")
+
+    def _state_for(self, loop: Loop) -> dict[str, Any] | None:
+        saved = None if self._resumed else self._run.saved_state()
+        if saved is None or self._run.files is None:
+            return None
+        if saved["loop"]["name"] == loop.name:
+            self._resumed = True
+            return saved
+        if loop.name in saved["ended"]:
+            return self._run.files.load(saved["ended"][loop.name]["name"])
+        return None
+
+    def _check_data(self, saved: dict[str, Any], loop: Loop) -> None:
+        identity.refuse_if_different(
+            {f"loader {k}": v for k, v in saved["data"].items()},
+            {f"loader {k}": v for k, v in loop.source.describe().items()},
+            str(self._run.folder), self._run.files.allowed if self._run.files is not None else (),
+        )  # fmt: skip
+
+
+def _reason(loop: Loop, how: str) -> str:
+    if how == "break":
+        return f"the loop was left in turn {loop.turn}"
+    return ", ".join(f"{value} {name}" for name, value in loop.limits.describe().items())
+
+
+def _goes_further(loop: Loop, saved: dict[str, Any]) -> bool:
+    limits = loop.limits
+    if saved["limits"] == limits.describe():
+        return False
+    return not (
+        (limits.epochs is not None and saved["epoch"] >= limits.epochs)
+        or (limits.steps is not None and saved["turn"] >= limits.steps)
+        or (limits.samples is not None and saved["samples"] >= limits.samples)
+        or (limits.tokens is not None and saved["tokens"] >= limits.tokens)
+        or (limits.minutes is not None and saved["seconds"] >= 60 * limits.minutes)
+    )
