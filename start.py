@@ -17,6 +17,7 @@ the CPU build set PIP_EXTRA_INDEX_URL to the CPU index that PyTorch's "Get Start
 import contextlib
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -28,15 +29,17 @@ WINDOWS = os.name == "nt"
 BIN = VENV / ("Scripts" if WINDOWS else "bin")
 PYTHON = BIN / ("python.exe" if WINDOWS else "python")
 OLDEST = (3, 11)
+NEWER = ("python3.13", "python3.12", "python3.11")
 
 
 def main(words):
     """Run one task; returns its exit code."""
     if sys.version_info < OLDEST:
+        newer = [name for name in NEWER if shutil.which(name)]
         return fail(
             "Python %d.%d is too old: Loopwright needs %d.%d or newer."
-            % (*sys.version_info[:2], *OLDEST),
-            "run this line with a newer one, as in: python3.12 start.py " + " ".join(words),
+            % (sys.version_info[:2] + OLDEST),
+            " ".join([(newer or ["install a newer one, then: python3"])[0], "start.py", *words]),
         )
     if not words or words[0] in ("-h", "--help", "help"):
         print(__doc__)
