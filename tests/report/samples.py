@@ -34,7 +34,9 @@ def png(pixels: list[list[int]]) -> str:
     """A grey picture as a data URI."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head = struct.pack(">IIBBBBB", len(pixels[0]), len(pixels), 8, 0, 0, 0, 0)
     body = zlib.compress(b"".join(b"\0" + bytes(row) for row in pixels))
@@ -105,7 +107,7 @@ def digits() -> RunRecord:
         epochs=rows,
         best={
             "valid_accuracy": {
-                "value": rows[best].values["valid_accuracy"], "turn": rows[best].turn, "epoch": best,
+                "value": rows[best].values["valid_accuracy"], "turn": rows[best].turn, "epoch": best + 1,
             }
         },
         phases=[
@@ -215,7 +217,9 @@ def huge(points: int = 100_000, metrics: int = 200) -> RunRecord:
     evil = "</script><script>window.hacked=1</script><img src=x onerror=hacked=1>"
     turns = list(range(1, points + 1))
     classes = [f"class {i} {'λ' * (i % 5)}" for i in range(120)]
-    counts = [[40 if i == j else int(noise.random() < 0.02) for j in range(120)] for i in range(120)]
+    counts = [
+        [40 if i == j else int(noise.random() < 0.02) for j in range(120)] for i in range(120)
+    ]
     names = [f"valid_metric_{i}" for i in range(metrics - 1)] + [f"valid_{evil}"]
     return RunRecord(
         name=f"run {evil} \u202e \ud800 " + "long" * 40,

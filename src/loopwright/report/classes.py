@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +112,7 @@ def _safe(sample: Worst) -> Worst:
 
 
 def _whole(value: Any) -> int:
-    return max(0, int(value)) if isinstance(value, (int, float)) and value == value else 0
+    return max(0, int(value)) if isinstance(value, (int, float)) and math.isfinite(value) else 0
 
 
 def _ratio(part: float, whole: float) -> float:

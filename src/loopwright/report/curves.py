@@ -20,7 +20,7 @@ POINTS_PER_CURVE = 4_000
 POINTS_PER_PAGE = 60_000
 ROLES = {"train": 0, "valid": 1, "test": 2}
 
-TITLES = {"lr": "learning rate", "grad_norm": "gradient norm"}
+TITLES = {"loss": "loss", "lr": "learning rate", "grad_norm": "gradient norm"}
 
 _ROLE = re.compile(r"(train|training|valid|validation|val|test)[_/.\- ](.+)", re.DOTALL)
 _SAME = {"training": "train", "validation": "valid", "val": "valid"}
@@ -53,7 +53,7 @@ class Chart:
     @property
     def label(self) -> str:
         """The title in words."""
-        return TITLES.get(self.title, self.title.replace("_", " "))
+        return TITLES.get(self.title) or label(self.title)
 
 
 @dataclass(slots=True)
@@ -76,6 +76,13 @@ def split_role(name: str) -> tuple[str | None, str]:
     return ("train", name) if name == "loss" else (None, name)
 
 
+def label(name: str) -> str:
+    """``valid_accuracy`` as ``validation accuracy``."""
+    role, stem = split_role(name)
+    words = {"valid": "validation ", "train": "training ", "test": "test "}
+    return words.get(role or "", "") + stem.replace("_", " ")
+
+
 def ordered(x: Sequence[Any], y: Sequence[Any]) -> tuple[list[float], list[float]]:
     """Both columns as floats, sorted by turn; points without a value are left out."""
     pairs = [(to_float(a), to_float(b)) for a, b in zip(x, y, strict=False) if b is not None]
@@ -89,13 +96,15 @@ def charts(record: RunRecord) -> list[Chart]:
     """Every curve of a run, grouped by quantity: the loss first, then what was kept as best."""
     found: dict[str, Chart] = {}
 
-    def add(name: str, x: list[float], y: list[float], views: str, epoch_x=None) -> None:
+    def add(
+        name: str, x: list[float], y: list[float], views: str, epoch_x: list[float] | None = None
+    ) -> None:
         role, stem = split_role(name)
         chart = found.setdefault(stem, Chart(stem, [], bool(_OPTIMIZATION.match(stem))))
         taken = {line.label for line in chart.lines if set(line.views) & set(views)}
-        label = role if role and role not in taken else (chart.label if name == stem else name)
+        words = role if role and role not in taken else (chart.label if name == stem else name)
         color = ROLES.get(role or "", 0 if chart.optimization else 3) + len(taken) * (role is None)
-        chart.lines.append(Line(label, color % 10, x, y, views, epoch_x))
+        chart.lines.append(Line(words, color % 10, x, y, views, epoch_x))
 
     by_epoch = epoch_curves(record.epochs)
     for name, series in record.series.items():
@@ -120,7 +129,9 @@ def _rank(chart: Chart) -> int:
     return 1_000 if any(line.color == ROLES["valid"] for line in chart.lines) else 2_000
 
 
-def epoch_curves(rows: Sequence[EpochRow]) -> dict[str, tuple[list[float], list[float], list[float]]]:
+def epoch_curves(
+    rows: Sequence[EpochRow],
+) -> dict[str, tuple[list[float], list[float], list[float]]]:
     """Name -> (turns, epochs from 1, values) of everything that epoch rows hold."""
     curves: dict[str, tuple[list[float], list[float], list[float]]] = {}
     for position, row in enumerate(rows, start=1):
@@ -209,7 +220,9 @@ def _fair(lengths: Sequence[int]) -> int:
 
 def _chart(chart: Chart, limit: int) -> dict[str, Any]:
     entry: dict[str, Any] = {"t": chart.label, "l": [_line(line, limit) for line in chart.lines]}
-    if is_share(chart.title) and all(0 <= y <= 1 for line in chart.lines for y in line.y if y == y):
+    if is_share(chart.title) and all(
+        0 <= y <= 1 for line in chart.lines for y in line.y if not math.isnan(y)
+    ):
         entry["p"] = 1  # shown in percent
     if chart.optimization and not chart.title.startswith("grad"):
         entry["k"] = 1  # set, not measured: never smoothed

@@ -10,7 +10,9 @@ from typing import Any, Literal
 MISSING = "–"
 SPACE = "\N{NO-BREAK SPACE}"
 
-_SHARES = re.compile(r"acc|f1|precision|recall|top_?\d|auc|auroc|iou|dice|specificity", re.IGNORECASE)
+_SHARES = re.compile(
+    r"acc|f1|precision|recall|top_?\d|auc|auroc|iou|dice|specificity", re.IGNORECASE
+)
 _HIGHER = re.compile(r"(^|_)(r2|score|bleu|rouge|reward|map|psnr|ssim)", re.IGNORECASE)
 _LOWER = re.compile(r"loss|err|mae|mse|rmse|perplexity|ppl|wer|cer|nll|bits|fid", re.IGNORECASE)
 
@@ -120,11 +122,11 @@ def large(value: Any) -> str:
     x = to_float(value)
     if not math.isfinite(x) or abs(x) < 10_000:
         return count(value)
-    for unit in ("k", "M", "G", "T", "P"):
+    for unit in ("k", "M", "G", "T"):
         x /= 1000
         if abs(x) < 999.5:
-            break
-    return f"{x:.3g}{SPACE}{unit}"
+            return f"{x:.3g}{SPACE}{unit}"
+    return f"{x / 1000:.3g}{SPACE}P"
 
 
 def plain(value: Any) -> str:

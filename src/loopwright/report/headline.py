@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from loopwright.events import RunRecord
-from loopwright.report.curves import split_role
+from loopwright.report.curves import label, split_role
 from loopwright.report.formats import count, direction, duration, large, metric, to_float
 
 OUTCOMES = {
@@ -44,12 +44,12 @@ def readouts(record: RunRecord) -> list[Readout]:
     shown: list[Readout] = []
     hero = main_metric(record)
     if hero is not None:
-        shown.append(Readout(metric_label(hero.name), metric(hero.name, hero.value), _where(hero)))
+        shown.append(Readout(label(hero.name), metric(hero.name, hero.value), _where(hero)))
     told = hero.name if hero else ""
-    for name, label in (("valid_loss", "validation loss"), ("train_loss", "training loss")):
+    for name, words in (("valid_loss", "validation loss"), ("train_loss", "training loss")):
         value = last_value(record, name)
         if value is not None and name != told:
-            shown.append(Readout(label, metric(name, value), _lowest(record, name)))
+            shown.append(Readout(words, metric(name, value), _lowest(record, name)))
     loss = record.series.get("loss")
     if "train_loss" not in {n for row in record.epochs for n in row.values} and loss and loss.y:
         shown.append(Readout("training loss", metric("loss", loss.y[-1]), "last step"))
@@ -104,7 +104,7 @@ def bests(record: RunRecord) -> list[Best]:
             to_float(entry.get("value")),
             last_value(record, name),
             entry.get("turn"),
-            None if entry.get("epoch") is None else to_float(entry["epoch"]) + 1,
+            None if entry.get("epoch") is None else to_float(entry["epoch"]),
             direction(name),
         )
         for name, entry in record.best.items()
@@ -125,8 +125,11 @@ def main_metric(record: RunRecord) -> Best | None:
 
 def best_epoch(record: RunRecord, name: str) -> Best | None:
     """The best epoch of a metric by the direction that its name tells; the last one otherwise."""
-    rows = [(to_float(r.values[name]), i, r) for i, r in enumerate(record.epochs, 1)
-            if r.values.get(name) is not None]
+    rows = [
+        (to_float(r.values[name]), i, r)
+        for i, r in enumerate(record.epochs, 1)
+        if r.values.get(name) is not None
+    ]
     if not rows:
         return None
     finite = [entry for entry in rows if math.isfinite(entry[0])]
@@ -135,13 +138,6 @@ def best_epoch(record: RunRecord, name: str) -> Best | None:
     if finite and mode is not None:
         value, epoch, row = (max if mode == "max" else min)(finite, key=lambda entry: entry[0])
     return Best(name, value, rows[-1][0], row.turn, epoch, mode)
-
-
-def metric_label(name: str) -> str:
-    """``valid_accuracy`` as ``validation accuracy``."""
-    role, stem = split_role(name)
-    words = {"valid": "validation ", "train": "training ", "test": "test "}
-    return words.get(role or "", "") + stem.replace("_", " ")
 
 
 def _where(best: Best) -> str:

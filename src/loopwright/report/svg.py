@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
-from loopwright.events import RunRecord, Series
+from loopwright.events import EpochRow, RunRecord, Series
 from loopwright.report.curves import Chart, Line, charts, ordered, thin
 from loopwright.report.formats import metric, number
 
 COLORS = (
-    "#3f7ddb #dd6b2f #8a63d2 #1f9d83 #c7457f #a58a1c #4aa3c7 #7b8794 #b0573c #5f9e3a".split()
+    *("#3f7ddb", "#dd6b2f", "#8a63d2", "#1f9d83", "#c7457f"),
+    *("#a58a1c", "#4aa3c7", "#7b8794", "#b0573c", "#5f9e3a"),
 )
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 24
 
@@ -32,19 +33,34 @@ def line_chart(
     return draw(Chart(title, lines), width=width, height=height)
 
 
-def notebook(record: RunRecord, limit: int = 6) -> str:
-    """The run's first charts as one HTML fragment, for ``_repr_html_``: no script, no style sheet."""
-    cells = [
-        f'<figure style="margin:0;flex:1 1 320px;max-width:560px">'
-        f'<figcaption style="font:600 13px system-ui,sans-serif;margin:4px 0">{escape(chart.label)}'
-        f"{_legend(chart)}</figcaption>{draw(chart)}</figure>"
-        for chart in charts(record)[:limit]
-    ]
+def notebook(record: RunRecord) -> str:
+    """The run's outcome and first charts as one HTML fragment, for ``_repr_html_``."""
     head = escape(f"{record.name}: {record.outcome.kind}")
-    body = "".join(cells) or "<p>no curves yet</p>"
     return (
         f'<div style="font:13px system-ui,sans-serif"><strong>{head}</strong>'
-        f'<div style="display:flex;flex-wrap:wrap;gap:8px 24px">{body}</div></div>'
+        f"{curves(record.series, record.epochs)}</div>"
+    )
+
+
+def curves(series: Mapping[str, Series], epochs: Sequence[EpochRow] = (), limit: int = 6) -> str:
+    """The first charts of some curves side by side: an HTML fragment with no script, no style sheet.
+
+    Args:
+        series: curves over the run's turns, by name.
+        epochs: what each epoch came to; its values are curves as well.
+        limit: how many charts to draw.
+    """
+    found = charts(RunRecord(name="", series=dict(series), epochs=list(epochs)))
+    cells = [
+        f'<figure style="margin:0;flex:1 1 320px;max-width:560px">'
+        f'<figcaption style="font:600 13px system-ui,sans-serif;margin:4px 0">'
+        f"{escape(chart.label.capitalize())}{_legend(chart)}</figcaption>{draw(chart)}</figure>"
+        for chart in found[:limit]
+    ]
+    body = "".join(cells) or "<p>no curves yet</p>"
+    return (
+        f'<div style="font:13px system-ui,sans-serif;display:flex;flex-wrap:wrap;gap:8px 24px">'
+        f"{body}</div>"
     )
 
 
@@ -74,17 +90,17 @@ def draw(chart: Chart, *, width: int = 560, height: int = 200, points: int = 600
         return TOP + (y_high - y) / (y_high - y_low) * inner_height
 
     parts = [head]
-    for tick in ticks(y_low, y_high, 4):
-        parts.append(
-            f'<path d="M{LEFT} {at_y(tick):.1f}h{inner_width}" stroke="#808893" '
-            f'stroke-opacity=".22"/><text x="{LEFT - 6}" y="{at_y(tick) + 4:.1f}" '
-            f'text-anchor="end" fill="#808893">{number(tick)}</text>'
-        )
-    for tick in ticks(x_low, x_high, 5):
-        parts.append(
-            f'<text x="{at_x(tick):.1f}" y="{height - 7}" text-anchor="middle" '
-            f'fill="#808893">{number(tick)}</text>'
-        )
+    parts += [
+        f'<path d="M{LEFT} {at_y(tick):.1f}h{inner_width}" stroke="#808893" '
+        f'stroke-opacity=".22"/><text x="{LEFT - 6}" y="{at_y(tick) + 4:.1f}" '
+        f'text-anchor="end" fill="#808893">{number(tick)}</text>'
+        for tick in ticks(y_low, y_high, 4)
+    ]
+    parts += [
+        f'<text x="{at_x(tick):.1f}" y="{height - 7}" text-anchor="middle" '
+        f'fill="#808893">{number(tick)}</text>'
+        for tick in ticks(x_low, x_high, 5)
+    ]
     for line, thinned in few:
         color = f"var(--s{line.color},{COLORS[line.color]})"
         points_at = [
@@ -130,13 +146,16 @@ def ticks(low: float, high: float, wanted: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((power * k for k in (1, 2, 5) if power * k >= rough * 0.999), power * 10)
     first = math.ceil(low / step)
-    return [round(k * step, 12) if step > 1e-9 else k * step
-            for k in range(first, math.floor(high / step + 1e-9) + 1)][:50]
+    return [
+        round(k * step, 12) if step > 1e-9 else k * step
+        for k in range(first, math.floor(high / step + 1e-9) + 1)
+    ][:50]
 
 
 def _last(chart: Chart, line: Line) -> str:
     value = line.y[-1] if line.y else None
-    return f"{line.label} {metric(chart.title, value)}"
+    name = "" if line.label == chart.label else f"{line.label} "
+    return f"{name}{metric(chart.title, value)}"
 
 
 def _legend(chart: Chart) -> str:
