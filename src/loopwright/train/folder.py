@@ -149,7 +149,10 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     ended = read_json(folder / "outcome.json") or {}
     if "outcome" in ended:
         record.outcome = Outcome(**ended["outcome"])
-    record.totals = {name: float(value) for name, value in ended.get("totals", {}).items()}
+    record.totals = {
+        name: value if isinstance(value, (int, float)) else float(value)
+        for name, value in ended.get("totals", {}).items()
+    }
     record.best = ended.get("best", {})
     record.phases = [PhaseTime(**row) for row in ended.get("phases", [])]
     record.notes, record.samples = ended.get("notes", []), ended.get("samples", [])

@@ -97,9 +97,15 @@ class History:
             }
         )  # fmt: skip
 
+    def forget_after(self, turn: int) -> None:
+        """Make the records of later turns void, if there are any: they will be trained again."""
+        last = max((series.x[-1] for series in self.series.values() if series.x), default=0)
+        if last > turn or any(row.turn > turn for row in self.epochs):
+            self.write({"kind": "resumed", "turn": turn})
+            self.resumed(turn)
+
     def resumed(self, turn: int) -> None:
-        """Note that the records of later turns are void, and forget them."""
-        self.write({"kind": "resumed", "turn": turn})
+        """Forget the records of later turns."""
         self.epochs = [row for row in self.epochs if row.turn <= turn]
         for series in self.series.values():
             keep = sum(1 for x in series.x if x <= turn)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from loopwright.train.step import Step
 
 
+COUNTED = ("turn", "updates", "samples", "tokens", "epoch", "skipped")
+
+
 class Lifecycle:
     """What a run does around its loops; called by the loop, never by the user."""
 
@@ -33,24 +36,24 @@ class Lifecycle:
                 hint="a second lw.Run for what runs inside another loop",
             )  # fmt: skip
         self._bind_schedules(loop)
+        loop.base = sum(one["turn"] for one in self._run.counts.values())
         state = self._state_for(loop)
         if state is not None:
             self._check_data(state["loop"], loop)
             saving.restore(self._run, loop, state)
-            self._run.history.resumed(loop.turn)
             ended = state["loop"]["ended"]
             extends = ended == "limit" and _goes_further(loop, state["loop"])
             if ended is not None and not extends:
                 loop.source.restore_generators(state["loop"]["source"])
                 randomness.restore(state["random"], self._run.device)
-                self._run.ended[loop.name] = {"name": self._run.ended.get(loop.name, {}).get("name", ""),
-                                         "how": ended}  # fmt: skip
                 self._run.resumed_finished = True
+                self._count(loop)
                 self._run.line(
                     f"loop {loop.name}: had ended after {loop.turn} turns; nothing to do"
                 )
                 return False
             self._run.line(f"resumed at turn {loop.turn} (epoch {loop.epoch + 1})")
+        self._run.history.forget_after(loop.base + loop.turn)
         for module in self._run.models.values():
             # A model that is in eval as a whole was left so by something else; single parts in eval
             # (a frozen backbone's BatchNorm) are the user's wish and stay.
@@ -73,6 +76,7 @@ class Lifecycle:
                     self.save(loop, reason="start", background=False)
             except BaseException:
                 self._run.files.undo_begin()
+                self.release(loop)
                 raise
         self._last_save = time.monotonic()
         self._run.fire("loop_begin")
@@ -204,14 +208,19 @@ class Lifecycle:
                     loop.limits.whole_epochs(batches),
                 )
 
+    def _count(self, loop: Loop) -> None:
+        """Book a loop's counts; the run's totals are the sums over its loops."""
+        counts = self._run.counts
+        counts[loop.name] = {name: getattr(loop, name) for name in COUNTED}
+        self._run.totals.update(
+            {name: sum(one[name] for one in counts.values()) for name in COUNTED}
+        )
+        self._run.totals["turns"] = self._run.totals.pop("turn")
+        self._run.totals["epochs"] = self._run.totals.pop("epoch")
+
     def _finish(self, loop: Loop, outcome: Outcome) -> None:
         self._run.outcome = outcome
-        self._run.totals.update(
-            turns=loop.turn, updates=loop.updates, samples=loop.samples, epochs=loop.epoch,
-            skipped=loop.skipped,
-        )  # fmt: skip
-        if loop.tokens:
-            self._run.totals["tokens"] = loop.tokens
+        self._count(loop)
         if self._run.precision.skipped:
             self._run.totals["fp16_skipped_updates"] = self._run.precision.skipped
         for name in ("fetch", "transfer", "forward", "backward", "step", "item", "evaluate"):

@@ -45,6 +45,7 @@ class Loop:
         self.name = name
         self.current: Step | None = None
         self.turn = 0
+        self.base = 0  # turns of the run's earlier loops
         self.epoch = 0
         self.samples = 0
         self.tokens = 0
@@ -179,7 +180,7 @@ class Loop:
         means = {k: total / count for k, (total, count, _) in self._means.items() if count}
         loss = self._loss_sum / self._weight_sum if self._weight_sum else float("nan")
         values = {"train_loss": loss, **means} if self._weight_sum else means
-        row = EpochRow(self.epoch, self.turn, self._epoch_seconds, values, self.name)
+        row = EpochRow(self.epoch, self.base + self.turn, self._epoch_seconds, values, self.name)
         self.run.history.epoch(row)
         if self.progress is not None:
             self.progress.epoch_line(row)
@@ -282,7 +283,7 @@ class Loop:
         else:
             step._loss = step._loss + value
         if step._only is not None and len(self.run.stepper.windows) > 1:
-            self._logged.append((self.turn + 1, f"loss/{step._only.name}", value))
+            self._logged.append((self.base + self.turn + 1, f"loss/{step._only.name}", value))
 
     def update(self, only: Window | None, metric: Any) -> bool:
         """Apply what is pending; returns whether an optimizer stepped."""
@@ -326,7 +327,7 @@ class Loop:
         if step._loss is None:
             self.skipped += 1
         self.turn += 1
-        run.history.turn(self.turn, step._loss, step._log_weight, run.lr(), stepper.grad_norm)
+        run.history.turn(self.base + self.turn, step._loss, step._log_weight, run.lr(), stepper.grad_norm)
         stepper.grad_norm = None
         now = perf_counter()
         if now >= self._next_visit:
@@ -342,7 +343,7 @@ class Loop:
             self.skipped += 1
         self.turn += 1
         run = self.run
-        run.history.turn(self.turn, step._loss, step._log_weight, run.lr(), run.stepper.grad_norm)
+        run.history.turn(self.base + self.turn, step._loss, step._log_weight, run.lr(), run.stepper.grad_norm)
 
     def _interrupt(self, step: Step) -> None:
         if step.ends_epoch:
@@ -382,7 +383,7 @@ class Loop:
                 )
             if not isinstance(value, torch.Tensor):
                 value = float(value)
-            self._logged.append((self.turn + 1, name, value))
+            self._logged.append((self.base + self.turn + 1, name, value))
 
     def latest(self, name: str) -> float | None:
         """Return this epoch's mean of a logged value; None if it was not logged."""

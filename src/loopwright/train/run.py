@@ -149,6 +149,7 @@ class Run:
         self.ended: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
         self.totals: dict[str, float] = {}
+        self.counts: dict[str, dict[str, int]] = {}
         self.outcome = Outcome()
         self.closed = False
         self.progress = progress

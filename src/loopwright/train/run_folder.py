@@ -15,7 +15,7 @@ from loopwright.checkpoint.lock import RunLock
 from loopwright.checkpoint.store import Store
 from loopwright.checkpoint.weights import load_weights_file, save_weights
 from loopwright.errors import CheckpointError, UsageError
-from loopwright.events import Classification, Outcome, PhaseTime
+from loopwright.events import Classification, Outcome, PhaseTime, RunRecord
 from loopwright.train import folder as files
 from loopwright.train import identity
 from loopwright.train.history import History, read
@@ -54,12 +54,22 @@ class RunFolder:
             files.put_aside(path)
             self.there = False
             return
-        files.read_run(path)  # refuses a newer version's, and what is no run's
+        self._recall(files.read_run(path))  # refuses a newer version's, and what is no run's
         asked = files.read_json(path / "run.json")
         identity.refuse_if_different(asked["identity"], run.identity, str(path), allowed)
         identity.warn_if_elsewhere(asked["environment"], run.environment)
         self._summary = asked.get("model")
         self._take()
+
+    def _recall(self, record: RunRecord) -> None:
+        """Take over what an earlier process found out: counts, times, notes, confusion matrices."""
+        run = self._run
+        run.outcome, run.best = record.outcome, record.best
+        run.totals.update(record.totals)
+        run.phases.update({phase.name: phase.seconds for phase in record.phases})
+        run.notes.extend(record.notes)
+        run.samples.extend(record.samples)
+        self._classifications = record.classifications
 
     def _check_empty(self, resume: str) -> None:
         if resume == "always":

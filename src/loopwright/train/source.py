@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from loopwright.errors import DataError, UsageError
 from loopwright.train import randomness
+from loopwright.train.bulk import gather_in_bulk
 
 
 class Source:
@@ -98,6 +99,7 @@ class Source:
             "generators": [generator.get_state() for generator in self.generators()],
         }
         self._iterator = iter(self.loader)
+        gather_in_bulk(self.loader, self._iterator)
         self.position = 0
         if resume is not None:
             self._skip(resume["position"])
