@@ -87,7 +87,7 @@ def load_file(path: str | Path) -> RecipeInfo:
     found = find_recipe(Path(path))
     module = import_file(found.path)
     function = getattr(module, found.function, None)
-    if not hasattr(function, MARK):
+    if function is None or not hasattr(function, MARK):
         raise UsageError(
             f"{found.function} is no longer a recipe when the file has been imported",
             slug="not-a-recipe",

@@ -29,7 +29,7 @@ def find_recipe(path: Path) -> Found:
     Raises:
         UsageError: no such file, not Python, no recipe in it, or more than one.
     """
-    found = list(_marked_functions(_parse(path)))
+    found = list(_marked_functions(_parse(path), path))
     if not found:
         raise UsageError(
             "this is a program: run it with python, or loopwright check / explain",
@@ -76,7 +76,7 @@ def _parse(path: Path) -> ast.Module:
         ) from None
 
 
-def _marked_functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+def _marked_functions(tree: ast.Module, path: Path) -> Iterator[ast.FunctionDef]:
     """Yield the top-level functions decorated with loopwright's ``recipe``, under any alias."""
     aliases: dict[str, str] = {}
     for node in ast.walk(tree):
@@ -90,10 +90,17 @@ def _marked_functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             for decorator in node.decorator_list:
-                target = decorator.func if isinstance(decorator, ast.Call) else decorator
+                called = isinstance(decorator, ast.Call)
+                target = decorator.func if called else decorator
                 head, _, rest = ast.unparse(target).partition(".")
                 full = ".".join(filter(None, (aliases.get(head, head), rest)))
                 if full.startswith("loopwright.") and full.endswith(".recipe"):
+                    if called:
+                        raise UsageError(
+                            "@lw.recipe is written without parentheses",
+                            slug="recipe-annotation",
+                            where=f"{path}:{decorator.lineno}",
+                        )
                     yield node
 
 
