@@ -31,9 +31,15 @@ def alike(one: object, other: object) -> bool:
         return alike(one.real, other.real) and alike(one.imag, other.imag)
     if isinstance(one, (dict, OrderedDict, Counter, defaultdict)):
         factories = getattr(one, "default_factory", 0) is getattr(other, "default_factory", 0)
-        return factories and alike(list(one), list(other)) and alike(list(one.values()), list(other.values()))
+        return (
+            factories
+            and alike(list(one), list(other))
+            and alike(list(one.values()), list(other.values()))
+        )
     if isinstance(one, (list, tuple, torch.Size, deque)):
-        lengths = len(one) == len(other) and getattr(one, "maxlen", 0) == getattr(other, "maxlen", 0)
+        lengths = len(one) == len(other) and getattr(one, "maxlen", 0) == getattr(
+            other, "maxlen", 0
+        )
         return lengths and all(map(alike, one, other))
     if isinstance(one, (set, frozenset)):
         rest = list(other)
@@ -53,7 +59,16 @@ def same_tensor(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def bits(tensor: torch.Tensor) -> bytes:
     """The tensor's elements as bytes, in index order."""
-    return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return (
+        tensor.detach()
+        .resolve_conj()
+        .resolve_neg()
+        .contiguous()
+        .reshape(-1)
+        .view(torch.uint8)
+        .numpy()
+        .tobytes()
+    )
 
 
 def is_nan(value: object) -> bool:

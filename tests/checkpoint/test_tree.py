@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import math
@@ -26,7 +27,7 @@ from loopwright.checkpoint.tree import MalformedTree
 
 class Colour(enum.Enum):
     RED = 1
-    CRIMSON = 1
+    CRIMSON = 1  # noqa: PIE796  an alias must come back as what it stands for
     BLUE = "b"
 
 
@@ -64,7 +65,7 @@ SAMPLES = {
     "floats": [0.1, -0.0, 5e-324, 1.7976931348623157e308],
     "infinities and nan": [math.inf, -math.inf, math.nan, NAN_WITH_PAYLOAD],
     "complex": [1 + 2j, complex(math.nan, -0.0), complex(math.inf, 1)],
-    "text": ["", "plain", "äß漢🙂", "\x00\n\"\\"],
+    "text": ["", "plain", "äß漢🙂", '\x00\n"\\'],
     "a lone surrogate": "\ud800",
     "a surrogate pair kept as two": "\ud83d\ude00",
     "a surrogate in a key": {"\udc80": 1},
@@ -82,7 +83,8 @@ SAMPLES = {
     "deques": [deque(), deque([1, [2]], maxlen=4)],
     "enums": [Colour.RED, Colour.CRIMSON, Colour.BLUE, Level.LOW, Mode.READ, Mode.READ | Mode.WRITE],
     "an enum as a key": {Colour.BLUE: 1},
-    "torch's small types": [torch.Size([2, 0]), torch.float8_e5m2, torch.device("cuda:1"), torch.device("cpu")],
+    "torch's small types": [torch.Size([2, 0]), torch.float8_e5m2],
+    "torch's devices": [torch.device("cuda:1"), torch.device("cpu")],
     "python's generator": random.Random(3).getstate(),
     "numpy's generator": np.random.RandomState(3).get_state(),
     "numpy's new generator": np.random.default_rng(3).bit_generator.state,
@@ -91,7 +93,8 @@ SAMPLES = {
     "ints with a large one": [1, 2, 2**70],
     "ints with a bool": [1, True, 0],
     "numpy scalars": [np.float32("nan"), np.int8(-1), np.bool_(True), np.float16(-0.0), np.longdouble(1) / 3],
-    "numpy text and time": [np.str_("a\x00"), np.bytes_(b"a\x00"), np.datetime64("2020-01-01T00:00", "ns"), np.timedelta64("NaT")],
+    "numpy text": [np.str_("a\x00"), np.bytes_(b"a\x00")],
+    "numpy times": [np.datetime64("2020-01-01T00:00", "ns"), np.timedelta64("NaT")],
 }  # fmt: skip
 
 
@@ -165,7 +168,10 @@ def test_strides_of_dense_tensors_are_kept():
 def test_views_with_holes_come_back_contiguous():
     """A strided or expanded view keeps its values, not its holes."""
     tensors = [torch.arange(10)[::3], torch.ones(1).expand(4), torch.randn(4, 4)[:, :2]]
-    tensors += [torch.randn(3, dtype=torch.complex64).conj(), torch.view_as_complex(torch.randn(3, 2)).conj().imag]
+    tensors += [
+        torch.randn(3, dtype=torch.complex64).conj(),
+        torch.view_as_complex(torch.randn(3, 2)).conj().imag,
+    ]
     for tensor, back in zip(tensors, again(tensors), strict=True):
         assert back.is_contiguous()
         assert torch.equal(back, tensor)
@@ -174,7 +180,13 @@ def test_views_with_holes_come_back_contiguous():
 def test_tied_tensors_stay_tied_and_others_do_not_become_so():
     """The same view twice is stored once and comes back as one tensor; equal values stay apart."""
     weight = torch.randn(3, 3)
-    state = {"a": weight, "b": weight.detach(), "c": weight.clone(), "d": weight.t(), "e": weight[0]}
+    state = {
+        "a": weight,
+        "b": weight.detach(),
+        "c": weight.clone(),
+        "d": weight.t(),
+        "e": weight[0],
+    }
     tree, tensors = encode(state)
     assert len(tensors) == 4
     back = decode(tree, {name: tensor.clone() for name, tensor in tensors.items()})
@@ -188,7 +200,11 @@ def test_parameters_and_leaves_keep_what_they_are():
     frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
     state = [torch.nn.Parameter(torch.ones(2)), frozen, torch.ones(2, requires_grad=True)]
     back = again([*state, state[0] * 2])
-    assert [type(value) for value in back[:3]] == [torch.nn.Parameter, torch.nn.Parameter, torch.Tensor]
+    assert [type(value) for value in back[:3]] == [
+        torch.nn.Parameter,
+        torch.nn.Parameter,
+        torch.Tensor,
+    ]
     assert [value.requires_grad for value in back] == [True, False, True, False]
 
 
@@ -198,14 +214,22 @@ def test_the_state_of_a_real_training_comes_back_the_same():
     optimizer = torch.optim.AdamW(model.parameters(), foreach=True)
     scheduler = torch.optim.lr_scheduler.SequentialLR(
         optimizer,
-        [torch.optim.lr_scheduler.LinearLR(optimizer), torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 4])],
+        [
+            torch.optim.lr_scheduler.LinearLR(optimizer),
+            torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 4]),
+        ],
         milestones=[2],
     )
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
     model(torch.randn(5, 3)).sum().backward()
     optimizer.step()
     scheduler.step()
-    state = {"m": model.state_dict(), "o": optimizer.state_dict(), "s": scheduler.state_dict(), "p": plateau.state_dict()}
+    state = {
+        "m": model.state_dict(),
+        "o": optimizer.state_dict(),
+        "s": scheduler.state_dict(),
+        "p": plateau.state_dict(),
+    }
     back = again(state)
     assert alike(back, state)
     assert back["m"]._metadata == state["m"]._metadata
@@ -282,7 +306,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("state", "message", "hint"), REFUSED, ids=[row[1][:40] for row in REFUSED])
+@pytest.mark.parametrize(
+    ("state", "message", "hint"), REFUSED, ids=[row[1][:40] for row in REFUSED]
+)
 def test_anything_else_is_refused_with_its_path(state, message, hint):
     """What cannot be stored is named by its path and class, with what to store instead."""
     with pytest.raises(UnsupportedState) as caught:
@@ -355,25 +381,45 @@ def test_a_tree_that_was_not_encoded_is_malformed(node):
     assert "antigravity" not in sys.modules
 
 
-numbers = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.complex_numbers(allow_nan=False))
+numbers = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.complex_numbers(allow_nan=False)
+)
 text = st.text(st.characters(exclude_categories=()), max_size=8)
 keys = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), text, st.binary(max_size=4)),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False),
+        text,
+        st.binary(max_size=4),
+    ),
     lambda inner: st.one_of(st.tuples(inner, inner), st.frozensets(inner, max_size=3)),
     max_leaves=4,
 )
 tensors = st.builds(
-    lambda shape, dtype, seed: (torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 9).to(dtype),
+    lambda shape, dtype, seed: (
+        torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 9
+    ).to(dtype),
     st.lists(st.integers(0, 3), max_size=3),
-    st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.complex64]),
+    st.sampled_from(
+        [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
+    ),
     st.integers(0, 99),
 )
 arrays = st.builds(
-    lambda shape, dtype: np.ones(shape, dtype),
+    np.ones,
     st.lists(st.integers(0, 3), max_size=3),
     st.sampled_from(["<f4", ">i8", "|b1", "<c16", "<U3"]),
 )
-leaves = st.one_of(numbers, text, st.binary(max_size=8), tensors, arrays, st.sampled_from([*Colour, Level.LOW, torch.int8]))
+leaves = st.one_of(
+    numbers,
+    text,
+    st.binary(max_size=8),
+    tensors,
+    arrays,
+    st.sampled_from([*Colour, Level.LOW, torch.int8]),
+)
 states = st.recursive(
     st.one_of(leaves, st.sets(keys, max_size=3)),
     lambda inner: st.one_of(
@@ -395,11 +441,27 @@ def test_any_tree_round_trips_equal(state):
 
 
 json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5)),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5)
+    ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.dictionaries(
-            st.sampled_from(["tensor", "array", "items", "ordered", "enum", "numpy", "size", "at", "set", "dict", "deque"]),
+            st.sampled_from(
+                [
+                    "tensor",
+                    "array",
+                    "items",
+                    "ordered",
+                    "enum",
+                    "numpy",
+                    "size",
+                    "at",
+                    "set",
+                    "dict",
+                    "deque",
+                ]
+            ),
             inner,
             max_size=2,
         ),
@@ -412,7 +474,5 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_json_either_decodes_or_is_malformed(node):
     """Decoding never ends in another error than MalformedTree."""
-    try:
+    with contextlib.suppress(MalformedTree):
         decode(node, {"t": torch.zeros(4)})
-    except MalformedTree:
-        pass
