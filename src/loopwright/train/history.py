@@ -151,7 +151,7 @@ class History:
     def _repr_html_(self) -> str:
         from loopwright.report.svg import curves
 
-        return curves(self.series)
+        return curves(self.series, self.epochs)
 
 
 def read(path: Path) -> History:

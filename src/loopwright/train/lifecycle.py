@@ -168,7 +168,8 @@ class Lifecycle:
         step = loop.current
         if how == "exception":
             reason = f"an exception left the loop in turn {loop.turn + 1}"
-            self._finish(loop, Outcome("failed", reason, loop.elapsed()))
+            kind = "interrupted" if self._run.signals.ended else "failed"
+            self._finish(loop, Outcome(kind, reason, loop.elapsed()))
             return
         if step is not None:
             loop.current = None

@@ -94,11 +94,11 @@ class Loop:
         run = self.run
         if not run.lifecycle.begin(self):
             return
-        how = "exception"
+        how = "limit"
         region = None
         self._resume_clock()
         try:
-            while True:
+            while not self._reached_limit():
                 self._begin_epoch()
                 while True:
                     sent = self._next_batch()
@@ -136,6 +136,18 @@ class Loop:
             if region is not None:
                 region.__exit__(None, None, None)
             run.lifecycle.release(self)
+        if run.signals.pending is not None:  # it came in the very last turn
+            run.signals.end()
+
+    def _reached_limit(self) -> bool:
+        """Return whether there is nothing left to do: a resumed loop may have been at its end."""
+        limits = self.limits
+        return (
+            (limits.epochs is not None and self.epoch >= limits.epochs)
+            or (limits.steps is not None and self.turn >= limits.steps)
+            or (limits.samples is not None and self.samples >= limits.samples)
+            or (limits.tokens is not None and self.tokens >= limits.tokens)
+        )
 
     # -- epochs --------------------------------------------------------------------------------
 
@@ -334,11 +346,13 @@ class Loop:
             self.visit_host()
         if not step.ends_epoch:
             run.lifecycle.checkpoint_if_due(self, step)
-        if run.signals.pending is not None:
+        run.settle_average()
+        if run.signals.pending is not None and not step.ends_run:
             self._interrupt(step)
 
     def count_left_turn(self, step: Step) -> None:
         """Count the turn whose body was left by break or return."""
+        self.run.settle_average()
         if step._loss is None:
             self.skipped += 1
         self.turn += 1

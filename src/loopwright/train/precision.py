@@ -30,6 +30,7 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None
         self.skipped = 0
         self._skips_in_a_row = 0
+        self._unsettled = self._skipped_one = False
 
     def region(self) -> Any:
         """Return a fresh autocast context, None for fp32."""
@@ -67,11 +68,21 @@ class Precision:
         found = self.scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
         return any(flag.item() for flag in found.values())
 
-    def after_updates(self, skipped: bool, turn: int) -> None:
-        """Adapt the scale after all optimizers of an update; count a skip, and bound skips in a row."""
-        if self.scaler is None:
+    def note(self, skipped: bool) -> None:
+        """Note that an update was done, or skipped."""
+        self._unsettled = True
+        self._skipped_one = self._skipped_one or skipped
+
+    def settle(self, turn: int) -> None:
+        """Adapt the scale; count a skip, and bound skips in a row.
+
+        Only while no window is open: gradients that were scaled by one scale must not be unscaled by
+        another.
+        """
+        if self.scaler is None or not self._unsettled:
             return
         self.scaler.update()
+        skipped, self._skipped_one, self._unsettled = self._skipped_one, False, False
         if not skipped:
             self._skips_in_a_row = 0
             return

@@ -158,7 +158,7 @@ class Run:
         self._saved: dict[str, Any] | None = None
         self._looked = False
         self.deferred: BaseException | None = None
-        self._averaging_off = False
+        self._averaging_off = self._average_due = False
         self.resumed_finished = False
         self.phases: dict[str, float] = {}
         self.samples: list[str] = []
@@ -269,11 +269,18 @@ class Run:
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Have the EMA's weights in the models for the length of a block; nothing without an EMA."""
+        self.settle_average()
         if self.ema is None or not self.ema.started or self._averaging_off:
             yield
             return
         with self.ema.swapped():
             yield
+
+    def settle_average(self) -> None:
+        """Let the EMA see the last update: once a turn, however many optimizers stepped in it."""
+        if self._average_due and self.ema is not None:
+            self._average_due = False
+            self.ema.update()
 
     @contextlib.contextmanager
     def averaging_off(self) -> Iterator[None]:
@@ -470,8 +477,7 @@ class Run:
         schedule = self.schedules.get(window.name)
         if schedule is not None and schedule.kind == "update":
             schedule.step(metric)
-        if self.ema is not None:
-            self.ema.update()
+        self._average_due = self.ema is not None
         if not self._uncovered_checked:
             self._uncovered_checked = True
             prepare.warn_about_uncovered(self.optimizers, self.models)

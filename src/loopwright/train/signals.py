@@ -14,6 +14,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.pending: int | None = None
+        self.ended = False  # a signal has ended the run
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
@@ -43,6 +44,7 @@ class Signals:
     def end(self) -> None:
         """Raise what the pending signal means: KeyboardInterrupt, or SystemExit(143)."""
         number, self.pending = self.pending, None
+        self.ended = True
         self.restore()
         if number == signal.SIGTERM:
             raise SystemExit(143)

@@ -171,6 +171,7 @@ class Stepper:
         self.precision.forget_weights()
         if not any(window.turns for window in self._all):
             self.unit = None
+            self.precision.settle(turn)
         return stepped
 
     def _apply(self, windows: Sequence[Window], turn: int, metric: Any) -> bool:
@@ -189,7 +190,7 @@ class Stepper:
             if window not in skipped:
                 window.updates += 1
                 self._after_step(window, metric)
-        self.precision.after_updates(bool(skipped), turn)
+        self.precision.note(bool(skipped))
         return len(skipped) < len(windows)
 
     def _measure_and_clip(self, grads: list[Tensor], windows: Sequence[Window], turn: int) -> None:
