@@ -23,7 +23,7 @@ from loopwright.recipes.parameters import (
 def test_types_defaults_and_help_are_read():
     """A parameter has the resolved type, the default, and its lines of the docstring."""
 
-    def mine(data: Path, lr: float = 1, mode: Literal["a", "b"] = "a", top: int | None = None):
+    def mine(data: Path, lr: float = 1, mode: Literal["a", "b"] = "a", top: int | None = None):  # noqa: D417
         """Train.
 
         Args:
@@ -34,7 +34,7 @@ def test_types_defaults_and_help_are_read():
 
         Returns:
             top: nothing of this is about a parameter.
-        """  # noqa: D417  top has no help
+        """
 
     data, lr, mode, top = read_parameters(mine, "mine.py:1")
     assert data == Parameter("data", Path, None, True, "where it lies, as a folder.")

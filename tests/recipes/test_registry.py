@@ -22,16 +22,19 @@ def my_own(lr: float = 0.1) -> lw.Job:
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Return a function that writes ``mine.py``; the import path is put back afterwards."""
+    """Give a function that writes ``mine.py``; what an import changes is put back afterwards."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "loopwright_recipe_mine", raising=False)
+    before = set(sys.modules)
 
     def write(text, name="mine.py"):
         path = tmp_path / name
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return path
 
-    return write
+    yield write
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def test_listing_recipes_imports_no_torch():
@@ -97,6 +100,22 @@ def test_files_import_their_neighbours(write):
     assert info.function.__globals__["SIZE"] == 7
 
 
+def test_a_worker_finds_what_the_file_defines(write):
+    """The module has the file's own name, so that another process can import it from beside it."""
+    info = registry.load_file(write(GOOD))
+    assert info.function.__module__ == "mine"
+    assert sys.modules["mine"].my_own is info.function
+
+
+def test_a_file_may_be_called_like_a_module(write):
+    """A recipe in json.py does not replace the json that everything else uses."""
+    import json
+
+    info = registry.load_file(write(GOOD, "json.py"))
+    assert info.function.__module__ == "loopwright_recipe_json"
+    assert sys.modules["json"] is json
+
+
 def test_programs_are_refused_without_being_run(write, tmp_path):
     """An ordinary script is told what it is; not one line of it has run."""
     trace = tmp_path / "ran"
@@ -111,7 +130,8 @@ def test_programs_are_refused_without_being_run(write, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "this is a program"),
+        ("", "the file is empty"),
+        ("x = 1\n", "this is a program"),
         ("def recipe(f): return f\n@recipe\ndef mine(): pass\n", "this is a program"),
         ("x = 1\ny = = 2\n", r"mine.py:2 .* not valid Python"),
         (b"\x00\x01\x02", "not valid Python|not Python source"),
@@ -144,7 +164,7 @@ def test_errors_of_the_file_come_through(write):
     """What the file raises while it is imported keeps its type, and no module is left behind."""
     with pytest.raises(ZeroDivisionError):
         registry.load_file(write(GOOD + "1 / 0\n"))
-    assert "loopwright_recipe_mine" not in sys.modules
+    assert "mine" not in sys.modules
 
 
 def test_hints_list_what_there_is():

@@ -29,7 +29,15 @@ def find_recipe(path: Path) -> Found:
     Raises:
         UsageError: no such file, not Python, no recipe in it, or more than one.
     """
-    found = list(_marked_functions(_parse(path), path))
+    tree = _parse(path)
+    if not tree.body:
+        raise UsageError(
+            "the file is empty",
+            slug="recipe-syntax",
+            where=str(path),
+            hint="`loopwright new my_recipe.py` writes one to start from",
+        )
+    found = list(_marked_functions(tree, path))
     if not found:
         raise UsageError(
             "this is a program: run it with python, or loopwright check / explain",
@@ -104,13 +112,22 @@ def _marked_functions(tree: ast.Module, path: Path) -> Iterator[ast.FunctionDef]
                     yield node
 
 
+def _module_name(path: Path) -> str:
+    """Return the name under which a loader's worker finds the file again: the one beside it."""
+    known = sys.modules.get(path.stem)
+    taken = known is not None and getattr(known, "__file__", None) != str(path)
+    if taken or path.stem in sys.stdlib_module_names or not path.stem.isidentifier():
+        return f"loopwright_recipe_{path.stem}"
+    return path.stem
+
+
 def import_file(path: Path) -> ModuleType:
     """Run a Python file as a module, with its folder importable, and return it.
 
     Raises:
         UsageError: the file calls ``sys.exit()``, which would end the command as if it had trained.
     """
-    name = f"loopwright_recipe_{path.stem}"
+    name = _module_name(path)
     spec = spec_from_file_location(name, path)
     assert spec is not None, path
     assert spec.loader is not None, path
