@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.errors import UsageError
 from loopwright.events import EpochRow, Outcome
 from loopwright.train import identity, randomness, saving
+from loopwright.train.callsite import user_line
 from loopwright.train.progress import Progress
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ class Lifecycle:
         if self._run.active is not None:
             raise UsageError(
                 f"loop {self._run.active.name!r} is still running", slug="loop-inside-a-loop",
-                hint="a second lw.Run for what runs inside another loop",
+                where=user_line(), hint="a second lw.Run for what runs inside another loop",
             )  # fmt: skip
+        self._run.stepper.discard()  # what a loop that failed, or a backward before this one, left
         self._bind_schedules(loop)
         loop.base = sum(one["turn"] for one in self._run.counts.values())
         state = self._state_for(loop)

@@ -15,7 +15,7 @@ from loopwright.errors import DataError, NonFiniteError, StateError
 from loopwright.events import EpochRow
 from loopwright.train import randomness
 from loopwright.train.batches import count_samples, count_tokens
-from loopwright.train.callsite import CallSite, where
+from loopwright.train.callsite import CallSite, user_line, where
 from loopwright.train.history import to_host
 from loopwright.train.limits import Limits
 from loopwright.train.progress import Progress
@@ -82,6 +82,7 @@ class Loop:
             raise StateError(
                 f"loop {self.name!r} was entered before",
                 slug="loop-entered-twice",
+                where=user_line(),
                 hint="call run.loop(…) again for another loop",
             )
         self._entered = True
@@ -333,20 +334,22 @@ class Loop:
             raise StateError(
                 f"turn {step.index + 1} ended, and {left} holds a gradient that step.backward() "
                 "did not put there",
-                slug="plain-backward", where=self._for_line(),
+                slug="plain-backward", where=user_line(),
                 hint="step.backward(loss) instead of loss.backward(), and step.update() after it",
             )  # fmt: skip
         if step._loss is None:
             self.skipped += 1
         self.turn += 1
-        run.history.turn(self.base + self.turn, step._loss, step._log_weight, run.lr(), stepper.grad_norm)
+        run.history.turn(
+            self.base + self.turn, step._loss, step._log_weight, run.lr(), stepper.grad_norm
+        )
         stepper.grad_norm = None
         now = perf_counter()
         if now >= self._next_visit:
             self.visit_host()
+        run.settle_average()
         if not step.ends_epoch:
             run.lifecycle.checkpoint_if_due(self, step)
-        run.settle_average()
         if run.signals.pending is not None and not step.ends_run:
             self._interrupt(step)
 
@@ -357,20 +360,19 @@ class Loop:
             self.skipped += 1
         self.turn += 1
         run = self.run
-        run.history.turn(self.base + self.turn, step._loss, step._log_weight, run.lr(), run.stepper.grad_norm)
+        run.history.turn(
+            self.base + self.turn, step._loss, step._log_weight, run.lr(), run.stepper.grad_norm
+        )
 
     def _interrupt(self, step: Step) -> None:
         if step.ends_epoch:
             self._end_epoch(step)
         self.visit_host()
-        self.run.lifecycle.save(self, reason="signal", background=False)
+        if self.run.stopped is None:
+            self.run.lifecycle.save(self, reason="signal", background=False)
+        else:
+            self.run.lifecycle.end(self, "stop")
         self.run.signals.end()
-
-    def _for_line(self) -> str | None:
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None and "/loopwright/" in frame.f_code.co_filename:
-            frame = frame.f_back
-        return None if frame is None else where((frame.f_code, frame.f_lasti))
 
     # -- values --------------------------------------------------------------------------------
 
@@ -388,13 +390,14 @@ class Loop:
                 if value.numel() != 1:
                     raise StateError(
                         f"step.log({name}=…) takes one number, got shape {tuple(value.shape)}",
-                        slug="log-not-a-number",
-                    )
+                        slug="log-not-a-number", where=user_line(),
+                    )  # fmt: skip
                 value = value.clone() if value.device.type != "cpu" else value.item()
             elif value is None or isinstance(value, str):
                 raise StateError(
-                    f"step.log({name}=…) takes a number, got {value!r}", slug="log-not-a-number"
-                )
+                    f"step.log({name}=…) takes a number, got {value!r}",
+                    slug="log-not-a-number", where=user_line(),
+                )  # fmt: skip
             if not isinstance(value, torch.Tensor):
                 value = float(value)
             self._logged.append((self.base + self.turn + 1, name, value))

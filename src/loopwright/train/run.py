@@ -19,6 +19,7 @@ from loopwright.events import Outcome
 from loopwright.train import identity, prepare
 from loopwright.train.best import BestWeights
 from loopwright.train.callbacks import Callback, Event, Moments
+from loopwright.train.callsite import user_line
 from loopwright.train.environment import environment
 from loopwright.train.evaluation import Evaluation
 from loopwright.train.gradients import parse_clip
@@ -252,7 +253,10 @@ class Run:
         limits = Limits(epochs, steps, minutes, samples, tokens)
         name = str(len(self._loops)) if name is None else name
         if name in self._loops:
-            raise UsageError(f"this run has a loop called {name!r} already", slug="loop-name-taken")
+            raise UsageError(
+                f"this run has a loop called {name!r} already",
+                slug="loop-name-taken", where=user_line(),
+            )  # fmt: skip
         source = Source(loader, batch_size=batch_size, shuffle=shuffle)
         self._loops.append(name)
         return Loop(self, source, limits, name)
@@ -318,7 +322,7 @@ class Run:
         if loop is None or value is None:
             raise UsageError(
                 f"keep_best({name!r}): nothing of that name was logged in this epoch",
-                slug="unknown-value", hint=f"step.log({name}=…) before it",
+                slug="unknown-value", where=user_line(), hint=f"step.log({name}=…) before it",
             )  # fmt: skip
         return self.best_weights.offer(name, value, mode, loop)
 
@@ -449,7 +453,7 @@ class Run:
             raise error
         if self.closed:
             raise UsageError(
-                "this run is closed", slug="run-closed",
+                "this run is closed", slug="run-closed", where=user_line(),
                 hint="a newer lw.Run on the same folder closes the older one",
             )  # fmt: skip
 
