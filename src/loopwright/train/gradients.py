@@ -54,9 +54,12 @@ def of(parameters: Iterable[Tensor]) -> list[Tensor]:
 
 def scale(grads: list[Tensor], factor: float | Tensor) -> None:
     """Multiply every gradient by ``factor`` in place."""
-    dense = [g for g in grads if g.layout == torch.strided]
-    if dense:
-        torch._foreach_mul_(dense, _on(factor, dense[0]))
+    dense: dict[torch.device, list[Tensor]] = {}
+    for grad in grads:
+        if grad.layout == torch.strided:
+            dense.setdefault(grad.device, []).append(grad)
+    for some in dense.values():
+        torch._foreach_mul_(some, _on(factor, some[0]))
     for grad in grads:
         if grad.layout != torch.strided:
             grad.mul_(_on(factor, grad))
@@ -71,7 +74,10 @@ def _on(factor: float | Tensor, like: Tensor) -> float | Tensor:
 
 
 def norm(grads: list[Tensor]) -> Tensor:
-    """Return the global L2 norm, bit for bit what ``torch.nn.utils.clip_grad_norm_`` computes."""
+    """Return the global L2 norm, bit for bit what ``torch.nn.utils.clip_grad_norm_`` computes.
+
+    Sparse gradients, which that function refuses, count with the values that they store.
+    """
     first = grads[0]
     if all(
         g.device == first.device and g.dtype == first.dtype and g.layout == torch.strided
@@ -80,14 +86,19 @@ def norm(grads: list[Tensor]) -> Tensor:
         # The same two operations as torch's function without its sorting by device and dtype:
         # 11 µs instead of 31 for four small gradients.
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads, 2.0)), 2.0)
-    return torch.nn.utils.get_total_norm(grads)
+    return torch.nn.utils.get_total_norm([stored(g) for g in grads])
 
 
 def exact_norm(grads: list[Tensor]) -> float:
     """Return the norm in float64, for gradients whose squares overflow their own type."""
-    squares = [float(g.double().coalesce().values().square().sum() if g.is_sparse
-                     else g.double().square().sum()) for g in grads]  # fmt: skip
-    return math.sqrt(sum(squares))
+    return math.sqrt(sum(float(stored(g).double().square().sum()) for g in grads))
+
+
+def stored(grad: Tensor) -> Tensor:
+    """Return the gradient, or of a sparse one its values, each position once."""
+    if grad.layout == torch.strided:
+        return grad
+    return (grad.coalesce() if grad.layout == torch.sparse_coo else grad).values()
 
 
 def clip_norm(grads: list[Tensor], total: Tensor, largest: float) -> None:
@@ -106,5 +117,10 @@ def clip_value(grads: list[Tensor], largest: float) -> None:
         torch._foreach_clamp_min_(dense, -largest)
         torch._foreach_clamp_max_(dense, largest)
     for grad in grads:
-        if grad.layout != torch.strided:
-            grad._values().clamp_(-largest, largest)
+        if grad.layout == torch.sparse_coo:
+            # Rows that stand there several times are one element each only when they are added up.
+            whole = grad.coalesce()
+            whole.values().clamp_(-largest, largest)
+            grad.copy_(whole)
+        elif grad.layout != torch.strided:
+            grad.values().clamp_(-largest, largest)
