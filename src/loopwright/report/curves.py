@@ -21,6 +21,7 @@ POINTS_PER_PAGE = 60_000
 ROLES = {"train": 0, "valid": 1, "test": 2}
 
 TITLES = {"loss": "loss", "lr": "learning rate", "grad_norm": "gradient norm"}
+ACRONYMS = {"r2": "R²", "f1": "F1"} | {w: w.upper() for w in ("mae", "mse", "rmse", "auc", "auroc")}
 
 _ROLE = re.compile(r"(train|training|valid|validation|val|test)[_/.\- ](.+)", re.DOTALL)
 _SAME = {"training": "train", "validation": "valid", "val": "valid"}
@@ -80,7 +81,7 @@ def label(name: str) -> str:
     """``valid_accuracy`` as ``validation accuracy``."""
     role, stem = split_role(name)
     words = {"valid": "validation ", "train": "training ", "test": "test "}
-    return words.get(role or "", "") + stem.replace("_", " ")
+    return words.get(role or "", "") + " ".join(ACRONYMS.get(w, w) for w in stem.split("_"))
 
 
 def ordered(x: Sequence[Any], y: Sequence[Any]) -> tuple[list[float], list[float]]:

@@ -44,6 +44,7 @@ def render(record: RunRecord) -> str:
     views = [confusion(c) for c in record.classifications if c.counts or c.worst]
     data = payload(shown, [epoch_ends(record.epochs)])
     data["matrices"] = [view.sparse for view in views]
+    command = shell(record.command)
     model_rows, layers_left_out = layers(record.model) if record.model else ([], 0)
     return page(
         "run.html.jinja",
@@ -61,9 +62,12 @@ def render(record: RunRecord) -> str:
         confusions=views,
         layers=model_rows,
         layers_left_out=layers_left_out,
-        command=shell(record.command),
+        command=command,
         epochs=epoch_table(record),
         totals=totals(record),
+        setup=any(
+            (command, record.settings, record.environment, record.totals, record.checkpoints)
+        ),
     )
 
 
