@@ -11,6 +11,7 @@ from loopwright.train.limits import Limits
 
 
 def shape(steps) -> list[tuple[int, int, bool, bool]]:
+    """What a loop's steps say of themselves."""
     return [(s.index, s.epoch, s.ends_epoch, s.ends_run) for s in steps]
 
 
@@ -48,9 +49,7 @@ def test_tokens():
     batches = [{"weight": torch.ones(2), "ids": torch.zeros(2, width, dtype=torch.long)}
                for width in (3, 5, 4)]  # fmt: skip
     run = make()
-    seen = []
-    for step in run.loop(batches, tokens=17):
-        seen.append(step.batch["ids"].numel())
+    seen = [step.batch["ids"].numel() for step in run.loop(batches, tokens=17)]
     assert seen == [6, 10, 8]
     assert run.totals["tokens"] == 24
 
