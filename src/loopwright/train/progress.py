@@ -84,6 +84,8 @@ class Progress:
 
 
 def _pair(name: str, value: float) -> str:
+    if name == "samples_per_s":
+        return f"{value:,.0f} samples/s"
     return f"{name} {number(value)}"
 
 
