@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from torch.amp.grad_scaler import OptState
 
 from loopwright.errors import NonFiniteError, UsageError
 
@@ -58,8 +59,23 @@ class Precision:
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the optimizer's gradients by the scale, in place, once per update."""
-        if self.scaler is not None:
-            self.scaler.unscale_(optimizer)
+        if self.scaler is None:
+            return
+        if self._stage(optimizer) is OptState.STEPPED:
+            # A second update before the scale could be settled: what the first one found still counts.
+            states = self.scaler._per_optimizer_states
+            states[-1 - len(states)] = states.pop(id(optimizer))
+        self.scaler.unscale_(optimizer)
+
+    def forget_unscaled(self, optimizer: torch.optim.Optimizer) -> None:
+        """Forget that the gradients of ``optimizer`` were unscaled: they were thrown away."""
+        if self.scaler is not None and self._stage(optimizer) is OptState.UNSCALED:
+            del self.scaler._per_optimizer_states[id(optimizer)]
+
+    def _stage(self, optimizer: torch.optim.Optimizer) -> OptState:
+        assert self.scaler is not None
+        states = self.scaler._per_optimizer_states
+        return states[id(optimizer)]["stage"] if id(optimizer) in states else OptState.READY
 
     def found_nonfinite(self, optimizer: torch.optim.Optimizer) -> bool:
         """Return whether the unscaled gradients of ``optimizer`` hold inf or nan (one sync)."""

@@ -477,10 +477,11 @@ class Run:
         resolved = {k: resolve(s, self.optimizers[k]) for k, s in given.items()}
         return {k: s for k, s in resolved.items() if s is not None}
 
-    def _after_step(self, window: Window, metric: Any) -> None:
-        schedule = self.schedules.get(window.name)
-        if schedule is not None and schedule.kind == "update":
-            schedule.step(metric)
+    def _after_step(self, windows: Sequence[Window], metric: Any) -> None:
+        for window in windows:
+            schedule = self.schedules.get(window.name)
+            if schedule is not None and schedule.kind == "update":
+                schedule.step(metric)
         self._average_due = self.ema is not None
         if not self._uncovered_checked:
             self._uncovered_checked = True

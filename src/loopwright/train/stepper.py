@@ -28,7 +28,7 @@ class Stepper:
     Args:
         optimizers: by name; a single one is called ``"optimizer"``.
         names: parameter -> its name, for messages.
-        after_step: called with a window after its optimizer has stepped (schedulers, averages).
+        after_step: called with the windows whose optimizers have stepped (schedulers, averages).
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Stepper:
         precision: Precision,
         clip: gradients.Clip | None,
         names: Callable[[], dict[Tensor, str]],
-        after_step: Callable[[Window, Any], None],
+        after_step: Callable[[Sequence[Window], Any], None],
     ):
         self.windows = {name: Window(name, optimizer) for name, optimizer in optimizers.items()}
         self.precision = precision
@@ -49,6 +49,7 @@ class Stepper:
         self._names = names
         self._after_step = after_step
         self.unit: Any = None
+        self._plain_turn = -1  # a turn whose losses need no factor: nothing else was pending
         self._fp32 = precision.dtype is None
 
     # -- windows -----------------------------------------------------------------------------
@@ -78,7 +79,9 @@ class Stepper:
         for window in self._all:
             if window.turns or window.has_gradients():
                 self._clear(window)
+            self.precision.forget_unscaled(window.optimizer)
         self.unit = None
+        self._plain_turn = -1
 
     # -- backward ----------------------------------------------------------------------------
 
@@ -105,8 +108,16 @@ class Stepper:
             retain_graph: as torch's.
         """
         windows = self._all if only is None else (only,)
-        first = windows[0]
-        if first.last_turn == turn and first.turns:  # another loss of the same turn
+        first = next((w for w in windows if w.last_turn == turn and w.turns), None)
+        if any(window.finished for window in windows):
+            raise StateError(
+                "step.backward() after step.gradients(): it would add to finished gradients",
+                slug="gradients-finished", where=where(site),
+                hint="all losses of the turn first, then step.gradients()",
+            )  # fmt: skip
+        if closes and not any(window.turns for window in self._all):
+            self._plain_turn = turn
+        if first is not None:  # another loss of the same turn
             factor = first.factor
             if first.weight is not weight and not _equal(first.weight, weight):
                 raise UsageError(
@@ -115,10 +126,12 @@ class Stepper:
                     where=where(site),
                     hint="give the same weight to both, or add the losses up and call backward once",
                 )
-        elif closes and not any(window.turns for window in windows):
+        elif turn == self._plain_turn:
             factor = None
+        elif not isinstance(weight, Tensor) and not weight:
+            factor = 0.0  # an empty micro-batch says nothing of the window's magnitude
         else:
-            if self.unit is None or not any(window.turns for window in self._all):
+            if self.unit is None:
                 self.unit = power_of_two_near(weight)
             factor = weight / self.unit
         if factor is not None:
@@ -149,37 +162,46 @@ class Stepper:
                 continue
             self.precision.unscale(window.optimizer)
             if window.total is not None:
-                scale = gradients.of(window.parameters())
-                if scale:
-                    gradients.scale(scale, 1.0 / window.total)
+                if not isinstance(window.total, Tensor) and not window.total:
+                    raise UsageError(
+                        "the weights of this update's losses add up to 0",
+                        slug="weight-out-of-range", where=where(window.site),
+                        hint="step.skip() where there is nothing to learn from",
+                    )  # fmt: skip
+                gradients.scale(gradients.of(window.parameters()), 1.0 / window.total)
             window.finished = True
 
     def update(self, only: Window | None, *, turn: int, metric: Any = None) -> bool:
         """Apply the gradients; returns whether an optimizer stepped (fp16 may skip)."""
-        if only is not None:
-            windows = [only]
-        elif len(self._all) == 1:
-            windows = list(self._all)
-        else:
-            windows = [w for w in self._all if w.turns and w.has_gradients()]
-            for window in self._all:
-                if window.turns and window not in windows:
-                    window.clear()
-        off = nullcontext() if self._fp32 else self.precision.off()
-        with off:
-            stepped = self._apply(windows, turn, metric)
-        self.precision.forget_weights()
+        pending = [w for w in (self._all if only is None else (only,)) if w.turns]
+        windows = [w for w in pending if w.has_gradients()]
+        if not windows and not any(window.updates for window in pending):
+            raise StateError(
+                "step.update(): the loss reached no parameter of the optimizer",
+                slug="no-gradient", where=where(pending[0].site),
+                hint="the optimizer holds other parameters than the model that made the loss",
+            )  # fmt: skip
+        for window in pending:
+            if window not in windows:  # as torch's optimizers do: nothing to step on, no step
+                window.clear()
+        stepped = False
+        if windows:
+            with nullcontext() if self._fp32 else self.precision.off():
+                stepped = self._apply(windows, turn, metric)
+            self.precision.forget_weights()
         if not any(window.turns for window in self._all):
             self.unit = None
+            self._plain_turn = -1
             self.precision.settle(turn)
         return stepped
 
     def _apply(self, windows: Sequence[Window], turn: int, metric: Any) -> bool:
         self.finish(windows)
         skipped = [w for w in windows if self.precision.found_nonfinite(w.optimizer)]
-        grads = [g for w in windows if w not in skipped for g in gradients.of(w.parameters())]
-        if grads:
-            self._measure_and_clip(grads, windows, turn)
+        whole = [w for w in windows if w not in skipped]
+        if whole:
+            grads = [g for w in whole for g in gradients.of(w.parameters())]
+            self._measure_and_clip(grads, whole, turn)
         for window in windows:
             with self.guard.ours():
                 if self.precision.scaler is not None:
@@ -187,11 +209,12 @@ class Stepper:
                 else:
                     window.optimizer.step()
             self._clear(window)
-            if window not in skipped:
-                window.updates += 1
-                self._after_step(window, metric)
+        for window in whole:
+            window.updates += 1
+        if whole:
+            self._after_step(whole, metric)
         self.precision.note(bool(skipped))
-        return len(skipped) < len(windows)
+        return bool(whole)
 
     def _measure_and_clip(self, grads: list[Tensor], windows: Sequence[Window], turn: int) -> None:
         total = gradients.norm(grads)
@@ -215,7 +238,7 @@ class Stepper:
             names.get(p, "a parameter")
             for window in windows
             for p in window.parameters()
-            if p.grad is not None and not torch.isfinite(p.grad).all()
+            if p.grad is not None and not torch.isfinite(gradients.stored(p.grad)).all()
         ]
         if bad:
             more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
@@ -300,7 +323,7 @@ class Stepper:
         window.last_turn = turn
         window.updates += 1
         self.precision.forget_weights()
-        self._after_step(window, None)
+        self._after_step([window], None)
         return losses[0]
 
 
