@@ -13,7 +13,7 @@ SPACE = "\N{NO-BREAK SPACE}"
 _SHARES = re.compile(
     r"acc|f1|precision|recall|top_?\d|auc|auroc|iou|dice|specificity", re.IGNORECASE
 )
-_HIGHER = re.compile(r"(^|_)(r2|score|bleu|rouge|reward|map|psnr|ssim)", re.IGNORECASE)
+_HIGHER = re.compile(r"(^|_)(r2|score|bleu|reward|map|psnr|ssim)", re.IGNORECASE)
 _LOWER = re.compile(r"loss|err|mae|mse|rmse|perplexity|ppl|wer|cer|nll|bits|fid", re.IGNORECASE)
 
 

@@ -54,7 +54,8 @@ def curves(series: Mapping[str, Series], epochs: Sequence[EpochRow] = (), limit:
     cells = [
         f'<figure style="margin:0;flex:1 1 320px;max-width:560px">'
         f'<figcaption style="font:600 13px system-ui,sans-serif;margin:4px 0">'
-        f"{escape(chart.label[:1].upper() + chart.label[1:])}{_legend(chart)}</figcaption>{draw(chart)}</figure>"
+        f"{escape(chart.label[:1].upper() + chart.label[1:])}"
+        f"{_legend(chart)}</figcaption>{draw(chart)}</figure>"
         for chart in found[:limit]
     ]
     body = "".join(cells) or "<p>no curves yet</p>"
