@@ -56,10 +56,14 @@ class Lifecycle:
                 return False
             self._run.line(f"resumed at turn {loop.turn} (epoch {loop.epoch + 1})")
         self._run.history.forget_after(loop.base + loop.turn)
+        trained = {p for w in self._run.stepper.windows.values() for p in w.parameters()}
         for module in self._run.models.values():
-            # A model that is in eval as a whole was left so by something else; single parts in eval
-            # (a frozen backbone's BatchNorm) are the user's wish and stay.
-            if not any(m.training for m in module.modules()):
+            # A trained model that is in eval as a whole was left so by something else; single parts
+            # in eval (a frozen backbone's BatchNorm) and models that no optimizer trains (a teacher)
+            # are the user's wish and stay.
+            if not any(m.training for m in module.modules()) and any(
+                p.requires_grad and p in trained for p in module.parameters()
+            ):
                 module.train()
         self._run.active = loop
         self._run.stopped = None

@@ -310,10 +310,11 @@ class Stepper:
 
         # torch's own optimizers evaluate the closure before they use a gradient; others (some SAMs)
         # expect the first gradient to be there already.
+        evaluate = closure
         if not type(window.optimizer).__module__.startswith("torch.optim"):
-            closure()
+            evaluate = _Evaluated(closure, window.parameters())
         with self.guard.ours():
-            window.optimizer.step(closure)
+            window.optimizer.step(evaluate)
         if not losses:
             raise StateError(
                 f"{type(window.optimizer).__name__}.step(closure) never called the closure",
@@ -325,6 +326,34 @@ class Stepper:
         self.precision.forget_weights()
         self._after_step([window], None)
         return losses[0]
+
+
+class _Evaluated:
+    """A closure that was evaluated already, for an optimizer that may expect the gradients.
+
+    If the optimizer evaluates first instead, with the weights still as they were, it gets that
+    evaluation: BatchNorm's statistics and the cost are those of the evaluations it asked for.
+    """
+
+    def __init__(self, closure: Callable[[], Tensor], parameters: Sequence[Tensor]):
+        self._closure = closure
+        self._parameters = parameters
+        self._before = [p.detach().clone() for p in parameters]
+        self._loss: Tensor | None = closure()
+        self._grads = [None if p.grad is None else p.grad.clone() for p in parameters]
+
+    def __call__(self) -> Tensor:
+        loss, self._loss = self._loss, None
+        unmoved = loss is not None and all(
+            torch.equal(p, before) for p, before in zip(self._parameters, self._before, strict=True)
+        )
+        if loss is None or not unmoved:
+            loss = self._closure()
+        else:
+            for parameter, grad in zip(self._parameters, self._grads, strict=True):
+                parameter.grad = grad  # the optimizer may have cleared them first
+        self._before, self._grads = [], []
+        return loss
 
 
 def check_loss(loss: Any, what: str, site: CallSite) -> None:
