@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-import loopwright
+from loopwright import __version__
 
 
 def environment(device: torch.device, code: str | None = None) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def environment(device: torch.device, code: str | None = None) -> dict[str, Any]
         code: a folder of the user's code, whose git commit and state are noted where it has them.
     """
     facts: dict[str, Any] = {
-        "loopwright": loopwright.__version__,
+        "loopwright": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -26,11 +26,11 @@ def seed(value: int) -> None:
         UsageError: the value is out of range.
 
     Example:
-        >>> import loopwright as lw, torch
+        >>> import loopwright as lw
         >>> lw.seed(0)
-        ... a = torch.rand(1)
-        ... lw.seed(0)
-        ... bool(a == torch.rand(1))
+        >>> first = torch.rand(1)
+        >>> lw.seed(0)
+        >>> bool(first == torch.rand(1))
         True
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
