@@ -70,6 +70,6 @@ def test_time_limit(run_program):
 
 
 def test_torch_is_warm(run_program):
-    """torch is imported already, with one thread."""
+    """Torch is imported already, with one thread."""
     code = "import sys; warm = 'torch' in sys.modules; import torch; print(warm, torch.get_num_threads())"
     assert run_program(["-c", code]).out == "True 1\n"

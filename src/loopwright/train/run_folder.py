@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.checkpoint.lock import RunLock
 from loopwright.checkpoint.store import Store
 from loopwright.checkpoint.weights import load_weights_file, save_weights
-from loopwright.errors import CheckpointError, UsageError
+from loopwright.errors import CheckpointError, DiskError, UsageError
 from loopwright.events import Classification, Outcome, PhaseTime, RunRecord
 from loopwright.train import folder as files
 from loopwright.train import identity
@@ -104,7 +104,13 @@ class RunFolder:
             return
         if self._lock is None:
             self._made_folder = not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DiskError(
+                    f"cannot make the folder: {(error.strerror or str(error)).lower()}",
+                    slug="cannot-write", where=str(self.path),
+                ) from error  # fmt: skip
             self._take()
         if not self.there:
             self._write_asked()

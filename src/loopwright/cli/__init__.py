@@ -1,0 +1,1 @@
+"""The command line: one thin file per verb. Nothing here imports torch before a command needs it."""

@@ -1,0 +1,46 @@
+"""What verbs print on, and the pages that they write and open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loopwright.errors import DiskError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console() -> Console:
+    """Return a console on stdout, without colours where there is no terminal."""
+    import rich.console
+
+    class Loud(rich.console.Console):
+        def on_broken_pipe(self) -> None:
+            """Let the error through: rich would end the process without a word."""
+            raise  # noqa: PLE0704  called from rich's except clause
+
+    return Loud(highlight=False)
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page so that it is there whole or not at all.
+
+    Raises:
+        DiskError: no room, no permission, or something else is in the way.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        what = f"cannot write {path}: {(error.strerror or str(error)).lower()}"
+        raise DiskError(what, slug="cannot-write", where=str(path)) from error
+
+
+def show_page(path: Path) -> None:
+    """Open a page in the browser; where there is none, say where the page is."""
+    import webbrowser
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        print(f"no browser to open it with: {path.resolve()}")

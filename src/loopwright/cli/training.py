@@ -1,0 +1,162 @@
+"""What happens once a training command is understood: seed, recipe, weights to start from, ``lw.fit``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import loopwright as lw
+from loopwright.cli.loop_settings import LENGTHS, TRIES, LoopSettings
+from loopwright.errors import UsageError
+
+if TYPE_CHECKING:
+    from loopwright.cli.train import Asked
+    from loopwright.recipes.recipe import Job
+
+RUNS = Path("runs")
+
+
+def carry_out(asked: Asked) -> int:
+    """Train, or one of the trials; returns the exit code."""
+    from loopwright.train.folder import choose
+
+    lw.seed(asked.seed)
+    job = asked.source.info.build(asked.parameters)
+    for name in TRIES:
+        if getattr(asked.loop, name):
+            from loopwright.cli import trials
+
+            getattr(trials, name)(asked, job)
+            return 0
+    start_from(job, asked.loop)
+    arguments = fit_arguments(asked, job)
+    folder = asked.loop.out or choose(
+        RUNS, asked.source.name, arguments["recipe"], arguments["settings"], asked.loop.resume
+    )
+    begun: list[Any] = []
+    arguments["callbacks"] = [begun.append, *arguments["callbacks"]]
+    try:
+        lw.fit(out=folder, **arguments)
+    except (KeyboardInterrupt, SystemExit) as error:
+        if begun:
+            error.add_note("the same command again goes on where it stopped")
+        raise
+    conclude(folder, asked.loop)
+    return 0
+
+
+def start_from(job: Job, loop: LoopSettings) -> None:
+    """Load the weights of ``--init`` and show what fitted."""
+    if loop.init is None:
+        return
+    if isinstance(job.model, dict):
+        raise UsageError(
+            "--init starts one model, and this recipe has several",
+            slug="several-models",
+            where="command line",
+            hint="call lw.load_weights in the recipe",
+        )
+    lw.load_weights(loop.init, job.model, which=loop.init_which)
+
+
+def fit_arguments(asked: Asked, job: Job) -> dict[str, Any]:
+    """The keywords of ``lw.fit`` (without ``out``): the job's fields, and what the command line says."""
+    loop = asked.loop
+    arguments: dict[str, Any] = {
+        field.name: getattr(job, field.name)
+        for field in dataclasses.fields(job)
+        if field.name not in ("read", "answer", "example", *LENGTHS)
+    }
+    arguments |= loop.length() or _length_of(job)
+    for name in ("precision", "accumulate", "ema", "patience"):
+        if getattr(loop, name) is not None:
+            arguments[name] = getattr(loop, name)
+    if loop.clip is not None:
+        arguments["clip"] = loop.limit()
+    if loop.best() is not None:
+        arguments["keep_best"] = loop.best()
+    for name in ("compile", "device", "deterministic", "resume", "allow_change", "log"):
+        arguments[name] = getattr(loop, name)
+    callbacks = list(job.callbacks)
+    if (window := loop.window()) is not None:
+        callbacks.append(lw.profile(*window))
+    arguments["callbacks"] = callbacks
+    arguments["checkpoint"] = _policy(loop)
+    arguments["progress"] = not loop.quiet
+    arguments["name"] = asked.source.name
+    arguments["recipe"] = recipe_record(asked)
+    arguments["settings"] = _settings(asked, arguments)
+    return arguments
+
+
+def _settings(asked: Asked, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What makes this the same run as another one, beside the recipe; the length may differ."""
+    settings = {"seed": asked.seed}
+    for name in (*LENGTHS, "precision", "accumulate", "clip", "compile", "deterministic",
+                 "ema", "patience", "keep_best"):  # fmt: skip
+        value = arguments.get(name)
+        if isinstance(value, int | float | str | tuple):
+            settings[name] = _plain(value)
+    if asked.loop.init is not None:
+        settings |= {"init": str(asked.loop.init.resolve()), "init_which": asked.loop.init_which}
+    return settings
+
+
+def recipe_record(asked: Asked) -> dict[str, Any]:
+    """What ``run.json`` says of the recipe: enough to call it again."""
+    source = asked.source
+    return {
+        "name": source.name,
+        "file": None if source.file is None else str(source.file),
+        "parameters": {name: _plain(value) for name, value in asked.parameters.items()},
+        "seed": asked.seed,
+    }
+
+
+def conclude(folder: Path, loop: LoopSettings) -> None:
+    """Show what the run came to, and its report."""
+    from loopwright.cli.terminal import console, show_page
+    from loopwright.report.terminal import summary
+    from loopwright.train.folder import read_run
+
+    page = folder / "report.html"
+    if not loop.quiet:
+        out = console()
+        out.print()
+        out.print(summary(read_run(folder), report=str(page)))
+    if loop.open:
+        show_page(page)
+
+
+def _length_of(job: Job) -> dict[str, float]:
+    given = {name: getattr(job, name, None) for name in LENGTHS}
+    length = {name: value for name, value in given.items() if value is not None}
+    if not length:
+        raise UsageError(
+            "how long shall it train? The recipe does not say",
+            slug="no-length",
+            where="command line",
+            hint="--epochs 10, or Job(epochs=10) in the recipe",
+        )
+    return length
+
+
+def _policy(loop: LoopSettings) -> lw.Checkpoint | None:
+    interval = loop.interval()
+    if interval is None:
+        return None
+    number, unit = interval
+    if unit == "minutes":
+        return lw.Checkpoint(every_epochs=None, every_minutes=number)
+    if unit == "steps":
+        return lw.Checkpoint(every_epochs=None, every_steps=int(number))
+    return lw.Checkpoint(every_epochs=int(number))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,69 @@
+"""The verbs and their options, frozen: whoever adds, renames or drops one changes this list too."""
+
+from __future__ import annotations
+
+from loopwright.cli.loop_settings import loop_flags
+from loopwright.cli.main import VERBS, application
+from loopwright.recipes import registry
+
+OPTIONS = {
+    "train": [
+        "--epochs",
+        "--steps",
+        "--minutes",
+        "--samples",
+        "--tokens",
+        "--patience",
+        "--precision",
+        "--accumulate",
+        "--clip",
+        "--ema",
+        "--compile",
+        "--device",
+        "--deterministic",
+        "--out",
+        "--resume",
+        "--allow-change",
+        "--init",
+        "--init-which",
+        "--checkpoint-every",
+        "--keep-best",
+        "--log",
+        "--profile",
+        "--quiet",
+        "--open",
+        "--dry-run",
+        "--overfit-one-batch",
+        "--find-batch-size",
+        "--lr-range-test",
+    ],
+    "evaluate": ["RUN", "--split", "--which", "--device", "--json"],
+    "predict": ["RUN", "DATA", "--to", "--which", "--device", "--batch-size"],
+    "export": ["RUN", "--format", "--to", "--which", "--model", "--shape"],
+    "runs": ["FOLDER", "--html", "--open"],
+    "report": ["RUN", "--open"],
+    "recipes": [],
+    "new": ["FILE"],
+}
+"""Beside these: --help everywhere, --version at the top, --traceback everywhere, a recipe's own flags."""
+
+RECIPES = {
+    "digits": ["lr", "batch_size", "hidden", "dropout", "weight_decay", "seed"],
+}
+
+
+def test_options():
+    """Every verb has exactly these options, in this order."""
+    app = application()
+    assert list(VERBS) == list(OPTIONS)
+    seen = {"train": ["--" + flag.name.replace("_", "-") for flag in loop_flags()]}
+    for verb in list(VERBS)[1:]:
+        arguments = app[verb].assemble_argument_collection()
+        seen[verb] = [name for argument in arguments for name in argument.names]
+    assert seen == OPTIONS
+
+
+def test_recipes_parameters():
+    """The built-in recipes' own flags."""
+    for name, parameters in RECIPES.items():
+        assert [one.name for one in registry.get(name).parameters] == parameters
