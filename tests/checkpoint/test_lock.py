@@ -31,8 +31,8 @@ def words(program, text: str) -> str:
     """Wait until a program has printed a line with ``text``; returns the rest of that line."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        for line in program.out.splitlines():
-            if line.startswith(text):
+        for line in program.out.splitlines(keepends=True):
+            if line.startswith(text) and line.endswith("\n"):
                 return line.removeprefix(text).strip()
         time.sleep(0.01)
     raise AssertionError(program.out + program.err)
