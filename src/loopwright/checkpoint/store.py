@@ -76,7 +76,7 @@ class Store:
         """Write a checkpoint; one of the same name is replaced.
 
         In the background the caller waits for the write before (if it still runs) and for the copy
-        into CPU memory, about 8 ms for 100 MB once the buffers exist.
+        into CPU memory: 1 ms for 1 MB, 24 ms for 100 MB (83 ms the first time), one busy core.
 
         Args:
             state: a tree, see `loopwright.checkpoint.tree`.

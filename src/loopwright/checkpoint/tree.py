@@ -187,7 +187,7 @@ class _Encoder:
 
     def _items(self, value: Iterable[Any], path: str) -> list[Any]:
         items = list(value)
-        # A permutation of a data set is a list of 60,000 ints: 0.5 ms this way, 12 ms one by one.
+        # A permutation of a data set is a list of 60,000 ints: 3 ms this way, 42 ms one by one.
         if items and set(map(type, items)) == {int} and _fit(min(items), max(items)):
             return items
         return [self.value(item, f"{path}[{index}]") for index, item in enumerate(items)]
