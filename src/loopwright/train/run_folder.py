@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loopwright.checkpoint import size_of
 from loopwright.checkpoint.lock import RunLock
 from loopwright.checkpoint.store import Store
 from loopwright.checkpoint.weights import load_weights_file, save_weights
@@ -42,7 +43,7 @@ class RunFolder:
         self._lock: RunLock | None = None
         self._store: Store | None = None
         self._made_folder = False
-        self._begun = False
+        self._begun = self._room_checked = False
         self._classifications: list[Classification] = []
         self._summary: Any = None
         files.check_can_write(path)
@@ -162,6 +163,9 @@ class RunFolder:
         """Hand a state to the store; a loop's end stays for good, so that later loops can restart."""
         assert self._store is not None
         name = self.checkpoint_name(loop, ended)
+        if not self._room_checked:
+            self._store.room_for(size_of(state))
+            self._room_checked = True
         meta = {"turn": loop.turn, "epoch": loop.epoch, "loop": loop.name, "reason": reason}
         self._store.save(state, name=name, meta=meta, background=background)
         if ended:
