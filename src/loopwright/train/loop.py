@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dis
+import gc
 import sys
 from collections.abc import Iterator
 from time import perf_counter
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -96,7 +97,7 @@ class Loop:
         if not run.lifecycle.begin(self):
             return
         how = "limit"
-        region = None
+        region = left = None
         self._resume_clock()
         try:
             while not self._reached_limit():
@@ -126,7 +127,8 @@ class Loop:
                     break
             run.lifecycle.end(self, how)
         except GeneratorExit:
-            how = "break" if _left_without_exception(sys._getframe(1)) else "exception"
+            left = _frame_that_left(sys._getframe(1))
+            how = "break" if _left_without_exception(left) else "exception"
             run.lifecycle.leave(self, how)
             raise
         except BaseException as error:
@@ -137,6 +139,8 @@ class Loop:
             if region is not None:
                 region.__exit__(None, None, None)
             run.lifecycle.release(self)
+            if left is not None and how == "break" and run.signals.pending is not None:
+                run.signals.end_in(left)  # it came in the turn that was left
         if run.signals.pending is not None:  # it came in the very last turn
             run.signals.end()
 
@@ -488,17 +492,41 @@ class Loop:
 
 
 _LEFT = {"POP_TOP", "RETURN_VALUE", "RETURN_CONST", "END_FOR", "POP_ITER"}
+_SUSPENDED = {"YIELD_VALUE", "RESUME", "SEND"}
+
+
+def _frame_that_left(frame: FrameType | None) -> FrameType | None:
+    """Return the frame whose for loop dropped the iterator, from the one that closed it.
+
+    A generator in between (tqdm's) is itself being closed, at a yield: the frame below it tells. One
+    that is running is where the for loop stands.
+    """
+    while (
+        frame is not None and frame.f_code.co_flags & 0x20  # CO_GENERATOR
+        and _instruction(frame) in _SUSPENDED
+    ):  # fmt: skip
+        frame = frame.f_back
+    return frame
 
 
 def _left_without_exception(frame: FrameType | None) -> bool:
-    """Return whether a for loop was left by break or return, from the frame that closed it.
+    """Return whether a for loop was left by break or return.
 
     The interpreter drops the iterator in a ``POP_TOP`` for break and return; an exception drops it
-    while the frame stands at the call or raise that failed. A generator in between (tqdm's) is
-    itself being closed, so the frame below it tells.
+    while the frame stands at the call or raise that failed. At a ``FOR_ITER`` something around the
+    loop came to its end (``islice``, a shorter part of ``zip``) or failed; then the exception has
+    put that very instruction into its traceback.
     """
-    while frame is not None and frame.f_code.co_flags & 0x20:  # CO_GENERATOR
-        frame = frame.f_back
     if frame is None or frame.f_lasti < 0:
         return False
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]] in _LEFT
+    instruction = _instruction(frame)
+    if instruction == "FOR_ITER":
+        return not any(
+            isinstance(x, TracebackType) and x.tb_frame is frame and x.tb_lasti == frame.f_lasti
+            for x in gc.get_referrers(frame)
+        )
+    return instruction in _LEFT
+
+
+def _instruction(frame: FrameType) -> str:
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]]

@@ -46,9 +46,34 @@ class Signals:
         number, self.pending = self.pending, None
         self.ended = True
         self.restore()
-        if number == signal.SIGTERM:
-            raise SystemExit(143)
-        raise KeyboardInterrupt
+        raise _meaning(number)
+
+    def end_in(self, frame: FrameType) -> None:
+        """Raise it in a frame of the user's, at its next line.
+
+        For a loop that was left by break: what is raised while the interpreter closes the loop's
+        iterator would only be printed. Under a debugger, which has the trace function, the signal
+        waits for the run's next loop.
+        """
+        if sys.gettrace() is not None:
+            return
+        number, self.pending = self.pending, None
+        self.ended = True
+        frames = []
+        below: FrameType | None = frame
+        while below is not None:
+            frames.append(below)
+            below = below.f_back
+
+        def end(*_: Any) -> None:
+            sys.settrace(None)
+            for one in frames:
+                one.f_trace = None
+            raise _meaning(number)
+
+        for one in frames:
+            one.f_trace = end
+        sys.settrace(lambda *_: None)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.pending is not None:
@@ -59,3 +84,7 @@ class Signals:
         before = self._before.get(number)
         if callable(before) and before is not signal.default_int_handler:
             before(number, frame)
+
+
+def _meaning(number: int | None) -> BaseException:
+    return SystemExit(143) if number == signal.SIGTERM else KeyboardInterrupt()
