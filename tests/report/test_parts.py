@@ -109,3 +109,14 @@ def test_phases_in_the_order_of_the_step():
         ("forward+loss", 0.75, 0.3), ("backward", 0.25, 0.1),
     ]  # fmt: skip
     assert views[0].meaning == "the model's forward pass and the criterion"
+
+
+def test_headline_shows_the_result_on_held_out_data_second():
+    """A run's test value of the headline's metric stands beside the best validation."""
+    record = RunRecord(
+        name="run",
+        epochs=[EpochRow(0, 45, 1.0, {"train_loss": 0.3, "valid_accuracy": 0.97})],
+        totals={"test_loss": 0.1, "test_accuracy": 0.978},
+    )
+    second = headline.readouts(record)[1]
+    assert (second.label, second.value) == ("test accuracy", "97.80\N{NO-BREAK SPACE}%")

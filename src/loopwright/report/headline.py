@@ -45,6 +45,7 @@ def readouts(record: RunRecord) -> list[Readout]:
     hero = main_metric(record)
     if hero is not None:
         shown.append(Readout(label(hero.name), metric(hero.name, hero.value), _where(hero)))
+    shown.extend(_tested(record, hero))
     told = hero.name if hero else ""
     for name, words in (("valid_loss", "validation loss"), ("train_loss", "training loss")):
         value = last_value(record, name)
@@ -72,13 +73,25 @@ def readouts(record: RunRecord) -> list[Readout]:
     return shown
 
 
+def _tested(record: RunRecord, hero: Best | None) -> list[Readout]:
+    """The result on the data that chose nothing: the hero's metric there, or whatever there is."""
+    found = [name for name in record.totals if split_role(name)[0] == "test"]
+    wanted = f"test_{split_role(hero.name)[1]}" if hero else ""
+    name = wanted if wanted in found else next(iter(found), None)
+    if name is None:
+        return []
+    note = "data that chose nothing"
+    return [Readout(label(name), metric(name, record.totals[name]), note)]
+
+
 def _epochs(epochs: float) -> str:
     return count(epochs) if float(epochs).is_integer() else f"{epochs:.2f}"
 
 
 def throughput(record: RunRecord) -> tuple[float | None, str]:
     """Samples (or tokens) per second of training steps; over the whole run where phases are unknown."""
-    stepping = sum(s for s in (to_float(p.seconds) for p in record.phases) if s > 0)
+    training = [to_float(p.seconds) for p in record.phases if p.name != "evaluate"]
+    stepping = sum(seconds for seconds in training if seconds > 0)
     seconds = stepping or record.outcome.seconds
     for unit in ("samples", "tokens"):
         seen = to_float(record.totals.get(unit))
