@@ -310,6 +310,7 @@ def _warm() -> None:
 
     import numpy as np  # noqa: F401
     import safetensors.torch  # noqa: F401
+    import torch._dynamo  # noqa: F401  the first optimizer imports it: 2 s
     import torch.utils.data  # noqa: F401
     import tqdm  # noqa: F401
 

@@ -17,7 +17,6 @@ from tqdm import tqdm
 import loopwright as lw
 from loopwright.errors import StateError
 
-
 EVERY_TURN = lw.Checkpoint(every_steps=1)
 
 
@@ -500,7 +499,8 @@ from small import loader, make, turn, weights
 import loopwright as lw
 
 lw.seed(0)
-run = make({out!r}, model=torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1)))
+layers = [torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1)]
+run = make({out!r}, model=torch.nn.Sequential(*layers))
 {head}
 for step in run.loop(loader(shuffle=True), epochs=3):
     turn(run, step)
@@ -535,7 +535,7 @@ CODES = {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 143}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("when", [0, 4, 5, 11, 16, 17])
+@pytest.mark.parametrize("when", [0, 5, 16, 17])
 def test_signal(number, when, run_program, tmp_path, uninterrupted):
     """Ctrl-C and SIGTERM finish the turn and end with 130 and 143; the same command then gives the same bits.
 
@@ -619,7 +619,7 @@ def test_signal_under_with_run(run_program, tmp_path):
         "turn(run, step)", "turn(run, step); step.index == 3 and os.kill(os.getpid(), 2)"
     )
     (tmp_path / "train.py").write_text(text)
-    rc, out, err = run_program([tmp_path / "train.py"], cwd=tmp_path)
+    rc, _, err = run_program([tmp_path / "train.py"], cwd=tmp_path)
     assert rc == -signal.SIGINT, err
     outcome = json.loads((tmp_path / "run" / "outcome.json").read_text())["outcome"]
     assert outcome["kind"] == "interrupted"
