@@ -87,7 +87,7 @@ def worst(a, b) -> float:
     pairs = (
         zip(a.values(), b.values(), strict=True) if isinstance(a, dict) else zip(a, b, strict=True)
     )
-    return max(float((x - y).abs().max()) for x, y in pairs)
+    return max(float((x - y).detach().abs().max()) for x, y in pairs)
 
 
 def quiet_run(**settings) -> lw.Run:

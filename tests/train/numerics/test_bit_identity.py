@@ -61,7 +61,7 @@ def test_augmentation_from_the_global_generators(name):
 
 @pytest.mark.parametrize("mid", [False, True])
 @pytest.mark.parametrize("augmented", [False, True])
-def test_evaluation_leaves_no_trace(augmented, mid):
+def test_row_21_evaluation_consumes_the_training_generators(augmented, mid):
     """With ``run.evaluate`` at each epoch's end, or also inside it, the bits stay the plain loop's."""
     expected, after = plain_model("adamw", augmented=augmented)
     model, optimizer, loader = prepared(OPTIMIZERS["adamw"], augmented=augmented)
