@@ -146,6 +146,18 @@ def test_wrong_columns_are_errors_before_training(trees, changes, error, says):
         table(trees, **changes)
 
 
+@pytest.mark.parametrize("ignore", [("ground", "kind"), ("height", "age")])
+def test_tables_of_one_sort_of_column_train_and_export(trees, learns_once, ignore, tmp_path):
+    """With numbers alone or words alone, every parameter learns and any batch size is exported."""
+    job = table(trees, "price", ignore=ignore)
+    learns_once(job)
+    rows = job.train_loader.dataset.tensors[0]
+    batch = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(job.model.eval(), (rows[:4],), dynamic_shapes=batch)
+    torch.export.save(program, tmp_path / "table.pt2")
+    assert torch.allclose(program.module()(rows[:9]), job.model(rows[:9]))
+
+
 def test_ignored_columns_are_not_used(trees):
     """What is to be ignored is no input."""
     assert table(trees, "price", ignore=("kind", "age")).model.numeric == 1

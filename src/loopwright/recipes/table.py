@@ -106,15 +106,18 @@ class TableModel(nn.Module):
         sizes = [len(words) + 1 for words in encoding.words.values()]
         # Buffers: what was learnt from the training rows is saved with the weights.
         self.register_buffer("encoding", encoding.to_tensor())
-        self.register_buffer("offsets", torch.tensor([0, *sizes]).cumsum(0)[:-1])
-        mean, deviation = mean_and_deviation(inputs[:, : self.numeric])
-        self.register_buffer("mean", mean)
-        self.register_buffer("deviation", deviation)
+        if self.numeric:
+            mean, deviation = mean_and_deviation(inputs[:, : self.numeric])
+            self.register_buffer("mean", mean)
+            self.register_buffer("deviation", deviation)
+        self.embedding = None
+        if sizes:
+            self.embedding = nn.Embedding(sum(sizes), 8)
+            self.register_buffer("offsets", torch.tensor([0, *sizes[:-1]]).cumsum(0))
         if self.regression:
             target_mean, target_deviation = mean_and_deviation(targets[:, None])
             self.register_buffer("target_mean", target_mean)
             self.register_buffer("target_deviation", target_deviation)
-        self.embedding = nn.Embedding(max(sum(sizes), 1), 8)
         self.layers = nn.Sequential(
             nn.Linear(2 * self.numeric + 8 * len(sizes), hidden),
             nn.SiLU(),
@@ -127,11 +130,15 @@ class TableModel(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return logits, or the target in its own unit; a missing number counts as the mean."""
-        missing = rows[:, : self.numeric].isnan()
-        scaled = (rows[:, : self.numeric] - self.mean) / self.deviation
-        known = torch.where(missing, 0.0, scaled).clamp(-10, 10)
-        words = self.embedding(rows[:, self.numeric :].long() + self.offsets)
-        outputs = self.layers(torch.cat([known, missing.float(), words.flatten(1)], dim=1))
+        features = []
+        if self.numeric:
+            scaled = (rows[:, : self.numeric] - self.mean) / self.deviation
+            missing = scaled.isnan()
+            features += [torch.where(missing, 0.0, scaled).clamp(-10, 10), missing.float()]
+        if self.embedding is not None:
+            words = self.embedding(rows[:, self.numeric :].long() + self.offsets)
+            features.append(words.flatten(1))
+        outputs = self.layers(torch.cat(features, dim=1))
         if self.regression:
             return outputs.squeeze(1) * self.target_deviation + self.target_mean
         return outputs
