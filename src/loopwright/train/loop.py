@@ -345,9 +345,9 @@ class Loop:
             self.skipped += 1
         self.turn += 1
         run.history.turn(
-            self.base + self.turn, step._loss, step._log_weight, run.lr(), stepper.grad_norm
+            self.base + self.turn, step._loss, step._log_weight, self._lr(), stepper.grad_norm
         )
-        stepper.grad_norm = None
+        stepper.grad_norm = stepper.lr = None
         now = perf_counter()
         if now >= self._next_visit:
             self.visit_host()
@@ -365,8 +365,14 @@ class Loop:
         self.turn += 1
         run = self.run
         run.history.turn(
-            self.base + self.turn, step._loss, step._log_weight, run.lr(), run.stepper.grad_norm
+            self.base + self.turn, step._loss, step._log_weight, self._lr(), run.stepper.grad_norm
         )
+        run.stepper.grad_norm = run.stepper.lr = None
+
+    def _lr(self) -> float:
+        """Return the learning rate that this turn's update used, before its schedule stepped."""
+        used = self.run.stepper.lr
+        return self.run.lr() if used is None else used
 
     def _interrupt(self, step: Step) -> None:
         if step.ends_epoch:

@@ -45,6 +45,7 @@ class Stepper:
         self.clip = clip
         self.guard = Guard(optimizers)
         self.grad_norm: float | None = None
+        self.lr: float | None = None  # of the first optimizer, as the last update used it
         self._all = tuple(self.windows.values())
         self._names = names
         self._after_step = after_step
@@ -217,6 +218,7 @@ class Stepper:
         return bool(whole)
 
     def _measure_and_clip(self, grads: list[Tensor], windows: Sequence[Window], turn: int) -> None:
+        self.lr = float(self._all[0].optimizer.param_groups[0]["lr"])
         total = gradients.norm(grads)
         value = total.item()
         if not math.isfinite(value):
