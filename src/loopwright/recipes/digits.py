@@ -36,12 +36,13 @@ def digits(
         seed: of the initial weights, the order of the digits, and which of them validate.
     """
     pixels, labels = load_digits()
-    data = TensorDataset(pixels, labels)
+    data = TensorDataset(pixels.view(-1, 1, 8, 8), labels)  # pictures, so that the report shows them
     train, valid, test = (
         TensorDataset(*data[part]) for part in three_parts(len(data), seed=seed, labels=labels)
     )
 
     model = nn.Sequential(
+        nn.Flatten(),
         nn.Linear(64, hidden),
         nn.ReLU(),
         nn.Dropout(dropout),
@@ -93,7 +94,7 @@ def read_pixels(source: str) -> Iterator[tuple[str, Tensor]]:
                 slug="not-a-digit",
                 where=name,
             )
-        yield name, torch.tensor(values) / 16
+        yield name, torch.tensor(values).view(1, 8, 8) / 16
 
 
 def most_likely(logits: Tensor) -> dict[str, str | float]:
