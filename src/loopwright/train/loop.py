@@ -118,7 +118,9 @@ class Loop:
                         region.__exit__(None, None, None)
                         region = None
                     self._finish_turn(step)
-                    if step.ends_run or run.stopped is not None:
+                    # At an epoch's end the loader is asked once more, as a for statement would: it
+                    # ends its workers then, and one with more batches than len() says is found.
+                    if not step.ends_epoch and (step.ends_run or run.stopped is not None):
                         break
                 self._end_epoch(step)
                 run.lifecycle.checkpoint_if_due(self, step)
@@ -188,23 +190,27 @@ class Loop:
         return min(length, steps - self.turn + self.source.position)
 
     def _end_epoch(self, step: Step) -> None:
-        if not step.ends_epoch:
-            self.visit_host()
-            self.source.close()
-            return
         self.visit_host()
-        self.source.epoch_ended()
-        means = {k: total / count for k, (total, count, _) in self._means.items() if count}
-        loss = self._loss_sum / self._weight_sum if self._weight_sum else float("nan")
-        values = {"train_loss": loss, **means} if self._weight_sum else means
-        row = EpochRow(self.epoch, self.base + self.turn, self._epoch_seconds, values, self.name)
+        if step.ends_epoch:
+            self.source.epoch_ended()
+        else:
+            self.source.close()
+        row = self._epoch_row()
         self.run.history.epoch(row)
         if self.progress is not None:
             self.progress.epoch_line(row)
+        if not step.ends_epoch:  # the run ends inside an epoch: its row, and no epoch's end
+            return
         self.epoch += 1
         self._loss_sum = self._weight_sum = 0.0
         self._means = {}
         self.run.lifecycle.after_epoch(row)
+
+    def _epoch_row(self) -> EpochRow:
+        means = {k: total / count for k, (total, count, _) in self._means.items() if count}
+        loss = self._loss_sum / self._weight_sum if self._weight_sum else float("nan")
+        values = {"train_loss": loss, **means} if self._weight_sum else means
+        return EpochRow(self.epoch, self.base + self.turn, self._epoch_seconds, values, self.name)
 
     # -- turns ---------------------------------------------------------------------------------
 
