@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from loopwright.train.schedules import warmup_linear as warmup_linear
     from loopwright.train.step import Step as Step
     from loopwright.train.summary import summary as summary
+    from loopwright.train.throughput import throughput as throughput
     from loopwright.train.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
@@ -92,6 +93,7 @@ _NAMES = {
     ),
     "train.step": ("Step",),
     "train.summary": ("summary",),
+    "train.throughput": ("throughput",),
     "train.weights": ("load_weights",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
