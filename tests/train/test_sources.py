@@ -51,7 +51,7 @@ class Augmented(Dataset):
 
     def __getitem__(self, i):
         x, y = self.samples[i]
-        noise = torch.randn(3) + random.random() + float(np.random.rand())
+        noise = torch.randn(3) + random.random() + float(np.random.rand())  # noqa: NPY002
         return x + 0.1 * noise, y
 
 
@@ -59,7 +59,7 @@ def hand_written(batches, epochs=2):
     """The weights that the plain loop gives."""
     torch.manual_seed(0)
     random.seed(0)
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
     run = make()  # for its model and optimizer alone
     for _ in range(epochs):
         for x, y in (
@@ -289,7 +289,7 @@ def test_two_loops_over_one_loader():
 
 
 RESUMED = {
-    **{k: LOADERS[k] for k in LOADERS if k not in ("persistent workers",)},
+    **{k: LOADERS[k] for k in LOADERS if k != "persistent workers"},
     "stream that draws": lambda: DataLoader(Stream(draws=True), batch_size=5),
 }
 

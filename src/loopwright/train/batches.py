@@ -6,6 +6,7 @@ anything else in it (a string, a number, None) is passed on as it is.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -31,6 +32,8 @@ def map_tensors(batch: Any, change: Callable[[Any], Any]) -> Any:
             return change(batch)
         return _rebuild_mapping(batch, items)
     if isinstance(batch, (tuple, list)):
+        if callable(getattr(batch, "to", None)):  # a PackedSequence, whose lengths stay on the CPU
+            return change(batch)
         parts = [map_tensors(part, change) for part in batch]
         if all(new is old for new, old in zip(parts, batch, strict=True)):
             return batch
@@ -45,6 +48,12 @@ def map_tensors(batch: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _rebuild_mapping(batch: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
+    if isinstance(
+        batch, dict
+    ):  # a copy keeps what its constructor would not: a defaultdict's factory
+        new = copy.copy(batch)
+        new.update(items)
+        return new
     try:
         return type(batch)(items)  # type: ignore[call-arg]
     except TypeError:  # a mapping whose constructor takes something else

@@ -35,10 +35,13 @@ class Transfer:
         if self._stream is None:
             return map_tensors(batch, lambda part: part.to(self.device)), None
         kept: list[torch.Tensor] = []
+        compute = self._module.current_stream(self.device)
 
         def move(part: Any) -> Any:
             if not isinstance(part, torch.Tensor):
-                return part.to(self.device)
+                # Its tensors are out of sight for receive(), so they belong to the compute stream.
+                with self._module.stream(compute):
+                    return part.to(self.device)
             if part.device == self.device:
                 return part
             if part.device.type == "cpu" and not part.is_pinned() and part.layout == torch.strided:
