@@ -176,14 +176,11 @@ def _summary(value: Any) -> ModelSummary | None:
 
 
 def _checkpoints(place: Path) -> list[CheckpointRow]:
-    rows = []
-    if place.is_dir():
-        for one in sorted(place.iterdir()):
-            manifest = read_json(one / "manifest.json")
-            if one.is_dir() and isinstance(manifest, dict) and not one.name.startswith("."):
-                size = sum(f.stat().st_size for f in one.iterdir() if f.is_file())
-                meta = manifest.get("meta") or {}
-                rows.append(
-                    CheckpointRow(one.name, meta.get("turn", 0), size, meta.get("reason", ""))
-                )
-    return rows
+    from loopwright.checkpoint.store import Store
+
+    try:
+        return Store(place).rows()
+    except FileNotFoundError:  # the run that writes here is just deleting an older one
+        return []
+    except CheckpointError:  # damaged; `verify` says what is wrong, a page only lists what is sound
+        return []
