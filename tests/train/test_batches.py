@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict, UserDict, defaultdict, namedtuple
+from collections import OrderedDict, UserDict, defaultdict
 from types import MappingProxyType
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ from torch.nn.utils.rnn import pack_sequence
 
 from loopwright.train.batches import count_samples, count_tokens, map_tensors, tensors
 
-Pair = namedtuple("Pair", ["x", "y"])
+
+class Pair(NamedTuple):
+    x: object
+    y: object
 
 
 @dataclasses.dataclass
