@@ -55,7 +55,9 @@ def main():
             seconds[name].append(taken)
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
     for name, values in seconds.items():
-        print(f"{name:22} {1000 * statistics.median(values):8.1f} ms CPU  {modules[name]:5} modules")
+        print(
+            f"{name:22} {1000 * statistics.median(values):8.1f} ms CPU  {modules[name]:5} modules"
+        )
 
 
 if __name__ == "__main__":

@@ -280,7 +280,7 @@ def _end(request: dict) -> None:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if end.code is not None and not isinstance(end.code, int):
             print(end.code, file=sys.stderr)
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         code = 1
         trace = error.__traceback__
         while trace and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, RUNPY):
@@ -308,11 +308,11 @@ def _warm() -> None:
     import io
     import pkgutil
 
-    import numpy as np  # noqa: F401
-    import safetensors.torch  # noqa: F401
-    import torch._dynamo  # noqa: F401  the first optimizer imports it: 2 s
-    import torch.utils.data  # noqa: F401
-    import tqdm  # noqa: F401
+    import numpy as np
+    import safetensors.torch
+    import torch._dynamo
+    import torch.utils.data
+    import tqdm
 
     import loopwright
     from loopwright.cli.main import main

@@ -17,6 +17,8 @@ The slug is the error's anchor on the documentation page ``docs/errors.md``.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "CheckpointError",
     "DataError",
@@ -53,12 +55,14 @@ class LoopwrightError(Exception):
         hint = f"\n  hint: {self.hint}" if self.hint else ""
         return f"{where}{self.what}  [{self.slug}]{hint}"
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments do not survive Exception's own way through pickle (a worker process).
         return _rebuild, (type(self), self.what, self.slug, self.where, self.hint)
 
 
-def _rebuild(kind, what, slug, where, hint):
+def _rebuild(
+    kind: type[LoopwrightError], what: str, slug: str, where: str | None, hint: str | None
+) -> LoopwrightError:
     return kind(what, slug=slug, where=where, hint=hint)
 
 

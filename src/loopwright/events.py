@@ -58,7 +58,7 @@ class LayerRow:
 
 @dataclass(slots=True)
 class ModelSummary:
-    """The model in rows; ``flops`` counts multiply-adds twice, forward pass of one sample, None if unknown."""
+    """The model in rows; ``flops`` of one sample's forward pass (a multiply-add is two), None if unknown."""
 
     name: str
     rows: list[LayerRow]

@@ -225,7 +225,7 @@ def test_a_full_disk_harms_nothing(tmp_path, monkeypatch, name, background):
     with monkeypatch.context() as patch:
         failing(patch, name, errno.ENOSPC)
         message = r"no room on the disk \(\S+ MB needed, \S+ MB free\)"
-        with pytest.raises(DiskError, match=message) as caught:  # noqa: PT012  either may raise
+        with pytest.raises(DiskError, match=message) as caught:
             store.save(state(3), name="step-3", background=background)
             store.wait()
     assert caught.value.exit_code == 4

@@ -27,7 +27,7 @@ from loopwright.checkpoint.tree import MalformedTree
 
 class Colour(enum.Enum):
     RED = 1
-    CRIMSON = 1  # noqa: PIE796  an alias must come back as what it stands for
+    CRIMSON = 1
     BLUE = "b"
 
 
@@ -254,7 +254,7 @@ class Worker:
     """Something that no checkpoint takes."""
 
 
-Pair = namedtuple("Pair", "a b")  # noqa: PYI024  the refusal is about these
+Pair = namedtuple("Pair", "a b")
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
+from importlib.machinery import PathFinder
 
-class Absent:
+class Base:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {absent!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+        absent = name.split(".")[0] in {absent!r}
+        return None if absent else PathFinder.find_spec(name, path, target)
 
-sys.meta_path.insert(0, Absent())
+sys.meta_path[sys.meta_path.index(PathFinder)] = Base()
 sys.argv = ["loopwright", "train", "digits", "--epochs", "1", "--out", "run", "--device", "cpu"]
 from loopwright.cli.main import main
 sys.exit(main())
@@ -55,6 +57,7 @@ def test_digits_train_with_the_base_install(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(absent=absent)],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
         check=False,

@@ -23,7 +23,7 @@ from loopwright.recipes.parameters import (
 def test_types_defaults_and_help_are_read():
     """A parameter has the resolved type, the default, and its lines of the docstring."""
 
-    def mine(data: Path, lr: float = 1, mode: Literal["a", "b"] = "a", top: int | None = None):  # noqa: D417
+    def mine(data: Path, lr: float = 1, mode: Literal["a", "b"] = "a", top: int | None = None):
         """Train.
 
         Args:
@@ -47,7 +47,7 @@ def no_type(lr=0.1):
     """Lack a type."""
 
 
-def no_flag(table: dict = {}):  # noqa: B006
+def no_flag(table: dict = {}):
     """Take what no flag can hold."""
 
 
@@ -63,7 +63,7 @@ def wrong_default(hidden: int = 0.5):
     """Say int and mean float."""
 
 
-def unknown_type(lr: Flaot = 0.1):  # noqa: F821
+def unknown_type(lr: Flaot = 0.1):
     """Misspell a type."""
 
 

@@ -59,7 +59,11 @@ def fit(
         criterion: ``criterion(outputs, target)`` is the mean loss of a batch ``(inputs, target)``.
         train_loader: see ``Run.loop``.
         valid_loader: evaluated at each epoch's end.
-        epochs, steps, minutes, samples, tokens: see ``Run.loop``; at least one.
+        epochs: how long; one of this and the next four, see ``Run.loop``.
+        steps: turns.
+        minutes: of wall-clock time.
+        samples: trained on.
+        tokens: trained on.
         metrics: names (``"accuracy"``, ``"f1"``), objects with update/compute/reset, or a dict.
         test_loader: evaluated once at the end, with the best weights where ``keep_best`` is given.
         compute_loss: ``compute_loss(model, batch)`` returns the loss, or ``(loss, outputs, target)``;
@@ -112,7 +116,7 @@ def fit(
         ):  # fmt: skip
             if step.index == 0 and run.folder is not None:
                 trial.summarise(step.batch)
-            loss, outputs, target = trial.loss(step.batch)
+            loss, _, _ = trial.loss(step.batch)
             step.backward(loss, trial.weight(step.batch))
             step.update()
             due = evaluate_every is not None and (step.index + 1) % evaluate_every == 0

@@ -49,7 +49,7 @@ class Guard:
         finally:
             self._ours = False
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _before_step(self, *_: Any) -> None:
         if not self._ours:
             raise StateError(
                 "optimizer.step() inside run.loop: the run cannot count, clip or schedule it",

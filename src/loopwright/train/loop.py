@@ -122,7 +122,7 @@ class Loop:
                     # ends its workers then, and one with more batches than len() says is found.
                     if not step.ends_epoch and (step.ends_run or run.stopped is not None):
                         break
-                self._end_epoch(step)
+                self._end_epoch(step)  # pyrefly: ignore[unbound-name] - no epoch without a turn
                 run.lifecycle.checkpoint_if_due(self, step)
                 if step.ends_run or run.stopped is not None:
                     how = "limit" if run.stopped is None else "stop"
@@ -428,7 +428,7 @@ class Loop:
         if not self._logged:
             return
         logged, self._logged = self._logged, []
-        numbers = to_host([value for _, _, value in logged])
+        numbers: list[Any] = to_host([value for _, _, value in logged])
         rows: dict[int, dict[str, float]] = {}
         for (turn, name, _), number in zip(logged, numbers, strict=True):
             rows.setdefault(turn, {})[name] = number
@@ -461,7 +461,10 @@ class Loop:
         if self.progress is not None:
             self.progress.show(self.source.position, values)
         if losses and self.run.moments.wanted("log"):
-            self.run.fire("log", values={**values, "lr": self.run.lr()}, epoch=self.epoch)
+            values["lr"] = self.run.lr()
+            if self.run.history.grad_norm is not None:
+                values["grad_norm"] = self.run.history.grad_norm
+            self.run.fire("log", values=values, epoch=self.epoch)
         self.phase_item += perf_counter() - now
 
     # -- time ----------------------------------------------------------------------------------

@@ -20,9 +20,10 @@ def named(value: Any, single: str) -> tuple[dict[str, Any], bool]:
 
 def models(model: Any) -> tuple[dict[str, nn.Module], bool]:
     """Return the modules by name, and whether several were given."""
+    found: dict[str, Any]
     found, several = named(model, "model")
     if isinstance(model, nn.ModuleDict):
-        found, several = {"model": model}, False
+        found, several = dict[str, Any](model=model), False
     for name, module in found.items():
         if not isinstance(module, nn.Module):
             raise UsageError(

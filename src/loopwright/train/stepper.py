@@ -312,7 +312,7 @@ class Stepper:
 
         # torch's own optimizers evaluate the closure before they use a gradient; others (some SAMs)
         # expect the first gradient to be there already.
-        evaluate = closure
+        evaluate: Any = closure
         if not type(window.optimizer).__module__.startswith("torch.optim"):
             evaluate = _Evaluated(closure, window.parameters())
         with self.guard.ours():

@@ -21,7 +21,7 @@ class Transfer:
 
     def __init__(self, device: torch.device):
         self.device = device
-        self._module = torch.get_device_module(device) if device.type != "cpu" else None
+        self._module: Any = torch.get_device_module(device) if device.type != "cpu" else None
         self._stream = (
             self._module.Stream(device)
             if self._module is not None and device.type in ("cuda", "xpu")
