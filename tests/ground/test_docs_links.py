@@ -38,18 +38,19 @@ def test_navigation():
 
 def test_every_error_is_documented():
     """Each slug that the source uses has its entry in docs/errors.md, and no entry is left over."""
-    used = {
-        word.value.value
-        for file in (ROOT / "src").rglob("*.py")
-        for word in ast.walk(ast.parse(file.read_text()))
-        if isinstance(word, ast.keyword)
-        and word.arg == "slug"
-        and isinstance(word.value, ast.Constant)
-    }
+    used, strings = set(), set()
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                strings.add(node.value)
+            if isinstance(node, ast.keyword) and node.arg == "slug":
+                used |= {
+                    part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)
+                }
     text = (ROOT / "docs" / "errors.md").read_text()
     entries = set(re.findall(r"^### ([a-z0-9-]+)$", text, re.MULTILINE))
     assert used - entries == set(), "without an entry"
-    assert entries - used == set(), "no longer raised"
+    assert entries - strings == set(), "no longer raised"
 
 
 def test_no_host_but_the_licence():
