@@ -22,13 +22,13 @@ ended by              epoch_end   log       checkpoint loop_end close
 ===================== =========== ========= ========== ======== =====
 its limit             yes         yes       yes        yes      yes
 ``run.stop()``        if at one   yes       yes        yes      yes
-``break``, ``return`` if at one   yes       yes        yes      yes
+``break``, ``return`` no          yes       yes        yes      yes
 Ctrl-C, SIGTERM       if at one   yes       yes        no       yes
 an exception          no          no        no         no       yes
 ===================== =========== ========= ========== ======== =====
 
-("if at one": only where the turn that ended the run also ended an epoch, and, for ``break``, not at
-all, since the body was left before its end.)
+("if at one": only where the turn that ended the run also ended an epoch; a body that ``break`` left
+did not come to the epoch's end.)
 """
 
 from __future__ import annotations

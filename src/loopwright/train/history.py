@@ -41,7 +41,7 @@ class History:
         self._weights: list[float | Tensor] = []
         self._lrs: list[float] = []
         self._norms: list[float | None] = []
-        self._seconds = 0.0
+        self.grad_norm: float | None = None  # of the last update
 
     # -- turns -------------------------------------------------------------------------------
 
@@ -55,6 +55,8 @@ class History:
         self._weights.append(weight)
         self._lrs.append(lr)
         self._norms.append(norm)
+        if norm is not None:
+            self.grad_norm = norm
 
     def flush(self, loop: str, seconds: float) -> tuple[list[float], list[float]]:
         """Bring what waits to the host and to the file; returns the losses and their weights."""

@@ -146,7 +146,8 @@ class Lifecycle:
         )  # fmt: skip
         self._last_save = time.monotonic()
         self._save_cost = self._last_save - started
-        self._run.fire("checkpoint", values={"reason": reason})
+        name = self._run.files.checkpoint_name(loop, ended is not None)
+        self._run.fire("checkpoint", values={"name": name, "reason": reason})
 
     def end(self, loop: Loop, how: str) -> None:
         """A loop reached its limit, or was stopped or left by break: it will not go on."""
