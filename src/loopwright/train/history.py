@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class History:
         self._lrs: list[float] = []
         self._norms: list[float | None] = []
         self.grad_norm: float | None = None  # of the last update
+        self._last = 0  # the latest turn of any record
+        self._mended = False
 
     # -- turns -------------------------------------------------------------------------------
 
@@ -101,8 +104,7 @@ class History:
 
     def forget_after(self, turn: int) -> None:
         """Make the records of later turns void, if there are any: they will be trained again."""
-        last = max((series.x[-1] for series in self.series.values() if series.x), default=0)
-        if last > turn or any(row.turn > turn for row in self.epochs):
+        if self._last > turn or any(row.turn > turn for row in self.epochs):
             self.write({"kind": "resumed", "turn": turn})
             self.resumed(turn)
 
@@ -113,6 +115,7 @@ class History:
             keep = sum(1 for x in series.x if x <= turn)
             del series.x[keep:], series.y[keep:]
         self._bucket.clear()
+        self._last = min(self._last, turn)
 
     # -- memory and file ---------------------------------------------------------------------
 
@@ -122,6 +125,7 @@ class History:
             series = self.series[name] = Series(name)
             self._stride[name] = 1
         stride = self._stride[name]
+        self._last = max(self._last, x)
         if stride > 1:
             bucket = self._bucket.setdefault(name, [])
             bucket.append(y)
@@ -136,6 +140,7 @@ class History:
             ys = series.y
             series.y = [(ys[i] + ys[i + 1]) / 2 for i in range(0, len(ys) - 1, 2)]
             series.x = series.x[: len(series.y)]
+            self._bucket[name] = [y] * stride  # the odd one begins the next mean
             self._stride[name] = stride * 2
 
     def write(self, record: dict[str, Any]) -> None:
@@ -143,8 +148,12 @@ class History:
         if self.path is None:
             return
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(strict(record), allow_nan=False) + "\n")
+            with self.path.open("a+b") as file:
+                if not self._mended:  # a line that a crash cut off must not swallow this one
+                    self._mended = True
+                    if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                        file.write(b"\n")
+                file.write(json.dumps(strict(record), allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise DiskError(
                 f"cannot write {self.path}: {error.strerror or error}", slug="cannot-write"
@@ -167,7 +176,8 @@ def read(path: Path) -> History:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 continue  # the line that a crash cut off
-            _replay(history, record)
+            if isinstance(record, dict):
+                _replay(history, record)
     return history
 
 
