@@ -308,15 +308,11 @@ def _warm() -> None:
     import io
     import pkgutil
 
-    import numpy as np
-    import safetensors.torch
-    import torch._dynamo
-    import torch.utils.data
-    import tqdm
-
     import loopwright
     from loopwright.cli.main import main
 
+    for name in ("numpy", "safetensors.torch", "torch._dynamo", "torch.utils.data", "tqdm"):
+        importlib.import_module(name)
     for module in pkgutil.walk_packages(loopwright.__path__, "loopwright."):
         if not module.name.endswith("__main__"):
             # A module that can't be imported, or needs an extra, fails in the program that wants it.

@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 
+from forked import SOURCE
 from loopwright import errors
 from loopwright.cli.failures import failure, show, show_exit
 
@@ -20,7 +21,7 @@ def raised(error: BaseException) -> BaseException:
     exec(compile("def go(error):\n    raise error\n", "<nowhere>", "exec"), scope)
     try:
         scope["go"](error)
-    except BaseException as caught:  # noqa: BLE001
+    except BaseException as caught:
         caught.__traceback__ = caught.__traceback__.tb_next
         return caught
 
@@ -82,7 +83,7 @@ def of_program(tmp_path, body: str) -> BaseException:
     spec.loader.exec_module(module)
     try:
         module.go()
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         error.__traceback__ = error.__traceback__.tb_next
         return error
 
@@ -205,6 +206,7 @@ def test_closed_output():
     os.close(read)
     done = subprocess.run(
         [sys.executable, "-m", "loopwright", "recipes"],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
         stdout=write,
         stderr=subprocess.PIPE,
         text=True,

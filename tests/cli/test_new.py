@@ -17,6 +17,8 @@ from loopwright.recipes import registry
         ("3d", "recipe_3d"),
         ("class", "recipe_class"),
         ("torch", "recipe_torch"),
+        ("spirals", "recipe_spirals"),
+        ("data", "recipe_data"),
         ("größe", "größe"),
     ],
 )

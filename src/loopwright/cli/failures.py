@@ -23,10 +23,12 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from loopwright.cli.frames import PACKAGE, place, users_frames, users_frames_in_text
-from loopwright.errors import LoopwrightError
+from loopwright.errors import LoopwrightError, LoopwrightWarning
 
 EVERYTHING = "the same command with --traceback shows the library's lines too"
 
@@ -114,6 +116,22 @@ def show_exit(end: SystemExit, *, everything: bool = False) -> int:
     found = _users_error(end, frames, f"sys.exit({end.code!r}) was called")
     found.code = end.code if isinstance(end.code, int) and end.code else 1
     return _print(found, end if everything else None)
+
+
+def show_warning(
+    otherwise: Callable[..., None],
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    *rest: Any,
+) -> None:
+    """Print a warning of ours as one sentence; all others go the usual way."""
+    if not issubclass(category, LoopwrightWarning):
+        otherwise(message, category, filename, lineno, *rest)
+        return
+    yellow, plain = ("\x1b[33m", "\x1b[0m") if colourful() else ("", "")
+    sys.stderr.write(f"{yellow}warning:{plain} {message}\n")
 
 
 def colourful() -> bool:

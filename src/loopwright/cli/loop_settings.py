@@ -114,7 +114,10 @@ class LoopSettings:
         metavar="TRACKER",
     )
     profile: str | None = setting(
-        None, WATCH, "Trace these steps with torch.profiler.", metavar="FIRST:LAST"
+        None,
+        WATCH,
+        "Trace steps with torch.profiler: 10:20 is the steps 10 to 19.",
+        metavar="FROM:TO",
     )
     quiet: bool = setting(False, WATCH, "No progress bar and no lines, only errors.")
     open: bool = setting(False, WATCH, "Open the report in the browser at the end.")
@@ -146,17 +149,17 @@ class LoopSettings:
         given = {name: getattr(self, name) for name in LENGTHS}
         return {name: value for name, value in given.items() if value is not None}
 
-    def window(self) -> tuple[int, int] | None:
-        """``--profile 10:20`` as (10, 20)."""
+    def window(self) -> str | None:
+        """``--profile 10:20``, checked: steps 10 to 19, counted from 0."""
         if self.profile is None:
             return None
         match = re.fullmatch(r"(\d+):(\d+)", self.profile)
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        if match is None or not int(match[1]) < int(match[2]):
             raise _refused(
                 f"--profile takes two step numbers, not {self.profile!r}",
-                "for example --profile 10:20",
+                "for example --profile 10:20 for the steps 10 to 19",
             )
-        return int(match[1]), int(match[2])
+        return self.profile
 
     def best(self) -> tuple[str, Literal["max", "min"]] | None:
         """``--keep-best valid_loss`` as ("valid_loss", "min"); a loss or error is best when small."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from loopwright import __version__
-from loopwright.cli.failures import show, show_exit
+from loopwright.cli.failures import show, show_exit, show_warning
 from loopwright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     everything = "--traceback" in words
     words = [word for word in words if word != "--traceback"]
+    warnings.showwarning = partial(show_warning, warnings.showwarning)
     try:
         code = _run(words)
         sys.stdout.flush()  # a reader that has gone is told here, not while Python shuts down

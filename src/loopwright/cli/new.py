@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 from importlib.resources import files
 from pathlib import Path
@@ -47,8 +48,18 @@ def new(file: Path, /) -> None:
 
 def starter(stem: str) -> str:
     """The starter's text, its function named after the file."""
+    template = (files("loopwright.cli") / "starter.py.txt").read_text(encoding="utf-8")
     name = "".join(letter if letter.isalnum() else "_" for letter in stem).lower()
-    if not name.isidentifier() or keyword.iskeyword(name) or name in ("lw", "nn", "torch"):
+    if not name.isidentifier() or keyword.iskeyword(name) or name in _words(template):
         name = f"recipe_{name}"
-    template = files("loopwright.cli") / "starter.py.txt"
-    return template.read_text(encoding="utf-8").replace("my_recipe", name)
+    return template.replace("my_recipe", name)
+
+
+def _words(template: str) -> set[str]:
+    """Every name that the starter uses itself."""
+    return {
+        name
+        for node in ast.walk(ast.parse(template))
+        for field in ("id", "name", "arg", "asname", "attr")
+        if isinstance(name := getattr(node, field, None), str)
+    } - {"my_recipe"}

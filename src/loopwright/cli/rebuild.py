@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from loopwright.errors import CheckpointError, UsageError
+from loopwright.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,10 +78,6 @@ def load(folder: Path, model: nn.Module, which: Which | None = None) -> str:
 
     if which is None:
         which = "best" if (folder / "best.safetensors").is_file() else "final"
-    if which != "ema" and not (folder / f"{which}.safetensors").is_file():
-        raise CheckpointError(
-            f"the run has no {which} weights", slug="no-such-weights", where=str(folder)
-        )
     load_weights(folder, model, which=which)
     return which
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def console() -> Console:
-    """Return a console on stdout, without colours where there is no terminal."""
+    """Return a console on stdout, without colours and with room for a table where it is no terminal."""
     import rich.console
 
     class Loud(rich.console.Console):
@@ -20,7 +21,10 @@ def console() -> Console:
             """Let the error through: rich would end the process without a word."""
             raise  # noqa: PLE0704  called from rich's except clause
 
-    return Loud(highlight=False)
+    shown = Loud(highlight=False)
+    if not shown.is_terminal and "COLUMNS" not in os.environ:
+        shown.width = 120
+    return shown
 
 
 def write_page(path: Path, text: str) -> None:

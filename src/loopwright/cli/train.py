@@ -84,12 +84,13 @@ def understand(words: Sequence[str]) -> Asked | None:
     own = {parameter.name for parameter in source.info.parameters}
     seed = None if "seed" in own else given.pop("seed", SEED.default)
     # Absolute paths: evaluate and predict may be called from another folder.
-    parameters = {
+    parameters: dict[str, Any] = {
         name: value.resolve() if isinstance(value, Path) else value
         for name, value in source.info.complete(given).items()
     }
-    seed = int(parameters["seed"]) if seed is None else seed
-    return Asked(source, parameters, seed, LoopSettings(**loop), tuple(words))
+    return Asked(
+        source, parameters, parameters.get("seed", seed), LoopSettings(**loop), tuple(words)
+    )
 
 
 def _source_at(words: Sequence[str]) -> int | None:

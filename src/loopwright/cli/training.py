@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +49,7 @@ def carry_out(asked: Asked) -> int:
 
 
 def start_from(job: Job, loop: LoopSettings) -> None:
-    """Load the weights of ``--init`` and show what fitted."""
+    """Load what fits of ``--init`` and show what does not; an error when nothing does."""
     if loop.init is None:
         return
     if isinstance(job.model, dict):
@@ -57,7 +59,11 @@ def start_from(job: Job, loop: LoopSettings) -> None:
             where="command line",
             hint="call lw.load_weights in the recipe",
         )
-    lw.load_weights(loop.init, job.model, which=loop.init_which)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lw.LoopwrightWarning)  # its table is printed in any case
+        loaded = lw.load_weights(loop.init, job.model, which=loop.init_which, strict=False)
+    if not loop.quiet or not loaded.complete:
+        print(f"{loop.init}: {loaded}", file=sys.stderr)
 
 
 def fit_arguments(asked: Asked, job: Job) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def fit_arguments(asked: Asked, job: Job) -> dict[str, Any]:
         arguments[name] = getattr(loop, name)
     callbacks = list(job.callbacks)
     if (window := loop.window()) is not None:
-        callbacks.append(lw.profile(*window))
+        callbacks.append(lw.profile(window))
     arguments["callbacks"] = callbacks
     arguments["checkpoint"] = _policy(loop)
     arguments["progress"] = not loop.quiet

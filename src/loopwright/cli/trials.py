@@ -75,11 +75,8 @@ def overfit_one_batch(asked: Asked, job: Job) -> None:
     steps = asked.loop.steps or OVERFIT_STEPS
     losses: list[float] = []
     with lw.Run(None, **_of_run(arguments)) as run:
-        from loopwright.train import fit
-
-        trial = fit._Trial(run, job.criterion, job.compute_loss, job.weight, (), None)
-        for step in run.loop([batch], steps=steps):
-            loss, _, _ = trial.loss(step.batch)
+        for step in run.loop([batch] * steps, epochs=1):
+            loss = _loss(job, run.model, step.batch)
             if step.index == 0 or step.ends_run:
                 losses.append(loss.item())
             step.backward(loss)
@@ -93,6 +90,105 @@ def overfit_one_batch(asked: Asked, job: Job) -> None:
             hint="look at the learning rate, the loss, the labels, dropout; or give it more --steps",
         )
     print(f"the loss fell {told}: the model can learn")
+
+
+def find_batch_size(asked: Asked, job: Job) -> None:
+    """Try one whole step with ever larger batches, and say what the largest was.
+
+    The batches are the first one's samples over and over; no more are tried than there are samples.
+    """
+    _one_model(job, "--find-batch-size")
+    (batch,) = _first(job.train_loader, 1)
+    keywords = _of_run(fit_arguments(asked, job)) | {"progress": False}
+    limit = _samples(job.train_loader)
+    seen = ""
+
+    def step_with(size: int) -> None:
+        nonlocal seen
+        with lw.Run(None, **keywords) as run:
+            seen = f"on {run.device} in {keywords['precision']}"
+            for step in run.loop([_tiled(batch, size)], epochs=1):
+                step.backward(_loss(job, run.model, step.batch))
+                step.update()
+
+    optimizer = (
+        None if callable(job.optimizer) or isinstance(job.optimizer, dict) else job.optimizer
+    )
+    found = lw.find_batch_size(step_with, limit=limit, model=job.model, optimizer=optimizer)
+    more = "; there are no more samples" if found == limit else ""
+    print(f"the largest batch that fits {seen} has {found} samples{more}")
+    if "batch_size" in asked.parameters:
+        print(f"  --batch-size {found}  (leave some room: batches of unequal shape take more)")
+
+
+def lr_range_test(asked: Asked, job: Job) -> None:
+    """Train with a growing learning rate and draw the loss over it."""
+    from loopwright.train.prepare import pick_device
+
+    _one_model(job, "--lr-range-test")
+    start_from(job, asked.loop)
+    job.model.to(pick_device(asked.loop.device))
+    optimizer = job.optimizer
+    if not hasattr(optimizer, "param_groups"):
+        optimizer = optimizer(job.model.parameters())
+
+    def loss_of(model: Any, batch: Any) -> Any:
+        return _loss(job, model, batch)
+
+    found = lw.lr_range_test(
+        job.model,
+        optimizer,
+        job.criterion or loss_of,
+        job.train_loader,
+        steps=asked.loop.steps or 100,
+        compute_loss=loss_of,
+    )
+    print(found)
+    if found.suggestion is not None and "lr" in asked.parameters:
+        print(f"  --lr {found.suggestion:.2g}")
+
+
+def _loss(job: Job, model: Any, batch: Any) -> Any:
+    if job.compute_loss is not None:
+        result = job.compute_loss(model, batch)
+        return result[0] if isinstance(result, tuple) else result
+    assert job.criterion is not None
+    inputs, targets = batch
+    return job.criterion(model(inputs), targets)
+
+
+def _one_model(job: Job, flag: str) -> None:
+    if isinstance(job.model, dict):
+        raise UsageError(
+            f"{flag} is for one model, and this recipe has several",
+            slug="several-models",
+            where="command line",
+        )
+
+
+def _samples(loader: Any) -> int:
+    """How many samples there are to learn from, at most 65536; a stream has as many as one likes."""
+    try:
+        return max(1, min(65536, len(loader.dataset)))
+    except (AttributeError, TypeError):
+        return 65536
+
+
+def _tiled(value: Any, size: int) -> Any:
+    """The samples of a batch over and over until there are ``size``."""
+    if isinstance(value, dict):
+        return {name: _tiled(item, size) for name, item in value.items()}
+    if hasattr(value, "index_select") and value.dim():
+        import torch
+
+        return value[torch.arange(size, device=value.device) % len(value)]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_tiled(item, size) for item in value))
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return type(value)(value[index % len(value)] for index in range(size))
+    if isinstance(value, list | tuple):
+        return type(value)(_tiled(item, size) for item in value)
+    return value
 
 
 def _first(loader: Iterable[Any], count: int = DRY_STEPS) -> list[Any]:

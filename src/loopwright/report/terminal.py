@@ -13,6 +13,7 @@ from rich.text import Text
 
 from loopwright.events import ModelSummary, RunRecord
 from loopwright.report import formats, headline
+from loopwright.report.curves import split_role
 from loopwright.report.layers import layers
 from loopwright.report.timing import phases
 
@@ -98,28 +99,33 @@ def model(shown: ModelSummary) -> Table:
 
 
 def runs(records: Sequence[RunRecord]) -> Table:
-    """One row a run: outcome, its main metric, losses, epochs, time, folder."""
-    table = Table(box=None, header_style="dim", padding=(0, 2))
+    """One row a run: its folder, outcome, main metric, losses, epochs, time."""
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     for name, justify in (("run", "left"), ("outcome", "left"), ("best", "right"),
                           ("valid loss", "right"), ("train loss", "right"), ("epochs", "right"),
-                          ("time", "right"), ("folder", "left")):  # fmt: skip
-        table.add_column(name, justify=justify, overflow="fold" if name == "folder" else "ellipsis")
+                          ("time", "right")):  # fmt: skip
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "run")
     for record in records:
         best = headline.main_metric(record)
         told = formats.MISSING
         if best is not None:
-            told = f"{_clean(best.name)} {formats.metric(best.name, best.value)}"
+            told = f"{_clean(split_role(best.name)[1])} {formats.metric(best.name, best.value)}"
         table.add_row(
-            Text(_clean(record.name or "run"), style="bold"),
+            Text(_clean(_place(record)), style="bold"),
             Text(record.outcome.kind, style=STYLES.get(record.outcome.kind, "")),
             Text(told),
             Text(formats.number(headline.last_value(record, "valid_loss"))),
             Text(formats.number(headline.last_value(record, "train_loss"))),
             Text(formats.number(record.totals.get("epochs") or len(record.epochs) or None)),
             Text(formats.duration(record.outcome.seconds or math.nan)),
-            Text(_clean(record.folder or formats.MISSING), style="dim"),
         )
     return table
+
+
+def _place(record: RunRecord) -> str:
+    """The folder, with the run's name in front where the folder does not say it."""
+    name, folder = record.name or "run", record.folder or ""
+    return folder if name in folder else f"{name}  {folder}".strip()
 
 
 def sparkline(values: Sequence[float], width: int = 32) -> str:
