@@ -48,7 +48,11 @@ OPTIONS = {
 """Beside these: --help everywhere, --version at the top, --traceback everywhere, a recipe's own flags."""
 
 RECIPES = {
-    "digits": ["lr", "batch_size", "hidden", "dropout", "weight_decay", "seed"],
+    "digits": "lr batch_size hidden dropout weight_decay seed",
+    "fashion-mnist": "data lr batch_size width dropout weight_decay seed",
+    "char-lm": ("data lr batch_size context width layers heads dropout weight_decay prompt seed"),
+    "images": "data size lr batch_size width dropout weight_decay seed",
+    "table": "data target task ignore lr batch_size hidden dropout weight_decay seed",
 }
 
 
@@ -64,6 +68,7 @@ def test_options():
 
 
 def test_recipes_parameters():
-    """The built-in recipes' own flags."""
+    """The built-in recipes and their own flags, the same words for the same things."""
+    assert list(RECIPES) == registry.names()
     for name, parameters in RECIPES.items():
-        assert [one.name for one in registry.get(name).parameters] == parameters
+        assert [one.name for one in registry.get(name).parameters] == parameters.split()

@@ -126,3 +126,14 @@ def test_help(capsys):
         assert text in page
     assert "--no-augment" in page
     assert "--no-compile" not in page
+
+
+def test_help_of_many_choices(capsys):
+    """Choices that are too long for the flag's column stand in its help."""
+    words = Literal["automatic", "classification", "regression"]
+    app = command_of([Flag(name="task", annotation=words, default="automatic")], name="try",
+                     usage="", about="")  # fmt: skip
+    assert parse(app, ["--help"]) is None
+    page = " ".join(capsys.readouterr().out.split())
+    assert "--task CHOICE" in page
+    assert "automatic, classification, regression" in page

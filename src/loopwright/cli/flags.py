@@ -68,8 +68,9 @@ class Flag:
             metavar=self.metavar or metavar(self.annotation),
             # --no-NAME where that is not what happens anyway; --NAME=false always works.
             negative=None if self.default is True else (),
-            show_choices=False,
-            show_default=self.default not in (REQUIRED, None, []) and self.default is not False,
+            show_choices=metavar(self.annotation) == "CHOICE",
+            show_default=self.default not in (REQUIRED, None, [], (), "")
+            and self.default is not False,
             consume_multiple=False,
         )
         return inspect.Parameter(
@@ -88,7 +89,8 @@ def metavar(annotation: Any) -> str | None:
     """
     inner = [part for part in get_args(annotation) if part not in (type(None), Ellipsis)]
     if get_origin(annotation) is Literal:
-        return "|".join(map(str, inner))
+        words = "|".join(map(str, inner))
+        return words if len(words) <= 20 else "CHOICE"
     if inner:
         return metavar(inner[0])
     return {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}.get(annotation)
