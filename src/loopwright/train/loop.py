@@ -67,6 +67,7 @@ class Loop:
         self._next_visit = 0.0
         self._on_cpu = run.device.type == "cpu"
         self._look_ahead = source.length is None or (not self._on_cpu and source.quiet)
+        self._watched = source.length is not None
         self._bar = True
         self.progress: Progress | None = None
 
@@ -227,12 +228,25 @@ class Loop:
         self.phase_transfer += perf_counter() - now
         return sent
 
+    def _fetch_watched(self) -> Any:
+        """Fetch ahead, and say so if that moved a random draw: the order is then not the plain loop's."""
+        self._watched = True
+        before = randomness.snapshot(self.run.device)
+        sent = self._fetch()
+        if not randomness.same(before, randomness.snapshot(self.run.device)):
+            self.run.note(
+                "the data have no length and draw from the process's generators: each batch is drawn "
+                "one turn before it is used, so random numbers come in another order than in a plain "
+                "loop (give the loader a len(), or the data a generator of their own)"
+            )
+        return sent
+
     def _next_batch(self) -> Any:
         """Return the next batch, ``_NOTHING`` at the epoch's end."""
         if self._look_ahead:
             sent = self._ahead
             if sent is not _NOTHING:
-                self._ahead = self._fetch()
+                self._ahead = self._fetch() if self._watched else self._fetch_watched()
         else:
             sent = self._fetch()
         length, position = self.source.length, self.source.position

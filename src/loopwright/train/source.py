@@ -12,11 +12,29 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+)
 
 from loopwright.errors import DataError, UsageError
 from loopwright.train import randomness
 from loopwright.train.bulk import gather_in_bulk
+
+_DRAW_AT_ONCE = (
+    SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler
+)  # fmt: skip
+"""Samplers that draw when they begin, or from a generator of their own; others may at any batch."""
 
 
 class Source:
@@ -65,10 +83,20 @@ class Source:
 
     @property
     def quiet(self) -> bool:
-        """Whether fetching a batch surely draws nothing from the process's generators."""
-        if not isinstance(self.loader, DataLoader) or self.length is None:
+        """Whether fetching a batch, after an epoch's first, surely draws nothing in this process."""
+        loader = self.loader
+        if not isinstance(loader, DataLoader) or self.length is None:
             return False
-        return self.loader.num_workers > 0 or isinstance(self.loader.dataset, TensorDataset)
+        if type(loader.sampler) not in _DRAW_AT_ONCE or type(loader.batch_sampler) not in (
+            BatchSampler, type(None)
+        ):  # fmt: skip
+            return False
+        if loader.num_workers > 0:
+            return True
+        dataset = loader.dataset
+        while type(dataset) is Subset:
+            dataset = dataset.dataset
+        return type(dataset) is TensorDataset and loader.collate_fn is default_collate
 
     @property
     def resumes_inside(self) -> bool:
