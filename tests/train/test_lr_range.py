@@ -109,5 +109,7 @@ def test_impossible_ranges_and_empty_loaders():
     for settings in ({"low": 1.0, "high": 0.1}, {"low": 0.0}, {"steps": 1}):
         with pytest.raises(UsageError, match="is none"):
             lr_range_test(model, sgd, nn.MSELoss(), loader, **settings)
+    with pytest.raises(UsageError, match="neither a criterion"):
+        lr_range_test(model, sgd, None, loader)
     with pytest.raises(DataError, match="no batch"):
         lr_range_test(model, sgd, nn.MSELoss(), [])

@@ -59,7 +59,7 @@ class LrRange:
 def lr_range_test(
     model: nn.Module,
     optimizer: Optimizer,
-    criterion: Callable[[Any, Any], torch.Tensor],
+    criterion: Callable[[Any, Any], torch.Tensor] | None,
     loader: Iterable[Any],
     low: float = 1e-7,
     high: float = 10.0,
@@ -75,7 +75,7 @@ def lr_range_test(
     Args:
         model: trained and put back.
         optimizer: the kind that will train; its groups keep the ratios of their learning rates.
-        criterion: from outputs and target to a loss.
+        criterion: from outputs and target to a loss; None with ``compute_loss``.
         loader: batches ``(inputs, target)``; begun again when it ends.
         low: first learning rate, of the first group.
         high: last learning rate.
@@ -100,7 +100,7 @@ def lr_range_test(
             slug="lr-range",
         )
     device = next(model.parameters()).device
-    loss_of = compute_loss or (lambda model, batch: criterion(model(batch[0]), batch[1]))
+    loss_of = compute_loss or _criterion_loss(criterion)
     first = float(optimizer.param_groups[0]["lr"])
     ratios = [float(g["lr"]) / first if first else 1.0 for g in optimizer.param_groups]
     lrs: list[float] = []
@@ -128,6 +128,18 @@ def lr_range_test(
             loss.backward()
             optimizer.step()
     return LrRange(lrs, losses, smoothed, _suggest(lrs, smoothed))
+
+
+def _criterion_loss(
+    criterion: Callable[[Any, Any], torch.Tensor] | None,
+) -> Callable[[nn.Module, Any], torch.Tensor]:
+    if criterion is None:
+        raise UsageError(
+            "there is neither a criterion nor a compute_loss.",
+            slug="lr-range",
+            hint="give lr_range_test(model, optimizer, nn.CrossEntropyLoss(), loader)",
+        )
+    return lambda model, batch: criterion(model(batch[0]), batch[1])
 
 
 def _suggest(lrs: list[float], smoothed: list[float]) -> float | None:
