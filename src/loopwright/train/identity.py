@@ -68,7 +68,7 @@ def refuse_if_different(
     old: dict[str, Any], new: dict[str, Any], folder: str, allowed: tuple[str, ...] = ()
 ) -> None:
     """Raise CheckpointError with a table of what differs, unless every name is allowed."""
-    rows = [row for row in differences(old, new) if not _is_allowed(row[0], allowed)]
+    rows = [row for row in differences(old, new) if not is_allowed(row[0], allowed)]
     if not rows:
         return
     shown = rows[:12]
@@ -86,7 +86,8 @@ def refuse_if_different(
     )
 
 
-def _is_allowed(name: str, allowed: tuple[str, ...]) -> bool:
+def is_allowed(name: str, allowed: tuple[str, ...]) -> bool:
+    """Return whether a fact may differ: it was named, or its last word was (``lr``, ``hidden``)."""
     return any(name == one or name.startswith(f"{one} ") or name == f"setting {one}"
                or name.endswith(f" {one}") for one in allowed)  # fmt: skip
 

@@ -42,6 +42,7 @@ class Lifecycle:
         state = self._state_for(loop)
         if state is not None:
             self._check_data(state["loop"], loop)
+            self._check_length(state["loop"], loop)
             saving.restore(self._run, loop, state)
             ended = state["loop"]["ended"]
             extends = ended == "limit" and _goes_further(loop, state["loop"])
@@ -49,12 +50,17 @@ class Lifecycle:
                 loop.source.restore_generators(state["loop"]["source"])
                 randomness.restore(state["random"], self._run.device)
                 self._run.resumed_finished = True
+                self._keep_end(loop)
                 self._count(loop)
                 self._run.line(
                     f"loop {loop.name}: had ended after {loop.turn} turns; nothing to do"
                 )
                 return False
+            # Later loops, if any had begun, were trained from a state that is no more.
+            self._resumed = True
             self._run.line(f"resumed at turn {loop.turn} (epoch {loop.epoch + 1})")
+        elif self._run.files is not None and not self._run.files.begun:
+            self._run.line(f"new run in {self._run.folder}")
         self._run.history.forget_after(loop.base + loop.turn)
         trained = {p for w in self._run.stepper.windows.values() for p in w.parameters()}
         for module in self._run.models.values():
@@ -251,6 +257,28 @@ class Lifecycle:
         if loop.name in saved["ended"]:
             return self._run.files.load(saved["ended"][loop.name]["name"])
         return None
+
+    def _keep_end(self, loop: Loop) -> None:
+        """Make sure that an ended loop's checkpoint stays: its process may have died too early to."""
+        files = self._run.files
+        if files is not None:
+            files.protect(files.checkpoint_name(loop, ended=True))
+
+    def _check_length(self, saved: dict[str, Any], loop: Loop) -> None:
+        """Refuse less than what was trained: the state is not what is asked for."""
+        limits = loop.limits.describe()
+        if saved["limits"] == limits:
+            return
+        done = {"epochs": saved["epoch"], "steps": saved["turn"], "samples": saved["samples"],
+                "tokens": saved["tokens"]}  # fmt: skip
+        if saved["source"]["position"]:
+            done["epochs"] += 1
+        beyond = [name for name in done if name in limits and done[name] > limits[name]]
+        identity.refuse_if_different(
+            {f"loop {loop.name} {name}": done[name] for name in beyond},
+            {f"loop {loop.name} {name}": limits[name] for name in beyond},
+            str(self._run.folder), self._run.files.allowed if self._run.files is not None else (),
+        )  # fmt: skip
 
     def _check_data(self, saved: dict[str, Any], loop: Loop) -> None:
         identity.refuse_if_different(

@@ -191,8 +191,7 @@ class Run:
         self.name = name or (self.folder.name if self.folder is not None else "run")
         self.files: RunFolder | None = None
         if self.folder is not None:
-            _close_older(self.folder)
-            self.files = RunFolder(self, self.folder, resume, tuple(allow_change))
+            self.files = self._open_folder(self.folder, resume, tuple(allow_change))
         elif resume == "always":
             raise UsageError("resume='always' needs out=", slug="resume-without-out")
         self.history = History() if self.files is None else self.files.history()
@@ -405,8 +404,7 @@ class Run:
         if self._compiled:
             for module in self.models.values():
                 module._compiled_call_impl = None
-        if self._deterministic_before is not None:
-            torch.use_deterministic_algorithms(self._deterministic_before)
+        self._give_back_deterministic()
         self.fire("close")
         if self.files is not None:
             self.files.close()
@@ -445,6 +443,20 @@ class Run:
         return f"<Run {self.name!r}{where}: {self.outcome.kind}>"
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _open_folder(self, folder: Path, resume: str, allowed: tuple[str, ...]) -> RunFolder:
+        try:
+            files = RunFolder(self, folder, resume, allowed)
+            _close_older(folder)
+            files.open()
+        except BaseException:
+            self._give_back_deterministic()
+            raise
+        return files
+
+    def _give_back_deterministic(self) -> None:
+        if self._deterministic_before is not None:
+            torch.use_deterministic_algorithms(self._deterministic_before)
 
     def check_open(self) -> None:
         """Refuse to go on with a closed run, or after an end that could not be written."""

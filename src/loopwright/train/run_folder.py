@@ -19,11 +19,15 @@ from loopwright.errors import CheckpointError, DiskError, UsageError
 from loopwright.events import Classification, Outcome, PhaseTime, RunRecord
 from loopwright.train import folder as files
 from loopwright.train import identity
-from loopwright.train.history import History, read
+from loopwright.train.history import History, read, strict
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
     from loopwright.train.run import Run
+
+
+_OF_A_START = (".lock", ".run.json.new")
+"""What a start that was killed before ``run.json`` leaves; it does not make a folder somebody else's."""
 
 
 class RunFolder:
@@ -43,6 +47,8 @@ class RunFolder:
         self._lock: RunLock | None = None
         self._store: Store | None = None
         self._made_folder = False
+        self._aside: Path | None = None
+        self._replaces = False
         self._begun = self._room_checked = False
         self._classifications: list[Classification] = []
         self._summary: Any = None
@@ -52,15 +58,26 @@ class RunFolder:
             self._check_empty(resume)
             return
         if resume == "never":
-            files.put_aside(path)
-            self.there = False
+            self._replaces, self.there = True, False
             return
-        self._recall(files.read_run(path))  # refuses a newer version's, and what is no run's
+        files.read_run(path)  # refuses a newer version's, and what is no run's
         asked = files.read_json(path / "run.json")
         identity.refuse_if_different(asked["identity"], run.identity, str(path), allowed)
         identity.warn_if_elsewhere(asked["environment"], run.environment)
         self._summary = asked.get("model")
-        self._take()
+
+    @property
+    def begun(self) -> bool:
+        """Whether this process has written into the folder."""
+        return self._begun
+
+    def open(self) -> None:
+        """Take the folder, where there is one, and what stands in it; refused while another has it."""
+        if self._replaces:
+            RunLock(self.path).release()
+        if self.there:
+            self._take()
+            self._recall(files.read_run(self.path))
 
     def _recall(self, record: RunRecord) -> None:
         """Take over what an earlier process found out: counts, times, notes, confusion matrices."""
@@ -78,7 +95,9 @@ class RunFolder:
                 f"{self.path} holds no run to resume", slug="nothing-to-resume",
                 hint='resume="auto" begins one',
             )  # fmt: skip
-        if self.path.is_dir() and any(child.name != ".lock" for child in self.path.iterdir()):
+        if self.path.is_dir() and any(
+            child.name not in _OF_A_START for child in self.path.iterdir()
+        ):
             raise UsageError(
                 f"{self.path} holds other files and no run",
                 slug="folder-not-empty", hint="another out=, a new or empty folder",
@@ -104,6 +123,8 @@ class RunFolder:
             self.write_outcome()
             return
         if self._lock is None:
+            if self._replaces:
+                self._put_aside()
             self._made_folder = not self.path.exists()
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -113,32 +134,55 @@ class RunFolder:
                     slug="cannot-write", where=str(self.path),
                 ) from error  # fmt: skip
             self._take()
-        if not self.there:
-            self._write_asked()
+        self._write_asked()
         self.write_outcome()
         self._begun = True
 
+    def _put_aside(self) -> None:
+        lock = RunLock(self.path)
+        try:
+            self._aside = files.put_aside(self.path)
+        finally:
+            lock.release()
+
     def undo_begin(self) -> None:
-        """Take away a folder that this process made, when nothing was trained."""
+        """Take away what this process made, when nothing was trained."""
+        if self.there:
+            return
+        self._begun = False
+        self.close()
+        self._lock = self._store = None
         if self._made_folder:
-            self._begun = False
-            self.close()
             shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+            for name in ("run.json", "outcome.json", "metrics.jsonl"):
+                (self.path / name).unlink(missing_ok=True)
+        if self._aside is not None:
+            self._aside.rename(self.path)
+            self._aside = None
 
     def _write_asked(self) -> None:
         run = self._run
+        asked = {
+            "settings": identity.plain(run.settings), "asked": run.asked,
+            "recipe": identity.plain(run.recipe), "identity": run.identity,
+        }  # fmt: skip
+        if self.there:  # longer now, or with a change that was allowed
+            known = files.read_json(self.path / "run.json")
+            if any(known.get(name) != value for name, value in strict(asked).items()):
+                files.write_json(self.path / "run.json", {**known, **asked})
+            return
         if self._summary is None:
             from loopwright.train.summary import summary
 
             self._summary = files.summary_as_json(summary(next(iter(run.models.values()))))
-        asked = {
+        first = {
             "format": files.FORMAT, "name": run.name, "command": [sys.executable, *sys.argv],
             "started": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "settings": identity.plain(run.settings), "asked": run.asked,
-            "recipe": identity.plain(run.recipe), "environment": run.environment,
-            "model": self._summary, "identity": run.identity,
+            "environment": run.environment, "model": self._summary,
         }  # fmt: skip
-        files.write_json(self.path / "run.json", asked)
+        files.write_json(self.path / "run.json", {**first, **asked})
 
     def write_summary(self, summary: Any) -> None:
         """Put a fuller summary of the model (with output shapes) into ``run.json``."""
@@ -170,6 +214,11 @@ class RunFolder:
         self._store.save(state, name=name, meta=meta, background=background)
         if ended:
             self._store.protect(name)
+
+    def protect(self, name: str) -> None:
+        """Never delete this checkpoint (a process may have died between writing it and this)."""
+        assert self._store is not None
+        self._store.protect(name)
 
     def newest(self) -> Any:
         """Return the newest sound checkpoint's state; None where there is no checkpoint."""

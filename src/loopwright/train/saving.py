@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from loopwright.errors import CheckpointError
-from loopwright.train import randomness
+from loopwright.train import identity, randomness
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
@@ -47,11 +47,14 @@ def restore(run: Run, loop: Loop, state: dict[str, Any]) -> None:
     """Put back everything but the generators, which wait for the loader's iterator."""
     for key, model in run.models.items():
         _load_whole(model, _part(state["models"], key, "model"))
+    given = {k: [dict(group) for group in o.param_groups] for k, o in run.optimizers.items()}
     for key, optimizer in run.optimizers.items():
         optimizer.load_state_dict(_part(state["optimizers"], key, "optimizer"))
     for key, schedule in run.schedules.items():
         if key in state["schedules"]:
             schedule.load_state_dict(state["schedules"][key])
+    for key in run.optimizers:
+        _apply_allowed(run, key, given[key])
     run.precision.load_state_dict(state["precision"])
     if run.ema is not None and state["ema"] is not None:
         run.ema.load_state_dict(state["ema"])
@@ -74,6 +77,30 @@ def restore(run: Run, loop: Loop, state: dict[str, Any]) -> None:
             thing.load_state_dict(state["tracked"][name])
     loop.load_state_dict(state["loop"])
     loop.restored = {"random": state["random"], "source": state["loop"]["source"]}
+
+
+def _apply_allowed(run: Run, key: str, given: list[dict[str, Any]]) -> None:
+    """Put the options of an optimizer back whose change was allowed; loading has undone it.
+
+    A learning rate under a schedule is scaled by the change of its beginning: where the schedule
+    stands stays.
+    """
+    allowed = run.files.allowed if run.files is not None else ()
+    schedule = run.schedules.get(key)
+    for i, (group, wanted) in enumerate(zip(run.optimizers[key].param_groups, given, strict=True)):
+        for name, value in wanted.items():
+            if name == "params" or not identity.is_allowed(f"{key} group {i} {name}", allowed):
+                continue
+            if name == "lr" and schedule is not None and group.get("initial_lr"):
+                ratio = wanted["initial_lr"] / group["initial_lr"]
+                group["initial_lr"] = wanted["initial_lr"]
+                group["lr"] *= ratio
+                for rates in ("base_lrs", "_last_lr"):
+                    known = getattr(schedule.scheduler, rates, None)
+                    if known:
+                        known[i] *= ratio
+            elif name != "initial_lr":
+                group[name] = value
 
 
 def _whole(model: torch.nn.Module) -> dict[str, Any]:
