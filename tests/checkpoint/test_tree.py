@@ -27,7 +27,7 @@ from loopwright.checkpoint.tree import MalformedTree
 
 class Colour(enum.Enum):
     RED = 1
-    CRIMSON = 1
+    CRIMSON = 1  # noqa: PIE796 - an alias, which comes back as RED
     BLUE = "b"
 
 

@@ -47,7 +47,7 @@ def no_type(lr=0.1):
     """Lack a type."""
 
 
-def no_flag(table: dict = {}):
+def no_flag(table: dict = {}):  # noqa: B006
     """Take what no flag can hold."""
 
 
@@ -63,7 +63,7 @@ def wrong_default(hidden: int = 0.5):
     """Say int and mean float."""
 
 
-def unknown_type(lr: Flaot = 0.1):
+def unknown_type(lr: Flaot = 0.1):  # noqa: F821
     """Misspell a type."""
 
 

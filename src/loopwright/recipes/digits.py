@@ -36,7 +36,8 @@ def digits(
         seed: of the initial weights, the order of the digits, and which of them validate.
     """
     pixels, labels = load_digits()
-    data = TensorDataset(pixels.view(-1, 1, 8, 8), labels)  # pictures, so that the report shows them
+    # Pictures, so that the report shows the worst ones.
+    data = TensorDataset(pixels.view(-1, 1, 8, 8), labels)
     train, valid, test = (
         TensorDataset(*data[part]) for part in three_parts(len(data), seed=seed, labels=labels)
     )

@@ -56,8 +56,9 @@ def _tensors(dataset: Any) -> tuple[tuple[Tensor, ...], Tensor | None] | None:
     if type(dataset) is not TensorDataset:
         return None
     tensors = dataset.tensors
-    plain = all(
-        type(t) is Tensor and t.is_contiguous() and not t.requires_grad and t.layout == torch.strided
-        for t in tensors
-    )
-    return (tensors, rows) if plain else None
+    return (tensors, rows) if all(map(_is_plain, tensors)) else None
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    dense = tensor.layout == torch.strided and tensor.is_contiguous()
+    return type(tensor) is Tensor and dense and not tensor.requires_grad

@@ -155,6 +155,17 @@ class Lifecycle:
         name = self._run.files.checkpoint_name(loop, ended is not None)
         self._run.fire("checkpoint", values={"name": name, "reason": reason})
 
+    def interrupt(self, loop: Loop, step: Step) -> None:
+        """End for a signal after a turn: save the boundary, and raise what the signal means."""
+        if step.ends_epoch:
+            loop.end_epoch(step)
+        loop.visit_host()
+        if self._run.stopped is None:
+            self.save(loop, reason="signal", background=False)
+        else:
+            self.end(loop, "stop")
+        self._run.signals.end()
+
     def end(self, loop: Loop, how: str) -> None:
         """A loop reached its limit, or was stopped or left by break: it will not go on."""
         if self._run.files is not None:

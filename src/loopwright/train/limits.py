@@ -43,6 +43,15 @@ class Limits:
         """Return the limits that are set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    def reached(self, epochs: int, turns: int, samples: int, tokens: int) -> bool:
+        """Return whether what was done reaches one of the limits; time is not looked at."""
+        return (
+            (self.epochs is not None and epochs >= self.epochs)
+            or (self.steps is not None and turns >= self.steps)
+            or (self.samples is not None and samples >= self.samples)
+            or (self.tokens is not None and tokens >= self.tokens)
+        )
+
     def turns(self, batches: int | None) -> int | None:
         """Return the number of turns where it is known beforehand, for epochs of ``batches``."""
         if self.minutes is not None or self.samples is not None or self.tokens is not None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dis
-import gc
 import sys
 from collections.abc import Iterator
 from time import perf_counter
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +15,7 @@ from loopwright.train import randomness
 from loopwright.train.batches import count_samples, count_tokens
 from loopwright.train.callsite import CallSite, user_line, where
 from loopwright.train.history import to_host
+from loopwright.train.leaving import frame_that_left, left_without_exception
 from loopwright.train.limits import Limits
 from loopwright.train.progress import Progress
 from loopwright.train.source import Source
@@ -123,15 +121,15 @@ class Loop:
                     # ends its workers then, and one with more batches than len() says is found.
                     if not step.ends_epoch and (step.ends_run or run.stopped is not None):
                         break
-                self._end_epoch(step)  # pyrefly: ignore[unbound-name] - no epoch without a turn
+                self.end_epoch(step)  # pyrefly: ignore[unbound-name] - no epoch without a turn
                 run.lifecycle.checkpoint_if_due(self, step)
                 if step.ends_run or run.stopped is not None:
                     how = "limit" if run.stopped is None else "stop"
                     break
             run.lifecycle.end(self, how)
         except GeneratorExit:
-            left = _frame_that_left(sys._getframe(1))
-            how = "break" if _left_without_exception(left) else "exception"
+            left = frame_that_left(sys._getframe(1))
+            how = "break" if left_without_exception(left) else "exception"
             run.lifecycle.leave(self, how)
             raise
         except BaseException as error:
@@ -149,13 +147,7 @@ class Loop:
 
     def _reached_limit(self) -> bool:
         """Return whether there is nothing left to do: a resumed loop may have been at its end."""
-        limits = self.limits
-        return (
-            (limits.epochs is not None and self.epoch >= limits.epochs)
-            or (limits.steps is not None and self.turn >= limits.steps)
-            or (limits.samples is not None and self.samples >= limits.samples)
-            or (limits.tokens is not None and self.tokens >= limits.tokens)
-        )
+        return self.limits.reached(self.epoch, self.turn, self.samples, self.tokens)
 
     # -- epochs --------------------------------------------------------------------------------
 
@@ -190,7 +182,8 @@ class Loop:
             return length
         return min(length, steps - self.turn + self.source.position)
 
-    def _end_epoch(self, step: Step) -> None:
+    def end_epoch(self, step: Step) -> None:
+        """Close an epoch after its last turn: its row, the moment, the schedulers."""
         self.visit_host()
         if step.ends_epoch:
             self.source.epoch_ended()
@@ -275,12 +268,6 @@ class Loop:
             ends_epoch = self._ahead is _NOTHING
         samples = count_samples(batch) or 1
         self.samples += samples
-        ends_run = (
-            (limits.steps is not None and self.turn + 1 >= limits.steps)
-            or (ends_epoch and limits.epochs is not None and self.epoch + 1 >= limits.epochs)
-            or (limits.samples is not None and self.samples >= limits.samples)
-            or (limits.minutes is not None and self.elapsed() >= 60 * limits.minutes)
-        )
         if limits.tokens is not None:
             tokens = count_tokens(batch)
             if tokens is None:
@@ -290,7 +277,9 @@ class Loop:
                     slug="no-tokens",
                 )
             self.tokens += tokens
-            ends_run = ends_run or self.tokens >= limits.tokens
+        ends_run = limits.reached(
+            self.epoch + ends_epoch, self.turn + 1, self.samples, self.tokens
+        ) or (limits.minutes is not None and self.elapsed() >= 60 * limits.minutes)
         run = self.run
         updates = (
             run.accumulate == 1 or ends_epoch or ends_run
@@ -375,7 +364,7 @@ class Loop:
         if not step.ends_epoch:
             run.lifecycle.checkpoint_if_due(self, step)
         if run.signals.pending is not None and not step.ends_run:
-            self._interrupt(step)
+            run.lifecycle.interrupt(self, step)
 
     def count_left_turn(self, step: Step) -> None:
         """Count the turn whose body was left by break or return."""
@@ -393,16 +382,6 @@ class Loop:
         """Return the learning rate that this turn's update used, before its schedule stepped."""
         used = self.run.stepper.lr
         return self.run.lr() if used is None else used
-
-    def _interrupt(self, step: Step) -> None:
-        if step.ends_epoch:
-            self._end_epoch(step)
-        self.visit_host()
-        if self.run.stopped is None:
-            self.run.lifecycle.save(self, reason="signal", background=False)
-        else:
-            self.run.lifecycle.end(self, "stop")
-        self.run.signals.end()
 
     # -- values --------------------------------------------------------------------------------
 
@@ -518,44 +497,3 @@ class Loop:
         self._loss_sum, self._weight_sum = state["loss_sum"], state["weight_sum"]
         self._means = {name: list(mean) for name, mean in state["means"].items()}
         self.source.load_state_dict(state["source"])
-
-
-_LEFT = {"POP_TOP", "RETURN_VALUE", "RETURN_CONST", "END_FOR", "POP_ITER"}
-_SUSPENDED = {"YIELD_VALUE", "RESUME", "SEND"}
-
-
-def _frame_that_left(frame: FrameType | None) -> FrameType | None:
-    """Return the frame whose for loop dropped the iterator, from the one that closed it.
-
-    A generator in between (tqdm's) is itself being closed, at a yield: the frame below it tells. One
-    that is running is where the for loop stands.
-    """
-    while (
-        frame is not None and frame.f_code.co_flags & 0x20  # CO_GENERATOR
-        and _instruction(frame) in _SUSPENDED
-    ):  # fmt: skip
-        frame = frame.f_back
-    return frame
-
-
-def _left_without_exception(frame: FrameType | None) -> bool:
-    """Return whether a for loop was left by break or return.
-
-    The interpreter drops the iterator in a ``POP_TOP`` for break and return; an exception drops it
-    while the frame stands at the call or raise that failed. At a ``FOR_ITER`` something around the
-    loop came to its end (``islice``, a shorter part of ``zip``) or failed; then the exception has
-    put that very instruction into its traceback.
-    """
-    if frame is None or frame.f_lasti < 0:
-        return False
-    instruction = _instruction(frame)
-    if instruction == "FOR_ITER":
-        return not any(
-            isinstance(x, TracebackType) and x.tb_frame is frame and x.tb_lasti == frame.f_lasti
-            for x in gc.get_referrers(frame)
-        )
-    return instruction in _LEFT
-
-
-def _instruction(frame: FrameType) -> str:
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from loopwright.errors import LoopwrightWarning, UsageError
+from loopwright.train.schedules import Schedule, resolve
+
+if TYPE_CHECKING:
+    from loopwright.train.ema import EMA
 
 
 def named(value: Any, single: str) -> tuple[dict[str, Any], bool]:
@@ -152,3 +156,40 @@ def warn_about_uncovered(
             LoopwrightWarning,
             stacklevel=2,
         )
+
+
+def schedules(scheduler: Any, built: dict[str, torch.optim.Optimizer]) -> dict[str, Schedule]:
+    """Return the schedulers, with their unit, by optimizer name."""
+    if scheduler is None:
+        return {}
+    given = dict(scheduler) if isinstance(scheduler, Mapping) else {next(iter(built)): scheduler}
+    if unknown := [name for name in given if name not in built]:
+        raise UsageError(
+            f"scheduler {unknown[0]!r} names no optimizer ({', '.join(built)})",
+            slug="unknown-optimizer",
+        )
+    if len(built) > 1 and not isinstance(scheduler, Mapping):
+        raise UsageError(
+            "one scheduler and several optimizers", slug="which-optimizer",
+            hint=f"scheduler={{{next(iter(built))!r}: …}}",
+        )  # fmt: skip
+    resolved = {k: resolve(s, built[k]) for k, s in given.items()}
+    return {k: s for k, s in resolved.items() if s is not None}
+
+
+def ema(given: Any) -> EMA | None:
+    """Return the average that is asked for; a number is its decay."""
+    if given is None or given is False:
+        return None
+    from loopwright.train.ema import EMA
+
+    return given if isinstance(given, EMA) else EMA(decay=given)
+
+
+def parameter_names(models: dict[str, nn.Module]) -> dict[torch.Tensor, str]:
+    """Return each parameter's name, with the model's in front where there are several."""
+    return {
+        p: name if len(models) == 1 else f"{key}.{name}"
+        for key, module in models.items()
+        for name, p in module.named_parameters()
+    }

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import sys
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +15,7 @@ from torch import nn
 
 from loopwright.errors import UsageError
 from loopwright.events import Outcome
-from loopwright.train import identity, prepare
+from loopwright.train import identity, prepare, runs, trackers
 from loopwright.train.best import BestWeights
 from loopwright.train.callbacks import Callback, Event, Moments
 from loopwright.train.callsite import user_line
@@ -30,7 +29,6 @@ from loopwright.train.loop import Loop
 from loopwright.train.policy import Checkpoint
 from loopwright.train.precision import Precision
 from loopwright.train.run_folder import RunFolder
-from loopwright.train.schedules import Schedule, resolve
 from loopwright.train.signals import Signals
 from loopwright.train.source import Source
 from loopwright.train.stepper import Stepper
@@ -38,15 +36,6 @@ from loopwright.train.transfer import Transfer
 from loopwright.train.window import Window
 
 LIMITS = ("epochs", "steps", "minutes", "samples", "tokens")
-
-_RUNS: weakref.WeakSet[Run] = weakref.WeakSet()
-"""Runs of this process: a new one on an older one's folder closes that; all are closed at exit."""
-
-
-@atexit.register
-def _close_all() -> None:
-    for run in list(_RUNS):
-        run.close()
 
 
 class Run:
@@ -133,10 +122,10 @@ class Run:
         self.accumulate = accumulate
         self.stepper = Stepper(
             self.optimizers, precision=self.precision, clip=clip_rule,
-            names=self._parameter_names, after_step=self._after_step,
+            names=partial(prepare.parameter_names, self.models), after_step=self._after_step,
         )  # fmt: skip
-        self.schedules = self._resolve_schedules(scheduler)
-        self.ema = _ema(ema)
+        self.schedules = prepare.schedules(scheduler, self.optimizers)
+        self.ema = prepare.ema(ema)
         if self.ema is not None:
             self.ema.attach(self.models)
         self.policy = checkpoint if checkpoint is not None else Checkpoint()
@@ -182,7 +171,8 @@ class Run:
         )  # fmt: skip
         self.asked = identity.plain(dict(settings or {}))
         self.settings = {
-            **self._parameters(recipe), **dict(settings or {}), "precision": precision, "accumulate": accumulate,
+            **self._parameters(recipe), **dict(settings or {}), "precision": precision,
+            "accumulate": accumulate,
             "clip": clip, "compile": bool(compile), "device": str(self.device),
             "deterministic": deterministic,
         }  # fmt: skip
@@ -195,12 +185,12 @@ class Run:
         elif resume == "always":
             raise UsageError("resume='always' needs out=", slug="resume-without-out")
         self.history = History() if self.files is None else self.files.history()
-        _RUNS.add(self)
+        runs.add(self)
         if compile:
             for module in self.models.values():
                 module.compile(**(compile if isinstance(compile, dict) else {}))
         self._compiled = bool(compile)
-        for register in [*_trackers(log), *callbacks]:
+        for register in [*trackers.resolve_all(log), *callbacks]:
             register(self)
 
     # -- what was given, prepared --------------------------------------------------------------
@@ -447,7 +437,7 @@ class Run:
     def _open_folder(self, folder: Path, resume: str, allowed: tuple[str, ...]) -> RunFolder:
         try:
             files = RunFolder(self, folder, resume, allowed)
-            _close_older(folder)
+            runs.close_older(folder)
             files.open()
         except BaseException:
             self._give_back_deterministic()
@@ -469,26 +459,6 @@ class Run:
                 hint="a newer lw.Run on the same folder closes the older one",
             )  # fmt: skip
 
-    def _resolve_schedules(self, scheduler: Any) -> dict[str, Schedule]:
-        if scheduler is None:
-            return {}
-        given = (
-            dict(scheduler) if isinstance(scheduler, Mapping)
-            else {next(iter(self.optimizers)): scheduler}
-        )  # fmt: skip
-        if unknown := [name for name in given if name not in self.optimizers]:
-            raise UsageError(
-                f"scheduler {unknown[0]!r} names no optimizer ({', '.join(self.optimizers)})",
-                slug="unknown-optimizer",
-            )
-        if len(self.optimizers) > 1 and not isinstance(scheduler, Mapping):
-            raise UsageError(
-                "one scheduler and several optimizers", slug="which-optimizer",
-                hint=f"scheduler={{{next(iter(self.optimizers))!r}: …}}",
-            )  # fmt: skip
-        resolved = {k: resolve(s, self.optimizers[k]) for k, s in given.items()}
-        return {k: s for k, s in resolved.items() if s is not None}
-
     def _after_step(self, windows: Sequence[Window], metric: Any) -> None:
         for window in windows:
             schedule = self.schedules.get(window.name)
@@ -498,13 +468,6 @@ class Run:
         if not self._uncovered_checked:
             self._uncovered_checked = True
             prepare.warn_about_uncovered(self.optimizers, self.models)
-
-    def _parameter_names(self) -> dict[torch.Tensor, str]:
-        return {
-            p: name if len(self.models) == 1 else f"{key}.{name}"
-            for key, module in self.models.items()
-            for name, p in module.named_parameters()
-        }
 
     def weights(self, *, averaged: bool) -> dict[str, torch.Tensor]:
         """Return copies of all weights, with the model's name in front where there are several."""
@@ -531,27 +494,3 @@ class Run:
         """Tell the user something, where progress is shown."""
         if self.progress:
             print(text, file=sys.stderr)
-
-
-def _close_older(folder: Path) -> None:
-    for run in list(_RUNS):
-        same = run.folder is not None and run.folder.resolve() == folder.resolve()
-        if same and not run.closed:
-            run.close()
-
-
-def _ema(ema: Any) -> Any:
-    if ema is None or ema is False:
-        return None
-    from loopwright.train.ema import EMA
-
-    return ema if isinstance(ema, EMA) else EMA(decay=ema)
-
-
-def _trackers(log: Sequence[Any] | str) -> Iterable[Callable[[Run], Any]]:
-    names = [log] if isinstance(log, str) else list(log)
-    if not names:
-        return []
-    from loopwright.train.trackers import resolve as tracker
-
-    return [tracker(one) for one in names]

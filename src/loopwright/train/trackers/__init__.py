@@ -14,15 +14,20 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from loopwright.errors import UsageError
 
-__all__ = ["NAMES", "resolve"]
+__all__ = ["NAMES", "resolve", "resolve_all"]
 
 NAMES = ("tensorboard", "wandb", "mlflow", "trackio")
 """What ``log=`` knows by name; each is also the name of an extra and of the package behind it."""
+
+
+def resolve_all(log: Sequence[Any] | str) -> list[Callable[[Any], Any]]:
+    """Return the functions that ``log=`` asks for: one name, or several names and functions."""
+    return [resolve(one) for one in ([log] if isinstance(log, str) else log)]
 
 
 def resolve(tracker: str | Callable[[Any], Any]) -> Callable[[Any], Any]:
