@@ -111,6 +111,38 @@ class Outcome:
     error: str | None = None
 
 
+@dataclass(slots=True)
+class Part:
+    """One file or checkpoint of a run's folder, and how it was found.
+
+    ``sound``: every byte is what was written (hash). ``readable``: whole, and it carries no hash.
+    ``damaged``: ``says`` tells why. ``passing``: a crash or a running write left it; it does no harm.
+    """
+
+    name: str
+    state: Literal["sound", "readable", "damaged", "passing"]
+    bytes: int = 0
+    says: str = ""
+
+
+@dataclass(slots=True)
+class Verification:
+    """What ``verify`` found in a run's folder."""
+
+    folder: str
+    outcome: str
+    parts: list[Part]
+    resume: str
+    """What the same command would do, as a sentence."""
+    resumes_from: str | None = None
+    in_use: str | None = None
+
+    @property
+    def damaged(self) -> list[Part]:
+        """The parts that are not what was written."""
+        return [part for part in self.parts if part.state == "damaged"]
+
+
 @dataclass(kw_only=True, slots=True)
 class RunRecord:
     """Everything that a page about one run is made of."""

@@ -42,6 +42,7 @@ OPTIONS = {
     "export": ["RUN", "--format", "--to", "--which", "--model", "--shape"],
     "runs": ["FOLDER", "--html", "--open"],
     "report": ["RUN", "--open"],
+    "verify": ["RUN", "--json"],
     "recipes": [],
     "new": ["FILE"],
 }

@@ -186,7 +186,7 @@ def test_cannot_be_written(tmp_path, monkeypatch):
 def test_killed_before_run_json(tmp_path):
     """What a start that was killed early leaves behind does not stand in the way."""
     (tmp_path / ".lock").write_text("")
-    (tmp_path / ".run.json.new").write_text('{"form')
+    (tmp_path / ".tmp-run.json").write_text('{"form')
     train(make(tmp_path))
 
 
@@ -774,6 +774,6 @@ def test_json_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_room)
-    with pytest.raises(DiskError, match="No space left"):
+    with pytest.raises(DiskError, match="no room on the disk"):
         files.write_json(path, {"a": 2})
     assert files.read_json(path) == {"a": 1}

@@ -7,7 +7,8 @@
 `load_weights_file`
 `encode`, `decode`    state trees as JSON and named tensors
 `size_of`             bytes of a checkpoint before it is written; refuses what cannot be stored
-`verify`              what is wrong with one checkpoint folder
+`verify`,             what is wrong with one checkpoint folder, with one file of weights
+`verify_weights`
 ====================  =====================================================================
 """
 
@@ -18,7 +19,7 @@ from loopwright.checkpoint.lock import LockedError, RunLock, SameProcess
 from loopwright.checkpoint.manifest import DamagedCheckpoint, verify
 from loopwright.checkpoint.store import Loaded, Store
 from loopwright.checkpoint.tree import UnsupportedState, decode, encode
-from loopwright.checkpoint.weights import load_weights_file, save_weights
+from loopwright.checkpoint.weights import load_weights_file, save_weights, verify_weights
 
 __all__ = [
     "DamagedCheckpoint",
@@ -34,4 +35,5 @@ __all__ = [
     "save_weights",
     "size_of",
     "verify",
+    "verify_weights",
 ]

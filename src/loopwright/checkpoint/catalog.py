@@ -54,8 +54,16 @@ def entries(folder: Path) -> list[Entry]:
     name counts as a damaged one and is not followed.
 
     Raises:
+        CheckpointError: the folder is a symbolic link.
         DiskError: the folder is there and may not be read.
     """
+    if folder.is_symlink():
+        raise CheckpointError(
+            f"{folder.name} is a symbolic link, which could lead anywhere: not followed",
+            slug="checkpoints-link",
+            where=str(folder),
+            hint="link the whole run folder, or give the run an out= where there is room",
+        )
     with disk.failures("list the checkpoints", folder):
         try:
             names = sorted(os.listdir(folder))
@@ -67,6 +75,8 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def _is_checkpoint(folder: Path) -> bool:
+    if folder.is_symlink():
+        return True
     if not folder.is_dir():
         return False
     return any(os.path.lexists(folder / name) for name in (*FILES, MANIFEST))

@@ -158,6 +158,25 @@ def read_holder(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def holder_of(folder: Path) -> str | None:
+    """Say which other process has a run folder, without touching its lock; None when none has.
+
+    Never opens the lock of this process: closing it would give it up.
+    """
+    path = folder / LOCK
+    if os.path.realpath(path) in _HELD:
+        return None
+    try:
+        fd = posix.open_regular(path)
+    except OSError:  # nobody has made one, or it is a link, which nobody's lock is
+        return None
+    try:
+        pid = posix.lock_holder(fd)
+    finally:
+        os.close(fd)
+    return f"process {pid}" if pid else None
+
+
 def _same_process(holder: RunLock) -> SameProcess:
     error = SameProcess(
         "this process is using the run folder already",

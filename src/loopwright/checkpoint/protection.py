@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import warnings
@@ -13,6 +14,18 @@ from loopwright.checkpoint import catalog, disk
 from loopwright.errors import LoopwrightWarning, UsageError
 
 PROTECTED = "protected.json"
+
+
+def read(folder: Path) -> frozenset[str]:
+    """Return the protected names of a store's folder.
+
+    Raises:
+        OSError: there is no list (``FileNotFoundError``), or it is a link, or it may not be read.
+        ValueError, KeyError, TypeError, RecursionError, UsageError: it is not what was written.
+    """
+    with disk.HashedReader(folder / PROTECTED) as reader:
+        names = json.loads(reader.read(1 << 20))["protected"]
+    return frozenset(catalog.check_name(name) for name in names)
 
 
 class Protection:
@@ -48,25 +61,25 @@ class Protection:
     def _read(self) -> frozenset[str]:
         folder = self._path.parent
         try:
-            with disk.HashedReader(self._path) as reader:
-                names = json.loads(reader.read(1 << 20))["protected"]
-            return frozenset(catalog.check_name(name) for name in names)
+            return read(folder)
         except FileNotFoundError:
             return frozenset()
         except NotADirectoryError:
             return frozenset()  # the first save says so, and checks that need no save do not mind
         except OSError as error:
-            raise disk.explain(
-                error, "read the list of protected checkpoints", self._path
-            ) from error
+            if error.errno not in (errno.ELOOP, errno.EIO):
+                raise disk.explain(
+                    error, "read the list of protected checkpoints", self._path
+                ) from error
         except (ValueError, KeyError, TypeError, RecursionError, UsageError):
-            names = [entry.name for entry in catalog.entries(folder)]
-            warnings.warn(
-                f"{self._path} is damaged: none of the {len(names)} checkpoints there will be deleted",
-                LoopwrightWarning,
-                stacklevel=4,
-            )
-            return frozenset(names)
+            pass
+        names = [entry.name for entry in catalog.entries(folder)]
+        warnings.warn(
+            f"{self._path} is damaged: none of the {len(names)} checkpoints there will be deleted",
+            LoopwrightWarning,
+            stacklevel=4,
+        )
+        return frozenset(names)
 
     def _write(self, names: frozenset[str]) -> None:
         if names == self.names:

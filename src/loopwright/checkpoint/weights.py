@@ -97,8 +97,15 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
         file.finish()
 
 
-def load_weights_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_weights_file(
+    path: str | Path, *, follow: bool = True
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a safetensors file, ours or another's; runs no code.
+
+    Args:
+        path: the file.
+        follow: where the path is a symbolic link, read what it leads to; False refuses it, as in a
+            folder that may be somebody else's.
 
     Returns:
         The tensors by name, on the CPU (shared ones shared again), and the meta: what was given to
@@ -110,7 +117,7 @@ def load_weights_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, An
     """
     path = Path(path)
     try:
-        with disk.HashedReader(path.resolve()) as reader:
+        with disk.HashedReader(path.resolve() if follow else path) as reader:
             return _read(reader)
     except tensorfile.MalformedFile as error:
         raise _not_weights(path, error) from error
@@ -120,8 +127,11 @@ def load_weights_file(path: str | Path) -> tuple[dict[str, Tensor], dict[str, An
         ) from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
+            what = (
+                "a symbolic link, which is not followed here" if path.is_symlink() else "not a file"
+            )
             raise CheckpointError(
-                "this is not a file", slug="no-such-weights", where=str(path)
+                f"this is {what}", slug="no-such-weights", where=str(path)
             ) from error
         raise disk.explain(error, "read weights", path) from error
 
@@ -145,6 +155,30 @@ def _read(reader: disk.HashedReader) -> tuple[dict[str, Tensor], dict[str, Any]]
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise tensorfile.MalformedFile(f"its metadata is not readable ({error})") from error
+
+
+def verify_weights(path: Path) -> list[str]:
+    """Read a file of `save_weights` and compare it with its hash; needs no memory for tensors.
+
+    Returns:
+        What is wrong, in words; an empty list when every byte is as it was written.
+    """
+    try:
+        with disk.HashedReader(path) as reader:
+            head, _, metadata = tensorfile.read_header(reader)
+            if OURS not in metadata:
+                return ["it carries no hash: it was not written by Loopwright"]
+            claimed = json.loads(metadata[OURS])["sha256"]
+            reader.rehash(head.replace(claimed.encode(), BLANK.encode(), 1))
+            while reader.read(disk.CHUNK):
+                pass
+            _check_hash(reader, claimed)
+    except FileNotFoundError:
+        return ["it is missing"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        link = isinstance(error, OSError) and path.is_symlink()
+        return ["it is a symbolic link" if link else str(error)]
+    return []
 
 
 def _check_hash(reader: disk.HashedReader, claimed: str) -> None:

@@ -23,6 +23,7 @@ VERBS = {
     "export": "Write a run's weights or model for use elsewhere.",
     "runs": "Compare the runs of a folder: a table, or a page of their curves.",
     "report": "Write a run's report.html again.",
+    "verify": "Check a run folder byte by byte, and say what a resume would take.",
     "recipes": "List the built-in recipes.",
     "new": "Write a commented starter recipe.",
 }

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loopwright.errors import DiskError
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -33,13 +31,9 @@ def write_page(path: Path, text: str) -> None:
     Raises:
         DiskError: no room, no permission, or something else is in the way.
     """
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        what = f"cannot write {path}: {(error.strerror or str(error)).lower()}"
-        raise DiskError(what, slug="cannot-write", where=str(path)) from error
+    from loopwright.train.plain_files import write_text
+
+    write_text(path, text)
 
 
 def show_page(path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from loopwright.events import ModelSummary, RunRecord
+from loopwright.events import ModelSummary, RunRecord, Verification
 from loopwright.report import formats, headline
 from loopwright.report.curves import split_role
 from loopwright.report.layers import layers
@@ -21,6 +21,7 @@ output_file_extension = ".txt"
 
 BARS = "▁▂▃▄▅▆▇█"
 STYLES = {"finished": "green", "stopped": "green", "interrupted": "yellow", "failed": "red"}
+FOUND = {"sound": "green", "readable": "green dim", "passing": "dim", "damaged": "bold red"}
 CURVES_SHOWN = 6
 
 _ALLOWED = "\n\t" + formats.SPACE
@@ -96,6 +97,30 @@ def model(shown: ModelSummary) -> Table:
         facts.append(f"{formats.count(left_out)} deeper modules left out")
     table.caption = Text(", ".join(facts), style="dim")
     return table
+
+
+def verification(found: Verification) -> RenderableType:
+    """Each part of a run's folder with its state, and what the same command would do."""
+    table = Table(box=None, header_style="dim", padding=(0, 3, 0, 0), pad_edge=False)
+    for name, justify in (("part", "left"), ("size", "right"), ("state", "left"), ("", "left")):
+        table.add_column(name, justify=justify, no_wrap=name != "", overflow="fold")
+    for part in found.parts:
+        table.add_row(
+            Text(_clean(part.name)),
+            Text(formats.size(part.bytes) if part.bytes else formats.MISSING, style="dim"),
+            Text(part.state, style=FOUND[part.state]),
+            Text(_clean(part.says), style="" if part.state == "damaged" else "dim"),
+        )
+    broken, sound = len(found.damaged), sum(part.state == "sound" for part in found.parts)
+    if broken:
+        verdict = Text(f"{broken} of {len(found.parts)} parts damaged", style="bold red")
+    else:
+        verdict = Text.assemble(
+            ("Sound", "bold green"),
+            f": {sound} of {len(found.parts)} parts proven by their hashes, the others readable",
+        )
+    resume = Text.assemble(("The same command ", "dim"), _clean(found.resume))
+    return Group(table, Text(), verdict, resume)
 
 
 def runs(records: Sequence[RunRecord]) -> Table:

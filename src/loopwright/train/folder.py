@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,14 @@ from loopwright.events import (
     RunRecord,
     Worst,
 )
-from loopwright.train.history import read, strict
+from loopwright.train.history import read
 from loopwright.train.identity import plain
+from loopwright.train.plain_files import Unreadable, parse, read_json, write_json, write_text
+
+__all__ = ["choose", "put_aside", "read_json", "read_run", "write_json", "write_text"]
 
 FORMAT = 1
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def choose(
@@ -39,13 +43,14 @@ def choose(
     place = base / name
     numbers = []
     if place.is_dir():
-        numbers = sorted(int(x.name) for x in place.iterdir() if x.name.isdigit() and x.is_dir())
+        numbers = sorted(
+            int(x.name) for x in place.iterdir() if _NUMBER.fullmatch(x.name) and x.is_dir()
+        )
     if resume != "never":
         for number in reversed(numbers):
             folder = place / str(number)
             asked = read_json(folder / "run.json")
-            ended = read_json(folder / "outcome.json") or {}
-            kind = ended.get("outcome", {}).get("kind", "running")
+            kind = outcome_kind(folder)
             if (
                 isinstance(asked, dict) and kind not in ("finished", "stopped")
                 and asked.get("recipe") == plain(recipe)
@@ -58,6 +63,14 @@ def choose(
 def _without_limits(settings: dict[str, Any]) -> dict[str, Any]:
     limits = ("epochs", "steps", "minutes", "samples", "tokens")
     return {name: value for name, value in settings.items() if name not in limits}
+
+
+def outcome_kind(folder: Path) -> str:
+    """Return how the run in a folder ended; "running" where nothing readable says so."""
+    ended = read_json(folder / "outcome.json")
+    outcome = ended.get("outcome") if isinstance(ended, dict) else None
+    kind = outcome.get("kind") if isinstance(outcome, dict) else None
+    return kind if isinstance(kind, str) else "running"
 
 
 def put_aside(folder: Path) -> Path:
@@ -82,42 +95,6 @@ def check_can_write(folder: Path) -> None:
             return
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that it is there whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    try:
-        with new.open("w", encoding="utf-8") as file:
-            json.dump(strict(value), file, indent=1, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except OSError as error:
-        raise DiskError(
-            f"cannot write {path}: {error.strerror or error}", slug="cannot-write"
-        ) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    except OSError as error:
-        raise DiskError(
-            f"cannot write {path}: {error.strerror or error}", slug="cannot-write"
-        ) from error
-
-
-def read_json(path: Path) -> Any:
-    """Return a JSON file's value; None where there is no file or it is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def read_run(path: str | os.PathLike[str]) -> RunRecord:
     """Return what a run left in its folder, finished or not.
 
@@ -128,39 +105,103 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     folder = Path(path)
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", slug="no-such-run")
-    asked = read_json(folder / "run.json")
-    if not isinstance(asked, dict) or "format" not in asked:
-        raise CheckpointError(
-            f"{folder} is not a run folder: it has no readable run.json", slug="not-a-run"
-        )
+    record = read_asked(folder)
+    history = read(folder / "metrics.jsonl")
+    record.series, record.epochs = history.series, history.epochs
+    if history.unreadable:
+        record.notes.append(f"metrics.jsonl: {history.unreadable}")
+    for name in _TAKEN:
+        if why := take(record, folder, name):
+            record.notes.append(f"{name} could not be read ({why}): what it says is left out")
+    record.checkpoints = _checkpoints(folder / "checkpoints")
+    return record
+
+
+def read_asked(folder: Path) -> RunRecord:
+    """Return what ``run.json`` says, and nothing of what came of it.
+
+    Raises:
+        CheckpointError: it is not a run's folder, or a newer version's.
+    """
+    asked = _asked(folder)
+    try:
+        dict(asked["identity"])
+        return RunRecord(
+            name=str(asked["name"]), folder=str(folder), command=list(asked["command"]),
+            started=str(asked["started"]), settings=dict(asked["settings"]),
+            recipe=None if asked.get("recipe") is None else dict(asked["recipe"]),
+            environment=dict(asked["environment"]), model=_summary(asked.get("model")),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _not_a_run(folder, f"run.json lacks something ({_named(error)})") from error
+
+
+def _asked(folder: Path) -> dict[str, Any]:
+    try:
+        asked = parse(folder / "run.json")
+    except Unreadable as error:
+        raise _not_a_run(folder, f"run.json cannot be read: {error}") from error
+    if asked is None:
+        raise _not_a_run(folder, "it has no run.json")
+    if not isinstance(asked, dict) or type(asked.get("format")) is not int:
+        raise _not_a_run(folder, "run.json is not one of ours")
     if asked["format"] > FORMAT:
         raise CheckpointError(
             f"{folder} was written by a newer version (format {asked['format']}, this one reads "
             f"up to {FORMAT})",
             slug="newer-version", hint="upgrade loopwright",
         )  # fmt: skip
-    record = RunRecord(
-        name=asked["name"], folder=str(folder), command=asked["command"], started=asked["started"],
-        settings=asked["settings"], recipe=asked.get("recipe"), environment=asked["environment"],
-        model=_summary(asked.get("model")),
-    )  # fmt: skip
-    history = read(folder / "metrics.jsonl")
-    record.series, record.epochs = history.series, history.epochs
-    ended = read_json(folder / "outcome.json") or {}
-    if "outcome" in ended:
-        record.outcome = Outcome(**ended["outcome"])
-    record.totals = {
+    return asked
+
+
+def _not_a_run(folder: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"{folder} is not a run folder: {why}", slug="not-a-run")
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def take(record: RunRecord, folder: Path, name: str) -> str:
+    """Enter ``outcome.json`` or ``evaluation.json`` into a record; returns why not, if not."""
+    try:
+        _TAKEN[name](record, parse(folder / name))
+    except Unreadable as error:
+        return str(error)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return f"malformed: {_named(error)}"
+    return ""
+
+
+def _take_outcome(record: RunRecord, ended: Any) -> None:
+    if ended is None:
+        return
+    outcome = Outcome(**ended["outcome"])
+    totals = _numbers(ended["totals"])
+    best = {name: _numbers(one) for name, one in ended["best"].items()}
+    phases = [PhaseTime(**row) for row in ended["phases"]]
+    notes, samples = [str(note) for note in ended["notes"]], [str(x) for x in ended["samples"]]
+    record.outcome, record.totals, record.best, record.phases = outcome, totals, best, phases
+    record.notes += [note for note in notes if note not in record.notes]
+    record.samples = samples
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {
         name: value if isinstance(value, (int, float)) else float(value)
-        for name, value in ended.get("totals", {}).items()
+        for name, value in values.items()
     }
-    record.best = ended.get("best", {})
-    record.phases = [PhaseTime(**row) for row in ended.get("phases", [])]
-    record.notes, record.samples = ended.get("notes", []), ended.get("samples", [])
-    for item in read_json(folder / "evaluation.json") or []:
+
+
+def _take_evaluation(record: RunRecord, found: Any) -> None:
+    made = []
+    for item in found or []:
         worst = [Worst(**row) for row in item.pop("worst", [])]
-        record.classifications.append(Classification(**item, worst=worst))
-    record.checkpoints = _checkpoints(folder / "checkpoints")
-    return record
+        made.append(Classification(**item, worst=worst))
+    record.classifications = made
+
+
+_TAKEN = {"outcome.json": _take_outcome, "evaluation.json": _take_evaluation}
 
 
 def summary_as_json(summary: ModelSummary | None) -> Any:

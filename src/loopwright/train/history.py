@@ -6,20 +6,26 @@ second (``flush``), so that recording never waits for the device.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from loopwright.checkpoint import posix
 from loopwright.errors import DiskError
 from loopwright.events import EpochRow, Series
 
 POINTS = 4096
 """Points of a curve that are kept in memory; beyond, neighbours are merged into their mean."""
+
+LONGEST = 64 << 20
+"""Characters of a line that are read; ours hold what half a second brings, at most some 100 KB."""
 
 
 class History:
@@ -28,6 +34,8 @@ class History:
     Attributes:
         series: curve name -> ``Series`` of at most ``POINTS`` points.
         epochs: one row an epoch.
+        unreadable: which lines of the file could not be read, in words; what a crash cut off is not
+            among them.
     """
 
     def __init__(self, path: Path | None = None):
@@ -45,6 +53,7 @@ class History:
         self.grad_norm: float | None = None  # of the last update
         self._last = 0  # the latest turn of any record
         self._mended = False
+        self.unreadable = ""
 
     # -- turns -------------------------------------------------------------------------------
 
@@ -148,7 +157,7 @@ class History:
         if self.path is None:
             return
         try:
-            with self.path.open("a+b") as file:
+            with open(self.path, "a+b", opener=_no_link) as file:
                 if not self._mended:  # a line that a crash cut off must not swallow this one
                     self._mended = True
                     if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
@@ -165,42 +174,98 @@ class History:
         return curves(self.series, self.epochs)
 
 
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | posix.NO_FOLLOW, 0o666)
+
+
 def read(path: Path) -> History:
-    """Return the history that stands in a ``metrics.jsonl``; a torn last line is passed over."""
+    """Return the history that stands in a ``metrics.jsonl``; lines that a crash cut off are passed over."""
     history = History()
-    if not path.exists():
+    bad = []
+    try:
+        for number, record in enumerate(records(path), 1):
+            if record is None or not _replay(history, record):
+                bad.append(number)
+    except FileNotFoundError:
         return history
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the line that a crash cut off
-            if isinstance(record, dict):
-                _replay(history, record)
+    except OSError as error:
+        reason = "it is not a file" if error.errno == errno.ELOOP else str(error.strerror).lower()
+        history.unreadable = f"it could not be read ({reason})"
+    if bad:
+        lines = f"line {bad[0]}" if len(bad) == 1 else f"{len(bad)} lines, the first is {bad[0]},"
+        history.unreadable = f"{lines} could not be read and is left out"
     return history
 
 
-def _replay(history: History, record: dict[str, Any]) -> None:
-    kind = record.get("kind")
+def records(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Yield the object of each line; {} for one that a crash cut off, None for one that is not ours.
+
+    Raises:
+        OSError: there is no such file, or it is a link, a pipe or a folder.
+    """
+    with os.fdopen(posix.open_regular(path), encoding="utf-8", errors="replace") as file:
+        while line := file.readline(LONGEST):
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                yield {} if _cut_off(line, error) else None
+            except RecursionError:
+                yield None
+            else:
+                yield record if isinstance(record, dict) and record else None
+
+
+def _cut_off(line: str, error: json.JSONDecodeError) -> bool:
+    """Whether a line ends in the middle of what was meant to be JSON, rather than being something else."""
+    rest = line.rstrip("\n\0")[error.pos :]
+    begun = line.startswith('{"')
+    return begun and (error.msg.startswith("Unterminated") or len(rest) < len("-Infinity"))
+
+
+def understood(record: dict[str, Any]) -> bool:
+    """Return whether a record is one of ours, with all that belongs to it."""
+    return _replay(History(), record)
+
+
+def _replay(history: History, record: dict[str, Any]) -> bool:
+    """Enter a record; False when it is not one of ours, which then changes nothing."""
+    try:
+        enter = _entry(history, record)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return False
+    enter()
+    return True
+
+
+def _entry(history: History, record: dict[str, Any]) -> Callable[[], None]:
+    if not record:
+        return lambda: None
+    kind = record["kind"]
+    points: list[tuple[str, int, float]] = []
     if kind == "steps":
-        for offset, (loss, lr, norm) in enumerate(
-            zip(record["loss"], record["lr"], record["grad_norm"], strict=True)
-        ):
-            turn = record["first"] + offset
-            for name, value in (("loss", loss), ("lr", lr), ("grad_norm", norm)):
+        rows = zip(record["loss"], record["lr"], record["grad_norm"], strict=True)
+        for turn, row in enumerate(rows, int(record["first"])):
+            for name, value in zip(("loss", "lr", "grad_norm"), row, strict=True):
                 if value is not None:
-                    history._point(name, turn, float(value))
+                    points.append((name, turn, float(value)))
     elif kind == "log":
-        for name, value in record["values"].items():
-            history._point(name, record["turn"], float(value))
+        points = [(k, int(record["turn"]), float(v)) for k, v in record["values"].items()]
     elif kind == "epoch":
         values = {name: float(value) for name, value in record["values"].items()}
-        history.epochs.append(
-            EpochRow(record["epoch"], record["turn"], record["seconds"], values, record["loop"])
-        )
+        row = EpochRow(int(record["epoch"]), int(record["turn"]), float(record["seconds"]),
+                       values, str(record["loop"]))  # fmt: skip
+        return lambda: history.epochs.append(row)
     elif kind == "resumed":
-        history.resumed(record["turn"])
+        turn = int(record["turn"])
+        return lambda: history.resumed(turn)
+    else:
+        raise ValueError(kind)
+
+    def enter() -> None:
+        for point in points:
+            history._point(*point)
+
+    return enter
 
 
 def to_host(values: list[Any]) -> list[float | None]:

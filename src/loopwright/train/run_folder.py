@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from loopwright.train.run import Run
 
 
-_OF_A_START = (".lock", ".run.json.new")
+_OF_A_START = (".lock", ".tmp-run.json")
 """What a start that was killed before ``run.json`` leaves; it does not make a folder somebody else's."""
 
 
@@ -240,7 +240,7 @@ class RunFolder:
     def read_best(self) -> dict[str, Any] | None:
         """Return the weights of ``best.safetensors``; None where there is none."""
         path = self.path / "best.safetensors"
-        return load_weights_file(path)[0] if path.exists() else None
+        return load_weights_file(path, follow=False)[0] if path.exists() else None
 
     # -- the end -------------------------------------------------------------------------------
 

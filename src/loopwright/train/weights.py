@@ -82,8 +82,9 @@ def load_weights(
             ``strict``), or not one that does. The model is then unchanged.
     """
     path = Path(path)
-    file = _file(path, which) if path.is_dir() else path
-    tensors, _ = load_weights_file(file)
+    of_a_run = path.is_dir()
+    file = _file(path, which) if of_a_run else path
+    tensors, _ = load_weights_file(file, follow=not of_a_run)
     own = {n: t for n, t in model.state_dict().items() if isinstance(t, Tensor)}
     tensors = _renamed(_below(tensors, prefix), own)
     found = _compare(tensors, own)
