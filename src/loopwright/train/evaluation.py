@@ -11,7 +11,7 @@ import torch
 
 from loopwright.errors import DataError
 from loopwright.train import randomness
-from loopwright.train.source import Source, loader_generators
+from loopwright.train.data.source import Source
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run
@@ -27,7 +27,7 @@ class Evaluation:
 
     def __init__(self, run: Run, loader: Any, batch_size: int | None):
         self._run = run
-        self._source = Source(loader, batch_size=batch_size)
+        self._source = Source(loader, batch_size=batch_size, resumable=False)
 
     def __len__(self) -> int:
         if self._source.length is None:
@@ -45,7 +45,8 @@ class Evaluation:
         complete = False
         started = perf_counter()
         with (
-            randomness.fork(run.device, loader_generators(source.loader)),
+            randomness.fork(run.device),
+            source.own.forked(),
             run.averaged(),
             torch.no_grad(),
         ):
@@ -57,7 +58,7 @@ class Evaluation:
                     region = run.precision.region()
                     if region is not None:
                         region.__enter__()
-                source.start_epoch(run.device)
+                source.start_epoch()
                 count = 0
                 while True:
                     run.signals.check_in_evaluation()

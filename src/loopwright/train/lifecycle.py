@@ -9,6 +9,7 @@ from loopwright.errors import UsageError
 from loopwright.events import EpochRow, Outcome
 from loopwright.train import identity, randomness, saving
 from loopwright.train.callsite import user_line
+from loopwright.train.data.fingerprint import describe
 from loopwright.train.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Lifecycle:
             ended = state["loop"]["ended"]
             extends = ended == "limit" and _goes_further(loop, state["loop"])
             if ended is not None and not extends:
-                loop.source.restore_generators(state["loop"]["source"])
+                loop.source.leave(state["loop"]["source"])
                 randomness.restore(state["random"], self._run.device)
                 self._run.resumed_finished = True
                 self._keep_end(loop)
@@ -294,7 +295,7 @@ class Lifecycle:
     def _check_data(self, saved: dict[str, Any], loop: Loop) -> None:
         identity.refuse_if_different(
             {f"loader {k}": v for k, v in saved["data"].items()},
-            {f"loader {k}": v for k, v in loop.source.describe().items()},
+            {f"loader {k}": v for k, v in describe(loop.source).items()},
             str(self._run.folder), self._run.files.allowed if self._run.files is not None else (),
         )  # fmt: skip
 

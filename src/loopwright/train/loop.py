@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,12 @@ from loopwright.events import EpochRow
 from loopwright.train import randomness
 from loopwright.train.batches import count_samples, count_tokens
 from loopwright.train.callsite import CallSite, user_line, where
-from loopwright.train.history import to_host
+from loopwright.train.data.source import Source
 from loopwright.train.leaving import frame_that_left, left_without_exception
 from loopwright.train.limits import Limits
-from loopwright.train.progress import Progress
-from loopwright.train.source import Source
+from loopwright.train.progress import Progress, going_forward
 from loopwright.train.step import Step
+from loopwright.train.values import Values
 from loopwright.train.window import Window
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class Loop:
         self._entered = False
         self._ahead: Any = _NOTHING
         self._epoch_seconds = 0.0
-        self._loss_sum = self._weight_sum = 0.0
-        self._logged: list[tuple[int, str, Any]] = []
-        self._means: dict[str, list[float]] = {}
+        self.values = Values()
         self._since = (0.0, 0)
         self._next_visit = 0.0
         self._on_cpu = run.device.type == "cpu"
         self._look_ahead = source.length is None or (not self._on_cpu and source.quiet)
+        if self._look_ahead:
+            source.look_ahead()
         self._watched = source.length is not None
         self._bar = True
         self.progress: Progress | None = None
@@ -155,26 +155,28 @@ class Loop:
         run, source, restored = self.run, self.source, self.restored
         self.restored = None
         started = perf_counter()
+        self._ahead = _NOTHING
         if restored is None:
-            source.start_epoch(run.device)
-        elif source.resumes_inside:
-            # Making the loader's iterator draws, so the generators are restored after it.
-            source.start_epoch(run.device)
-            source.restore_generators(restored["source"])
-            randomness.restore(restored["random"], run.device)
+            source.start_epoch()
+            self._look()
         else:
-            source.restore_generators(restored["source"])
-            randomness.restore(restored["random"], run.device)
-            source.start_epoch(run.device)
+            source.resume_epoch(
+                run.device, restored["random"], before_restore=self._look, count=self._count_shown
+            )
         if source.position == 0:
             self._epoch_seconds = 0.0
             run.fire("epoch_begin", epoch=self.epoch)
         if self.progress is not None:
             self.progress.epoch(self.epoch, self._epoch_turns(), source.position)
-        self._ahead = _NOTHING
+        self.phase_fetch += perf_counter() - started
+
+    def _look(self) -> None:
+        """Fetch the epoch's first batch, or the next where it goes on, if the loop looks ahead."""
         if self._look_ahead:
             self._ahead = self._fetch()
-        self.phase_fetch += perf_counter() - started
+
+    def _count_shown(self, count: int) -> Iterable[int]:
+        return going_forward(count, shown=self.run.progress)
 
     def _epoch_turns(self) -> int | None:
         length, steps = self.source.length, self.limits.steps
@@ -196,15 +198,12 @@ class Loop:
         if not step.ends_epoch:  # the run ends inside an epoch: its row, and no epoch's end
             return
         self.epoch += 1
-        self._loss_sum = self._weight_sum = 0.0
-        self._means = {}
+        self.values.clear()
         self.run.lifecycle.after_epoch(row)
 
     def _epoch_row(self) -> EpochRow:
-        means = {k: total / count for k, (total, count, _) in self._means.items() if count}
-        loss = self._loss_sum / self._weight_sum if self._weight_sum else float("nan")
-        values = {"train_loss": loss, **means} if self._weight_sum else means
-        return EpochRow(self.epoch, self.base + self.turn, self._epoch_seconds, values, self.name)
+        turn, seconds = self.base + self.turn, self._epoch_seconds
+        return EpochRow(self.epoch, turn, seconds, self.values.row(), self.name)
 
     # -- turns ---------------------------------------------------------------------------------
 
@@ -261,7 +260,7 @@ class Loop:
     def _make_step(self, sent: Any) -> Step:
         batch = sent if self._on_cpu else self.run.transfer.receive(sent)
         limits = self.limits
-        self.source.position += 1
+        self.source.hand_out()
         if self.source.length is not None:
             ends_epoch = self.source.position == self.source.length
         else:
@@ -309,7 +308,7 @@ class Loop:
         else:
             step._loss = step._loss + value
         if step._only is not None and len(self.run.stepper.windows) > 1:
-            self._logged.append((self.base + self.turn + 1, f"loss/{step._only.name}", value))
+            self.log_values({f"loss/{step._only.name}": value})
 
     def update(self, only: Window | None, metric: Any) -> bool:
         """Apply what is pending; returns whether an optimizer stepped."""
@@ -386,51 +385,13 @@ class Loop:
     # -- values --------------------------------------------------------------------------------
 
     def log_values(self, values: dict[str, Any]) -> None:
-        """Keep values for the next visit to the host; computing a metric here does not wait."""
-        for name, value in values.items():
-            read = getattr(value, "tensor", None) or getattr(value, "compute", None)
-            if callable(read):
-                value = read()
-            if isinstance(value, dict):
-                self.log_values({f"{name}/{key}": item for key, item in value.items()})
-                continue
-            if isinstance(value, torch.Tensor):
-                value = value.detach()
-                if value.numel() != 1:
-                    raise StateError(
-                        f"step.log({name}=…) takes one number, got shape {tuple(value.shape)}",
-                        slug="log-not-a-number", where=user_line(),
-                    )  # fmt: skip
-                value = value.clone() if value.device.type != "cpu" else value.item()
-            elif value is None or isinstance(value, str):
-                raise StateError(
-                    f"step.log({name}=…) takes a number, got {value!r}",
-                    slug="log-not-a-number", where=user_line(),
-                )  # fmt: skip
-            if not isinstance(value, torch.Tensor):
-                value = float(value)
-            self._logged.append((self.base + self.turn + 1, name, value))
+        """Keep values of this turn for the next visit to the host."""
+        self.values.log(self.base + self.turn + 1, values)
 
     def latest(self, name: str) -> float | None:
         """Return this epoch's mean of a logged value; None if it was not logged."""
-        self._settle_logs()
-        mean = self._means.get(name)
-        return None if mean is None else mean[0] / mean[1]
-
-    def _settle_logs(self) -> None:
-        if not self._logged:
-            return
-        logged, self._logged = self._logged, []
-        numbers: list[Any] = to_host([value for _, _, value in logged])
-        rows: dict[int, dict[str, float]] = {}
-        for (turn, name, _), number in zip(logged, numbers, strict=True):
-            rows.setdefault(turn, {})[name] = number
-            mean = self._means.setdefault(name, [0.0, 0, 0.0])
-            mean[0] += number
-            mean[1] += 1
-            mean[2] = number
-        for turn, values in rows.items():
-            self.run.history.log(turn, self.epoch, values)
+        self.values.settle(self.epoch, self.run.history)
+        return self.values.latest(name)
 
     def visit_host(self) -> None:
         """Bring losses and logged values to the host, the file, the bar and the loggers."""
@@ -438,17 +399,11 @@ class Loop:
         self._next_visit = now + HOST_EVERY
         self._settle_clock(now)
         losses, weights = self.run.history.flush(self.name, self.seconds)
-        total = sum(weights)
-        weighted = sum(x * w for x, w in zip(losses, weights, strict=True))
-        self._loss_sum += weighted
-        self._weight_sum += total
-        self._settle_logs()
+        loss = self.values.add_losses(losses, weights)
+        self.values.settle(self.epoch, self.run.history)
         seconds, samples = self._since
         self._since = (self.seconds, self.samples)
-        values: dict[str, float] = {}
-        if losses:
-            values["loss"] = weighted / total if total else losses[-1]
-        values.update({name: mean[2] for name, mean in self._means.items() if mean[1]})
+        values = ({} if loss is None else {"loss": loss}) | self.values.last()
         if self.seconds > seconds:
             values["samples_per_s"] = (self.samples - samples) / (self.seconds - seconds)
         if self.progress is not None:
@@ -484,9 +439,7 @@ class Loop:
             "turn": self.turn, "epoch": self.epoch, "samples": self.samples,
             "tokens": self.tokens, "skipped": self.skipped, "updates": self.updates,
             "seconds": self.seconds, "epoch_seconds": self._epoch_seconds,
-            "loss_sum": self._loss_sum, "weight_sum": self._weight_sum,
-            "means": {name: list(mean) for name, mean in self._means.items()},
-            "source": self.source.state_dict(),
+            **self.values.state_dict(), "source": self.source.state_dict(),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -494,6 +447,5 @@ class Loop:
         for name in ("turn", "epoch", "samples", "tokens", "skipped", "updates", "seconds"):
             setattr(self, name, state[name])
         self._epoch_seconds = state["epoch_seconds"]
-        self._loss_sum, self._weight_sum = state["loss_sum"], state["weight_sum"]
-        self._means = {name: list(mean) for name, mean in state["means"].items()}
+        self.values.load_state_dict(state)
         self.source.load_state_dict(state["source"])

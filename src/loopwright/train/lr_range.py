@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 
 from loopwright.errors import DataError, UsageError
 from loopwright.train.batches import map_tensors
-from loopwright.train.source import loader_generators
 from loopwright.train.trial import restored
 
 __all__ = ["LrRange", "lr_range_test"]
@@ -107,7 +106,7 @@ def lr_range_test(
     losses: list[float] = []
     smoothed: list[float] = []
     average = 0.0
-    with restored(model, optimizer, loader_generators(loader)), torch.enable_grad():
+    with restored(model, optimizer, loader), torch.enable_grad():
         batches = _cycle(loader)
         for step in range(steps):
             lr = low * (high / low) ** (step / (steps - 1))

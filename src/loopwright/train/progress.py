@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from loopwright.events import EpochRow
@@ -81,6 +82,18 @@ class Progress:
         if self._epochs is None:
             return f"epoch {epoch + 1}"
         return f"epoch {epoch + 1:{len(str(self._epochs))}}/{self._epochs}"
+
+
+def going_forward(count: int, *, shown: bool) -> Iterable[int]:
+    """Count to ``count`` like ``range``; what takes longer than a second shows how far it is."""
+    if not shown or sys.stderr is None:
+        return range(count)
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        range(count), desc="going forward in the data", unit="batch", leave=False,
+        file=sys.stderr, dynamic_ncols=True, delay=1.0,
+    )  # fmt: skip
 
 
 def _pair(name: str, value: float) -> str:

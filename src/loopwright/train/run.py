@@ -19,6 +19,7 @@ from loopwright.train import identity, prepare, runs, trackers
 from loopwright.train.best import BestWeights
 from loopwright.train.callbacks import Callback, Event, Moments
 from loopwright.train.callsite import user_line
+from loopwright.train.data.source import Source
 from loopwright.train.environment import environment
 from loopwright.train.evaluation import Evaluation
 from loopwright.train.gradients import parse_clip
@@ -30,7 +31,6 @@ from loopwright.train.policy import Checkpoint
 from loopwright.train.precision import Precision
 from loopwright.train.run_folder import RunFolder
 from loopwright.train.signals import Signals
-from loopwright.train.source import Source
 from loopwright.train.stepper import Stepper
 from loopwright.train.transfer import Transfer
 from loopwright.train.window import Window

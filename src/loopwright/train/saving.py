@@ -8,6 +8,7 @@ import torch
 
 from loopwright.errors import CheckpointError
 from loopwright.train import identity, randomness
+from loopwright.train.data.fingerprint import describe
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
@@ -26,7 +27,7 @@ def collect(run: Run, loop: Loop, ended: str | None) -> dict[str, Any]:
     return {
         "version": 1,
         "loop": {"name": loop.name, "ended": ended, "limits": loop.limits.describe(),
-                 "data": loop.source.describe(), **loop.state_dict()},
+                 "data": describe(loop.source), **loop.state_dict()},
         "ended": dict(run.ended),
         "models": {key: _whole(model) for key, model in run.models.items()},
         "optimizers": {key: o.state_dict() for key, o in run.optimizers.items()},
@@ -76,7 +77,7 @@ def restore(run: Run, loop: Loop, state: dict[str, Any]) -> None:
         if name in state["tracked"]:
             thing.load_state_dict(state["tracked"][name])
     loop.load_state_dict(state["loop"])
-    loop.restored = {"random": state["random"], "source": state["loop"]["source"]}
+    loop.restored = {"random": state["random"]}
 
 
 def _apply_allowed(run: Run, key: str, given: list[dict[str, Any]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from loopwright.train import randomness
+from loopwright.train.data.own_state import OwnState
 
 __all__ = ["restored"]
 
@@ -19,7 +20,7 @@ __all__ = ["restored"]
 def restored(
     model: nn.Module,
     optimizer: Optimizer | None = None,
-    generators: Iterable[torch.Generator] = (),
+    loader: Any = None,
 ) -> Iterator[None]:
     """Put weights, buffers, gradients, modes, optimizer state and random generators back afterwards.
 
@@ -29,7 +30,7 @@ def restored(
     Args:
         model: may be trained and moved into any mode inside.
         optimizer: may be stepped, and its groups' settings changed.
-        generators: the loader's own; Python's, numpy's and torch's are always put back.
+        loader: its own generators are put back too; Python's, numpy's and torch's always are.
 
     >>> model = nn.Linear(1, 1, bias=False)
     >>> before = model.weight.item()
@@ -56,7 +57,7 @@ def restored(
     touched += [part for _, parts in lists for part in parts if isinstance(part, Tensor)]
     saved = [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in touched]
     try:
-        with randomness.fork(device, tuple(generators)):
+        with randomness.fork(device), OwnState(loader=loader).forked():
             for parameter in parameters:
                 parameter.grad = None
             yield

@@ -56,9 +56,9 @@ def test_backward_and_log_read_nothing(settings):
             step.update()
         counts.append((before.count, update.count))
         if step.index == 0:  # a tensor without a value: reading it would be an error
-            ((_, name, _),) = run.active._logged
+            ((_, name, _),) = run.active.values.waiting
             assert name == "value"
-            run.active._logged.clear()
+            run.active.values.waiting.clear()
     window = settings.get("accumulate", 1)
     assert counts == [(0, 1 if (i + 1) % window == 0 else 0) for i in range(4)]
 

@@ -21,7 +21,7 @@ from torch.utils.data import (
 )
 
 import loopwright as lw
-from loopwright.train.source import Source
+from loopwright.train.data.source import Source
 
 CRITERION = nn.CrossEntropyLoss()
 

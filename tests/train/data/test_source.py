@@ -20,7 +20,8 @@ from torch.utils.data import (
 
 import loopwright as lw
 from loopwright.errors import DataError, UsageError
-from loopwright.train.source import Source, loader_generators
+from loopwright.train.data.fingerprint import describe
+from loopwright.train.data.source import Source
 
 stateful = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11's own
 
@@ -288,95 +289,11 @@ def test_two_loops_over_one_loader():
     assert len(train(run, batches, epochs=1)) == 6
 
 
-RESUMED = {
-    **{k: LOADERS[k] for k in LOADERS if k != "persistent workers"},
-    "stream that draws": lambda: DataLoader(Stream(draws=True), batch_size=5),
-}
-
-
-def state_after(kind, turns):
-    """A source's state after some turns, and the batches that follow in this epoch and the next."""
-    lw.seed(3)
-    source = Source(RESUMED[kind]())
-    cpu = torch.device("cpu")
-    source.start_epoch(cpu)
-    for _ in range(turns):
-        source.fetch()
-        source.position += 1
-    from loopwright.train import randomness
-
-    now, state = randomness.snapshot(), source.state_dict()
-    return now, state, follow(source, now=None, state=state)
-
-
-def follow(source, now, state):
-    """The batches from here: the rest of this epoch, and the next one."""
-    from loopwright.train import randomness
-
-    cpu = torch.device("cpu")
-    if now is not None:
-        source.load_state_dict(state)
-        source.start_epoch(cpu)
-        source.restore_generators(state)
-        randomness.restore(now)
-    seen = []
-    for epoch in range(2):
-        if epoch:
-            source.epoch_ended()
-            source.start_epoch(cpu)
-        while True:
-            try:
-                seen.append(source.fetch())
-            except StopIteration:
-                break
-    return seen
-
-
-@pytest.mark.parametrize("kind", RESUMED)
-def test_goes_on_inside_an_epoch(kind):
-    """A source that takes up a position gives the batches that would have come, bit for bit."""
-    now, state, expected = state_after(kind, turns=2)
-    lw.seed(99)
-    got = follow(Source(RESUMED[kind]()), now, state)
-    assert len(got) == len(expected)
-    assert all(equal(list(a), list(b)) for a, b in zip(got, expected, strict=True))
-
-
-@stateful
-def test_goes_on_with_its_own_state():
-    """A StatefulDataLoader goes on by its own state."""
-    from torchdata.stateful_dataloader import StatefulDataLoader
-
-    RESUMED["stateful"] = lambda: StatefulDataLoader(dataset(), batch_size=4, shuffle=True)
-    now, state, expected = state_after("stateful", turns=2)
-    assert "loader" in state
-    lw.seed(99)
-    got = follow(Source(RESUMED.pop("stateful")()), now, state)
-    assert all(equal(list(a), list(b)) for a, b in zip(got, expected, strict=True))
-
-
-def test_data_got_shorter():
-    """A loader that has fewer batches than were trained on is refused on resume."""
-    now, state, _ = state_after("factory", turns=5)
-    source = Source(lambda: iter(list(loader(samples=8))))
-    with pytest.raises(DataError) as caught:
-        follow(source, now, state)
-    assert caught.value.slug == "data-changed"
-
-
-def test_generators_of_a_loader():
-    """The generators of a loader, its sampler and its batch sampler are found, each once."""
-    own = torch.Generator()
-    assert loader_generators(loader(shuffle=True, generator=own)) == (own,)
-    assert loader_generators(loader(sampler=RandomSampler(range(24), generator=own))) == (own,)
-    batched = BatchSampler(RandomSampler(range(24), generator=own), 4, False)
-    assert loader_generators(DataLoader(dataset(), batch_sampler=batched)) == (own,)
-    assert loader_generators([1, 2]) == ()
-
-
 def test_describe():
     """A source says what tells one data set from another."""
-    assert Source(loader(samples=22)).describe() == {
+    facts = describe(Source(loader(samples=22)))
+    assert facts.pop("items")
+    assert facts == {
         "loader": "DataLoader",
         "batches": 6,
         "batch_size": 4,

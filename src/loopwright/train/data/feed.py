@@ -1,0 +1,133 @@
+"""One loader's batches, epoch by epoch: what all kinds of loaders share.
+
+=================  =============================================================================
+`MapFeed`          torch's ``DataLoader`` over a map-style data set: its sampler is moved on,
+                   nothing is loaded that was trained on before
+`StatefulFeed`     a loader with ``state_dict`` and ``load_state_dict``: asked for its state
+`StreamFeed`       everything else: read again from the epoch's beginning
+`PlainFeed`        any loader, for evaluation: never gone on with
+=================  =============================================================================
+
+A feed makes the loader's iterator where ``for`` would make it, so what the loader draws is drawn then.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from torch.utils.data import DataLoader
+
+from loopwright.errors import LoopwrightWarning
+from loopwright.train.data.bulk import gather_in_bulk
+
+Counter = Callable[[int], Iterable[int]]
+"""``range``, or something like it that shows how far it is."""
+
+
+class Account(NamedTuple):
+    """Where a feed stands after a batch: one may have been fetched ahead of it.
+
+    Attributes:
+        indices: of the samples in the batch, None where nobody knows them.
+        digest: over all indices of the epoch so far, see `Order`.
+        workers: the generator states that the workers have reported.
+        loader: the state of a loader that has one.
+    """
+
+    indices: Any = None
+    digest: int = 0
+    workers: dict[int, Any] | None = None
+    loader: Any = None
+
+
+NOTHING = Account()
+
+
+class Feed:
+    """What all kinds share.
+
+    Attributes:
+        iterator: of the current epoch; None between epochs.
+        looks_ahead: the loop fetches a batch before it hands out the one before.
+    """
+
+    def __init__(self, loader: Any):
+        self.loader = loader
+        self.looks_ahead = False
+        self.iterator: Any = None
+
+    def open(self) -> None:
+        """Begin an epoch."""
+        raise NotImplementedError
+
+    def reopen(
+        self, state: dict[str, Any], position: int, at_start: Callable[[], None], count: Counter
+    ) -> None:
+        """Go to batch number ``position`` of an epoch that an earlier process began.
+
+        Args:
+            state: what ``state_dict`` returned there.
+            position: batches that were handed out.
+            at_start: puts all generators where they were when the epoch began.
+            count: as ``range``, for what takes long.
+        """
+        raise NotImplementedError
+
+    def fetch(self) -> Any:
+        """Return the next batch; raises StopIteration at the epoch's end."""
+        return next(self.iterator)
+
+    def account(self) -> Account:
+        """Return where the feed stands after the batch that was fetched last."""
+        return NOTHING
+
+    def state_dict(self, account: Account) -> dict[str, Any]:
+        """Return what ``reopen`` needs beside the generators, with the feed where ``account`` says."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the iterator, and so of its workers (unless they are persistent)."""
+        self.iterator = None
+
+    def end_epoch(self) -> None:
+        """Forget the epoch: the next one begins with ``open``."""
+        self.close()
+
+    def leave(self, state: dict[str, Any]) -> None:
+        """Take over what a loop left that an earlier process ended: a later loop may have this loader."""
+
+    @property
+    def next_up(self) -> Any:
+        """Indices of the samples in the batch that is being fetched, None where nobody knows them."""
+        return None
+
+
+class PlainFeed(Feed):
+    """Any loader, from an epoch's beginning to its end: for evaluation, which is never gone on with."""
+
+    def open(self) -> None:
+        """Make the iterator."""
+        self.iterator = iter(self.loader)
+        gather_in_bulk(self.loader, self.iterator)
+
+
+def is_torchs(loader: Any) -> bool:
+    """Whether a loader fetches as torch's own does: the same iterators, workers in turn."""
+    kind = type(loader)
+    return (
+        isinstance(loader, DataLoader)
+        and kind.__iter__ is DataLoader.__iter__
+        and kind._get_iterator is DataLoader._get_iterator
+    )
+
+
+def warn_other_order(what: str, position: int) -> None:
+    """Say that a run which goes on may not be the one that it would have been."""
+    warnings.warn(
+        f"{what} than before the interruption (over {position} batches of this epoch): the run goes on "
+        "with other samples than it would have had  [other-order]",
+        LoopwrightWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,126 @@
+"""What tells one data set from another: kind, length, the rows of a split, a few of its items.
+
+A run that goes on with other data than it began with has trained on a mixture that nobody asked for.
+The usual cause is ``random_split`` without a generator, which splits anew in each process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import zlib
+from array import array
+from collections.abc import Mapping, Sized
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+
+from loopwright.train import randomness
+from loopwright.train.data.own_state import OwnState
+from loopwright.train.data.source import Source
+
+ITEMS = 4
+BYTES = 4096
+"""Of each array of an item."""
+SECONDS = 0.5
+"""No further item is asked for once this much time has gone."""
+
+
+def describe(source: Source) -> dict[str, Any]:
+    """Return plain facts about a loop's data, one name a fact."""
+    loader = source.loader
+    dataset = getattr(loader, "dataset", None)
+    facts: dict[str, Any] = {"loader": type(loader).__name__, "batches": source.length}
+    if isinstance(loader, DataLoader):
+        facts["batch_size"] = loader.batch_size
+    if dataset is not None:
+        facts["dataset"] = type(dataset).__name__
+        if isinstance(dataset, Sized) and not isinstance(dataset, IterableDataset):
+            facts["samples"] = len(dataset)
+            facts |= _rows(dataset)
+            if _may_be_asked(loader, dataset):
+                facts |= _items(dataset)
+    return facts
+
+
+def _may_be_asked(loader: Any, dataset: Any) -> bool:
+    """Whether an item may be fetched in this process.
+
+    Where workers load, a data set of the user's might open a file that must not be open when they are
+    forked.
+    """
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    workers = loader.num_workers if isinstance(loader, DataLoader) else 0
+    return workers == 0 or isinstance(dataset, (TensorDataset, list))
+
+
+def _rows(dataset: Any) -> dict[str, Any]:
+    """Return a sum over the indices of a ``Subset``, and of the subsets below it."""
+    total, found = 0, False
+    while isinstance(dataset, Subset):
+        found = True
+        try:
+            total = zlib.crc32(array("q", dataset.indices), total)
+        except TypeError:
+            total = zlib.crc32(repr(list(dataset.indices)).encode(), total)
+        dataset = dataset.dataset
+    return {"split": f"{total:08x}"} if found else {}
+
+
+def _items(dataset: Any) -> dict[str, Any]:
+    """Return a sum over a few items where they are the same each time they are asked for."""
+    count = len(dataset)
+    started = perf_counter()
+    total = 0
+    with randomness.fork(), OwnState(dataset=dataset).forked():
+        for index in sorted({0, count // 3, (2 * count) // 3, count - 1})[:ITEMS]:
+            try:
+                sums = []
+                for seed in (1, 2):
+                    _seed(seed)
+                    sums.append(_sum(dataset[index]))
+            except Exception:  # noqa: BLE001 - training will meet it, and say where
+                return {}
+            if sums[0] is None or sums[0] != sums[1]:
+                return {}  # augmented at random, or of a kind that has no bytes
+            total = zlib.crc32(repr(sums[0]).encode(), total)
+            if perf_counter() - started > SECONDS:
+                return {}
+    return {"items": f"{total:08x}"}
+
+
+def _seed(seed: int) -> None:
+    """Seed the host's generators; ``torch.manual_seed`` would seed every device's too."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the process's own
+    torch.default_generator.manual_seed(seed)
+
+
+def _sum(item: Any) -> Any:
+    """Return numbers that stand for an item's content; None where it has parts of an unknown kind."""
+    if isinstance(item, torch.Tensor):
+        if item.layout != torch.strided or item.is_quantized or item.device.type != "cpu":
+            return None
+        flat = item.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        raw = flat[: BYTES // flat.element_size()].view(torch.uint8).numpy()
+        return [str(item.dtype), list(item.shape), zlib.crc32(raw.data)]
+    if isinstance(item, np.ndarray | np.generic):
+        if item.dtype.hasobject:
+            return None
+        flat = np.ascontiguousarray(item).reshape(-1)
+        return [str(item.dtype), list(item.shape), zlib.crc32(flat.tobytes()[:BYTES])]
+    if item is None or isinstance(item, (bool, int, float, complex, str, bytes)):
+        return zlib.crc32(repr(item).encode())
+    if isinstance(item, Mapping):
+        parts = [[repr(key), _sum(value)] for key, value in item.items()]
+        return None if any(part is None for _, part in parts) else parts
+    if isinstance(item, (tuple, list)):
+        parts = [_sum(part) for part in item]
+        return None if any(part is None for part in parts) else parts
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        return _sum({f.name: getattr(item, f.name) for f in dataclasses.fields(item)})
+    return None

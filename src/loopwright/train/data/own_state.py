@@ -1,0 +1,210 @@
+"""State that belongs to the data's own objects: their generators, and values that move while training.
+
+A sampler with a ``torch.Generator``, a data set with a ``numpy.random.Generator``, a ``self.epoch`` that
+somebody sets: without them a resumed run would draw other samples. They are found by walking from the
+loader through attributes, containers, closures and the module globals that its code names.
+"""
+
+from __future__ import annotations
+
+import random
+import types
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+LOOKED_AT = 5000
+"""Objects that one walk visits at most; an ordinary loader has a few dozen."""
+WIDTH = 100
+"""Items of one container that are looked into: transforms are few, samples (which hold no state) many."""
+
+_LIBRARIES = ("torch.", "numpy.", "builtins.", "collections.", "multiprocessing.", "threading.")
+_OURS = "loopwright."
+_PLAIN = (bool, int, float, str, type(None))
+_CODE = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "forward")
+"""Methods whose code may name a generator that is a global of its module."""
+
+
+class OwnState:
+    """The generators under some objects, and the plain attributes of the user's that have changed.
+
+    Args:
+        roots: where the walk begins, by the name that a path starts with.
+    """
+
+    def __init__(self, **roots: Any):
+        self._generators: dict[str, Any] = {}
+        self._holders: dict[str, Any] = {}
+        for path, found in _walk(roots):
+            if _is_generator(found):
+                self._generators[path] = found
+            else:
+                self._holders[path] = found
+        self._first = {path: _attributes(holder) for path, holder in self._holders.items()}
+
+    @property
+    def generators(self) -> dict[str, Any]:
+        """The generators by path: ``loader.sampler.generator``."""
+        return self._generators
+
+    def capture(self) -> dict[str, Any]:
+        """Return the generators' states, and the attributes that differ from when the walk was made."""
+        state: dict[str, Any] = {}
+        for path, generator in self._generators.items():
+            state[path] = _get_state(generator)
+        for path, holder in self._holders.items():
+            first = self._first[path]
+            for name, value in _attributes(holder).items():
+                if (
+                    name not in first
+                    or type(first[name]) is not type(value)
+                    or first[name] != value
+                ):
+                    state[f"{path}.{name}"] = value
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put back what ``capture`` returned; what is not in it goes back to where the walk found it.
+
+        Paths that the program has no longer are passed over.
+        """
+        for path, generator in self._generators.items():
+            if path in state:
+                _set_state(generator, state[path])
+        for path, holder in self._holders.items():
+            first = self._first[path]
+            for name, value in _attributes(holder).items():
+                wanted = state.get(f"{path}.{name}", first.get(name, value))
+                if type(wanted) is not type(value) or wanted != value:
+                    vars(holder)[name] = wanted  # also where the class is a frozen dataclass
+            for key, value in state.items():
+                owner, _, name = key.rpartition(".")
+                if owner == path and name not in vars(holder):
+                    vars(holder)[name] = value
+
+    @contextmanager
+    def forked(self) -> Iterator[None]:
+        """Run a block that leaves no trace in these objects."""
+        before = self.capture()
+        try:
+            yield
+        finally:
+            self.restore(before)
+
+
+def _walk(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield generators and the user's own objects with their paths, each once, near ones first."""
+    waiting = deque(roots.items())
+    seen = {id(random._inst), id(np.random.mtrand._rand)}  # the process's own: saved elsewhere
+    seen |= {id(torch.default_generator)}
+    keep = []  # bound methods and the like live only while somebody holds them
+    while waiting and len(seen) < LOOKED_AT:
+        path, found = waiting.popleft()
+        if id(found) in seen or isinstance(found, (*_PLAIN, torch.Tensor, np.ndarray, type)):
+            continue
+        if type(found).__module__.startswith(_OURS) and not isinstance(found, Dataset):
+            continue  # the run itself, where a transform knows it
+        seen.add(id(found))
+        keep.append(found)
+        if _is_generator(found):
+            yield path, found
+            continue
+        if _is_users(found):
+            yield path, found
+        waiting.extend(_parts(path, found))
+
+
+def _parts(path: str, found: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(found, Mapping):
+        yield from ((f"{path}[{key!r}]", value) for key, value in islice(found.items(), WIDTH))
+    elif isinstance(found, (list, tuple, deque)):
+        yield from ((f"{path}[{i}]", value) for i, value in enumerate(islice(found, WIDTH)))
+    elif isinstance(found, types.MethodType):
+        yield f"{path}.__self__", found.__self__
+        yield from _parts(path, found.__func__)
+    elif isinstance(found, types.FunctionType):
+        yield from _parts_of_function(path, found)
+    elif isinstance(found, partial):
+        yield from ((f"{path}.func", found.func), (f"{path}.args", found.args))
+        yield f"{path}.keywords", found.keywords
+    elif not isinstance(found, (types.ModuleType, types.BuiltinFunctionType)):
+        own = getattr(found, "__dict__", {})
+        # A DataLoader's iterator is a matter of its workers; its generator and samplers are attributes.
+        yield from (
+            (f"{path}.{name}", value)
+            for name, value in islice(own.items(), WIDTH)
+            if not (isinstance(found, DataLoader) and name == "_iterator")
+        )
+        if not _is_a_librarys(type(found)):
+            yield from _parts_of_class(path, type(found))
+
+
+def _parts_of_class(path: str, kind: type) -> Iterator[tuple[str, Any]]:
+    for name in _CODE:
+        method = getattr(kind, name, None)
+        if isinstance(method, types.FunctionType):
+            yield from _parts_of_function(f"{path}.{name}", method)
+    for one in kind.__mro__:
+        if not _is_a_librarys(one):
+            yield from ((f"{path}.{k}", v) for k, v in vars(one).items() if _is_generator(v))
+
+
+def _parts_of_function(path: str, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield f"{path}.{name}", cell.cell_contents
+        except ValueError:  # a variable that has no value yet
+            continue
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        if _is_generator(value) or isinstance(value, types.FunctionType):
+            yield f"{function.__module__}.{name}", value
+
+
+def _is_generator(value: Any) -> bool:
+    kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
+    return isinstance(value, kinds) and not isinstance(value, random.SystemRandom)
+
+
+def _is_a_librarys(kind: type) -> bool:
+    return f"{kind.__module__}.".startswith(_LIBRARIES)
+
+
+def _is_users(found: Any) -> bool:
+    """Whether an object's plain attributes are somebody's own: a data set, a sampler, a transform."""
+    if isinstance(found, DistributedSampler):
+        return True  # set_epoch
+    return hasattr(found, "__dict__") and not (
+        isinstance(found, (types.FunctionType, types.ModuleType, DataLoader))
+        or _is_a_librarys(type(found))
+    )
+
+
+def _attributes(holder: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(holder).items() if type(value) in _PLAIN}
+
+
+def _get_state(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state()
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    else:
+        generator.set_state(state)

@@ -1,0 +1,217 @@
+"""Where batches come from: loaders of any kind behind one face that knows lengths and positions.
+
+The order of draws is the plain loop's: the loader's iterator is made where ``for`` would make it,
+and a batch is fetched where ``for`` would fetch it. One batch is fetched ahead only where the end of
+the epoch cannot be known otherwise (see ``Source.length``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sized
+from typing import Any
+
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
+
+from loopwright.train import randomness
+from loopwright.train.data.feed import NOTHING, Account, Counter, Feed, PlainFeed, is_torchs
+from loopwright.train.data.loaders import Spent, as_loader, length_of
+from loopwright.train.data.map_feed import MapFeed
+from loopwright.train.data.order import draws_at_once
+from loopwright.train.data.own_state import OwnState
+from loopwright.train.data.stateful_feed import StatefulFeed
+from loopwright.train.data.stream_feed import StreamFeed
+
+
+class Source:
+    """One loader, ready to give epochs of batches.
+
+    Attributes:
+        length: batches in an epoch; None where only the end itself tells (an ``IterableDataset``,
+            a generator), in which case the loop fetches one batch ahead.
+        position: batches of this epoch that were handed out.
+        own: the generators and values that belong to the data's objects.
+    """
+
+    def __init__(
+        self,
+        loader: Any,
+        *,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        resumable: bool = True,
+    ):
+        self.loader = as_loader(loader, batch_size, shuffle)
+        self.length = length_of(self.loader)
+        self.position = 0
+        self.own = OwnState(loader=self.loader)
+        self._feed = make_feed(self.loader) if resumable else PlainFeed(self.loader)
+        self._fetched: deque[Account] = deque()
+        self._account = NOTHING
+        self._once = isinstance(self.loader, Iterator)
+        self._epoch_start: dict[str, Any] | None = None
+        self._resume: dict[str, Any] | None = None
+
+    @property
+    def samples_per_epoch(self) -> int | None:
+        """Samples in one epoch where the loader can say so."""
+        if not isinstance(self.loader, DataLoader) or self.length is None:
+            return None
+        size = self.loader.batch_size
+        if size is None:
+            return None
+        sampler = self.loader.sampler
+        total = len(sampler) if isinstance(sampler, Sized) else None
+        if total is None:
+            return None
+        return self.length * size if self.loader.drop_last else total
+
+    @property
+    def quiet(self) -> bool:
+        """Whether fetching a batch, after an epoch's first, surely draws nothing in this process."""
+        loader = self.loader
+        if not isinstance(self._feed, MapFeed) or self.length is None:
+            return False
+        if type(loader.batch_sampler) not in (BatchSampler, type(None)):
+            return False
+        if not draws_at_once(loader.sampler):
+            return False
+        if loader.num_workers > 0:
+            return True
+        dataset = loader.dataset
+        while type(dataset) is Subset:
+            dataset = dataset.dataset
+        return type(dataset) is TensorDataset and loader.collate_fn is default_collate
+
+    def look_ahead(self) -> None:
+        """Prepare for batches that are fetched before the one before them is handed out."""
+        self._feed.looks_ahead = True
+
+    @property
+    def indices(self) -> Any:
+        """Indices of the samples in the batch that was handed out last, None where nobody knows them."""
+        return self._account.indices
+
+    @property
+    def next_up(self) -> Any:
+        """Indices of the samples in the batch that is being fetched, None where nobody knows them."""
+        return self._feed.next_up
+
+    # -- one epoch ---------------------------------------------------------------------------
+
+    def start_epoch(self) -> None:
+        """Make the loader's iterator, as ``for`` does; draws what the loader draws."""
+        self._epoch_start = {"random": randomness.snapshot(), "own": self.own.capture()}
+        self._feed.open()
+        self._set_position(0)
+
+    def resume_epoch(
+        self,
+        device: torch.device,
+        generators: dict[str, Any],
+        *,
+        before_restore: Callable[[], None],
+        count: Counter = range,
+    ) -> None:
+        """Go on where ``load_state_dict`` said, with every generator as it was there.
+
+        Args:
+            device: the run's.
+            generators: the process's, where the run goes on.
+            before_restore: called at that position, before the generators are put back.
+            count: as ``range``, for what takes long.
+        """
+        state, self._resume = self._resume, None
+        assert state is not None, "load_state_dict() comes first"
+        now = {"random": generators, "own": state["own"]}
+        self._epoch_start = start = now if not state["position"] else state["epoch_start"]
+        feed = state["feed"]
+        if state["position"] or feed.get("alive"):
+
+            def at_start() -> None:
+                randomness.restore(start["random"])
+                self.own.restore(start["own"])
+
+            self._feed.reopen(feed, state["position"], at_start, count)
+            self._set_position(state["position"])
+            before_restore()
+            # After the iterator, which draws when it is made; but a new epoch's draws are its own.
+            if state["position"]:
+                self.restore(state)
+                randomness.restore(generators, device)
+            return
+        self.restore(state)
+        randomness.restore(generators, device)
+        self.start_epoch()
+        before_restore()
+
+    def fetch(self) -> Any:
+        """Return the next batch; raises StopIteration at the epoch's end."""
+        batch = self._feed.fetch()
+        self._fetched.append(self._feed.account())
+        return batch
+
+    def hand_out(self) -> None:
+        """Note that the oldest of the batches that were fetched is the loop's turn now."""
+        self._account = self._fetched.popleft()
+        self.position += 1
+
+    def close(self) -> None:
+        """Let go of the iterator, and so of its workers."""
+        self._feed.close()
+
+    def epoch_ended(self) -> None:
+        """Note that the epoch is over; a source that can be read only once says so when asked again."""
+        self._set_position(0)
+        self._epoch_start = None
+        self._feed.end_epoch()
+        if self._once:
+            self.loader = self._feed.loader = Spent()
+
+    def _set_position(self, position: int) -> None:
+        self.position = position
+        self._fetched.clear()
+        self._account = self._feed.account() if position else NOTHING
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in the data, together with what makes this epoch's order."""
+        return {
+            "position": self.position,
+            "own": self.own.capture(),
+            "feed": self._feed.state_dict(self._account),
+            "epoch_start": self._epoch_start if self.position else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a position; ``resume_epoch`` goes there."""
+        self._resume = state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put the data's own generators and values where ``state_dict`` found them."""
+        self.own.restore(state["own"])
+
+    def leave(self, state: dict[str, Any]) -> None:
+        """Take over what an ended loop left, for the loops after it."""
+        self.restore(state)
+        self._feed.leave(state["feed"])
+
+
+def make_feed(loader: Any) -> Feed:
+    """Return the feed of a loader's kind."""
+    if callable(getattr(loader, "state_dict", None)) and callable(
+        getattr(loader, "load_state_dict", None)
+    ):
+        return StatefulFeed(loader)
+    if is_torchs(loader) and not isinstance(loader.dataset, IterableDataset):
+        return MapFeed(loader)
+    return StreamFeed(loader)

@@ -1,0 +1,108 @@
+"""What a loop records in an epoch: its losses' weighted sum, and the values that are logged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from loopwright.errors import StateError
+from loopwright.train.callsite import user_line
+from loopwright.train.history import History, to_host
+
+
+class Values:
+    """Sums over one epoch; logged values wait on their device until ``settle``.
+
+    Attributes:
+        waiting: (turn, name, value) of what was logged since.
+        means: name -> [sum, count, last] over the epoch.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[int, str, Any]] = []
+        self.means: dict[str, list[float]] = {}
+        self._loss = self._weight = 0.0
+
+    def log(self, turn: int, values: dict[str, Any]) -> None:
+        """Keep values for the next visit to the host; computing a metric here does not wait."""
+        for name, value in values.items():
+            read = getattr(value, "tensor", None) or getattr(value, "compute", None)
+            if callable(read):
+                value = read()
+            if isinstance(value, dict):
+                self.log(turn, {f"{name}/{key}": item for key, item in value.items()})
+                continue
+            self.waiting.append((turn, name, _one_number(name, value)))
+
+    def latest(self, name: str) -> float | None:
+        """Return this epoch's mean of a value as far as it has settled; None if it was not logged."""
+        mean = self.means.get(name)
+        return None if mean is None else mean[0] / mean[1]
+
+    def settle(self, epoch: int, history: History) -> None:
+        """Bring what waits to the host and into the history."""
+        if not self.waiting:
+            return
+        logged, self.waiting = self.waiting, []
+        numbers: list[Any] = to_host([value for _, _, value in logged])
+        rows: dict[int, dict[str, float]] = {}
+        for (turn, name, _), number in zip(logged, numbers, strict=True):
+            rows.setdefault(turn, {})[name] = number
+            mean = self.means.setdefault(name, [0.0, 0, 0.0])
+            mean[0] += number
+            mean[1] += 1
+            mean[2] = number
+        for turn, values in rows.items():
+            history.log(turn, epoch, values)
+
+    def add_losses(self, losses: list[float], weights: list[float]) -> float | None:
+        """Add turns' losses; returns their weighted mean, None where there are none."""
+        total = sum(weights)
+        weighted = sum(x * w for x, w in zip(losses, weights, strict=True))
+        self._loss += weighted
+        self._weight += total
+        if not losses:
+            return None
+        return weighted / total if total else losses[-1]
+
+    def last(self) -> dict[str, float]:
+        """Return the value of each name that was logged last."""
+        return {name: mean[2] for name, mean in self.means.items() if mean[1]}
+
+    def row(self) -> dict[str, float]:
+        """Return the epoch's means."""
+        means = {k: total / count for k, (total, count, _) in self.means.items() if count}
+        return {"train_loss": self._loss / self._weight, **means} if self._weight else means
+
+    def clear(self) -> None:
+        """Begin an epoch."""
+        self._loss = self._weight = 0.0
+        self.means = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch's sums."""
+        means = {name: list(mean) for name, mean in self.means.items()}
+        return {"loss_sum": self._loss, "weight_sum": self._weight, "means": means}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what ``state_dict`` returned."""
+        self._loss, self._weight = state["loss_sum"], state["weight_sum"]
+        self.means = {name: list(mean) for name, mean in state["means"].items()}
+
+
+def _one_number(name: str, value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
+        if value.numel() != 1:
+            raise StateError(
+                f"step.log({name}=…) takes one number, got shape {tuple(value.shape)}",
+                slug="log-not-a-number", where=user_line(),
+            )  # fmt: skip
+        return value.clone() if value.device.type != "cpu" else float(value)
+    if value is None or isinstance(value, str):
+        raise StateError(
+            f"step.log({name}=…) takes a number, got {value!r}",
+            slug="log-not-a-number", where=user_line(),
+        )  # fmt: skip
+    return float(value)
