@@ -164,4 +164,6 @@ class RunRecord:
     classifications: list[Classification] = field(default_factory=list)
     checkpoints: list[CheckpointRow] = field(default_factory=list)
     samples: list[str] = field(default_factory=list)
+    concluded: bool = False
+    """Whether what comes after the last loop (a test of the best weights) was done."""
     notes: list[str] = field(default_factory=list)

@@ -18,6 +18,7 @@ OPTIONS = {
         "--accumulate",
         "--clip",
         "--ema",
+        "--nonfinite",
         "--compile",
         "--device",
         "--deterministic",

@@ -450,3 +450,81 @@ def test_lstm(tmp_path):
     again = build(tmp_path / "run")
     train(again, epochs=1)
     assert equal(weights(whole), weights(again))
+
+
+# Two loops over one loader with persistent workers: the second goes on with the workers that the first
+# one left inside an epoch.
+PERSISTENT = """
+class Noisy(Dataset):
+    def __len__(self):
+        return 24
+    def __getitem__(self, i):
+        x = torch.full((3,), i / 24) + torch.rand(3)
+        return x, x.sum(0, keepdim=True)
+
+lw.seed(0)
+batches = DataLoader(Noisy(), 4, shuffle=True, num_workers=2, persistent_workers=True)
+run = make("run", checkpoint=lw.Checkpoint(every_steps=2))
+for step in run.loop(batches, steps=8):
+    turn(run, step)
+    die_at("first", step.index)
+die_at("between")
+for step in run.loop(batches, steps=8, name="second"):
+    turn(run, step)
+    die_at("second", step.index)
+    if step.index == 5:
+        break
+say(*weights(run))
+"""
+
+
+@pytest.mark.parametrize("die", ["first-7", "between", "second-0", "second-4"])
+def test_persistent_workers_between_loops(bench, die):
+    """Workers that an ended loop left are the next loop's, also in another process."""
+    assert bench.killed(PERSISTENT, die) == bench.whole(PERSISTENT)
+
+
+CONCLUDED = """
+import loopwright.train.fit as fit
+real = fit._conclude
+def conclude(*args):
+    die_at("before")
+    real(*args)
+    die_at("after")
+fit._conclude = conclude
+lw.seed(0)
+model = nn.Linear(3, 1)
+run = lw.fit(model, torch.optim.SGD(model.parameters(), lr=0.05), nn.MSELoss(), loader(shuffle=True),
+             loader(), test_loader=loader(samples=12), epochs=2, out="run", progress=False,
+             keep_best=("valid_loss", "min"))
+say(*weights(run))
+print({k: v for k, v in sorted(run.totals.items())})
+"""
+
+
+@pytest.mark.parametrize("die", ["before", "after"])
+def test_killed_before_the_test(bench, die):
+    """A run that was killed between its last turn and its test is tested by the next process, once."""
+    assert bench.killed(CONCLUDED, die) == bench.whole(CONCLUDED)
+
+
+ENDS = """
+import loopwright.train.lifecycle as lifecycle
+real = lifecycle.Lifecycle._finish
+def finish(self, loop, outcome):
+    die_at("finish")
+    real(self, loop, outcome)
+lifecycle.Lifecycle._finish = finish
+lw.seed(0)
+run = make("run")
+for step in run.loop(loader(shuffle=True), epochs=2):
+    turn(run, step)
+run.close()
+print(run.outcome.kind, run.outcome.reason, sorted(os.listdir("run")))
+"""
+
+
+def test_killed_before_the_outcome(bench):
+    """A run that was killed after its last checkpoint is finished by the next process."""
+    assert bench.killed(ENDS, "finish") == bench.whole(ENDS)
+    assert bench.whole(ENDS).startswith("finished 2 epochs")

@@ -14,6 +14,18 @@ from loopwright.train.stepper import Stepper
 SITE = ((lambda: None).__code__, 0)
 
 
+class Stops:
+    """What is done about gradients that are not finite: an error."""
+
+    policy = "stop"
+
+    def gradients(self, names, turn, site):
+        raise NonFiniteError(f"turn {turn + 1}: {', '.join(names)}", slug="nonfinite-gradient")
+
+    def was_finite(self):
+        pass
+
+
 class Bench:
     """Two models in float64 under two optimizers, and who was told of a step."""
 
@@ -30,6 +42,7 @@ class Bench:
             clip=parse_clip(clip),
             names=lambda: {p: f"{k}.{n}" for k, m in self.models.items() for n, p in m.named_parameters()},
             after_step=lambda windows, metric: self.told.append(([w.name for w in windows], metric)),
+            nonfinite=Stops(),
         )  # fmt: skip
         self.x = torch.randn(4, 3, dtype=torch.float64)
 

@@ -166,5 +166,9 @@ LABEL = re.compile(r"[^A-Za-z0-9_.-]+")
 
 def tensor_name(index: int, path: str) -> str:
     """A unique ASCII name that a person can place: ``12 model.fc1.weight``."""
-    label = LABEL.sub(".", path).strip(".")
-    return f"{index} {label[-120:]}"
+    return f"{index} {label(path)}"
+
+
+def label(path: str) -> str:
+    """The part of a tensor's name that says where it stood in the state."""
+    return LABEL.sub(".", path).strip(".")[-120:]

@@ -59,12 +59,22 @@ def pack(state: Any, meta: dict[str, Any] | None = None) -> Packed:
         UnsupportedState: a value that cannot be stored, by its path.
         UsageError: meta that holds tensors, or is too large.
     """
-    packed_meta, stray = encode(dict(meta or {}), root="meta")
-    if stray or len(json.dumps(packed_meta)) > MAX_META:
-        raise UsageError("meta holds tensors or more than 1 MB of JSON", slug="meta-too-large",
-                         hint="put it in the state; meta is what listings show")  # fmt: skip
+    packed_meta = pack_meta(meta)
     tree, tensors = encode(state)
     return Packed(tree, tensors, packed_meta)
+
+
+def pack_meta(meta: dict[str, Any] | None) -> Any:
+    """Encode a checkpoint's meta.
+
+    Raises:
+        UsageError: it holds tensors, or is too large.
+    """
+    packed, stray = encode(dict(meta or {}), root="meta")
+    if stray or len(json.dumps(packed)) > MAX_META:
+        raise UsageError("meta holds tensors or more than 1 MB of JSON", slug="meta-too-large",
+                         hint="put it in the state; meta is what listings show")  # fmt: skip
+    return packed
 
 
 def size_of(state: Any) -> int:

@@ -72,6 +72,11 @@ class LoopSettings:
         limits=Range(above=0, below=1),
         metavar="DECAY",
     )
+    nonfinite: Literal["stop", "skip", "rewind"] = setting(
+        "stop",
+        NUMBERS,
+        "At a loss or gradient that is nan or inf: stop, skip the update, or go back to a checkpoint.",
+    )
     compile: bool = setting(False, NUMBERS, "Compile the model with torch.compile.")
     device: str = setting("auto", NUMBERS, "cpu, cuda, cuda:1, mps; auto takes what there is.")
     deterministic: bool = setting(False, NUMBERS, "Use only operations with repeatable results.")

@@ -82,7 +82,15 @@ def fit_arguments(asked: Asked, job: Job) -> dict[str, Any]:
         arguments["clip"] = loop.limit()
     if loop.best() is not None:
         arguments["keep_best"] = loop.best()
-    for name in ("compile", "device", "deterministic", "resume", "allow_change", "log"):
+    for name in (
+        "compile",
+        "device",
+        "deterministic",
+        "resume",
+        "allow_change",
+        "log",
+        "nonfinite",
+    ):
         arguments[name] = getattr(loop, name)
     callbacks = list(job.callbacks)
     if (window := loop.window()) is not None:

@@ -28,6 +28,7 @@ LOOP_SETTINGS = frozenset(
         "compile",
         "device",
         "deterministic",
+        "nonfinite",
         "out",
         "resume",
         "allow_change",

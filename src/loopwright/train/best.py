@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from loopwright.errors import CheckpointError
+
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
     from loopwright.train.run import Run
@@ -45,6 +47,12 @@ class BestWeights:
         """Load them into the models; False where there are none."""
         if self._weights is None and self._run.files is not None:
             self._weights = self._run.files.read_best()
+        if self._weights is None and self._run.best:
+            raise CheckpointError(
+                f"best.safetensors is gone, which held the weights of the best {next(iter(self._run.best))}",
+                slug="no-best-weights", where=str(self._run.folder),
+                hint="bring it back from a copy, or do without load_best()",
+            )  # fmt: skip
         if self._weights is None:
             return False
         self._run.load_weights(self._weights)

@@ -44,6 +44,7 @@ class Evaluation:
         region = None
         complete = False
         started = perf_counter()
+        run.lifecycle.evaluation_begins()
         with (
             randomness.fork(run.device),
             source.own.forked(),
@@ -62,10 +63,14 @@ class Evaluation:
                 count = 0
                 while True:
                     run.signals.check_in_evaluation()
+                    run.signals.waits_for_data = True
                     try:
-                        sent = run.transfer.send(source.fetch())
+                        batch = source.fetch()
                     except StopIteration:
                         break
+                    finally:
+                        run.signals.waits_for_data = False
+                    sent = run.transfer.send(batch)
                     count += 1
                     yield run.transfer.receive(sent)
                 if count == 0:

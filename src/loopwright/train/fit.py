@@ -129,7 +129,7 @@ def fit(
                     f"keep_best={keep_best!r} needs validation data",
                     slug="no-validation", hint="valid_loader=…",
                 )  # fmt: skip
-        if not run.resumed_finished:
+        if not run.concluded:
             _conclude(run, trial, valid_loader, test_loader, keep_best, finish)
     return run
 
@@ -156,6 +156,7 @@ def _conclude(
     finally:
         if final is not None:
             run.load_weights(final)
+    run.concluded = True
     run.finish()
 
 

@@ -183,7 +183,7 @@ def _take_outcome(record: RunRecord, ended: Any) -> None:
     notes, samples = [str(note) for note in ended["notes"]], [str(x) for x in ended["samples"]]
     record.outcome, record.totals, record.best, record.phases = outcome, totals, best, phases
     record.notes += [note for note in notes if note not in record.notes]
-    record.samples = samples
+    record.samples, record.concluded = samples, bool(ended["concluded"])
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopwright.checkpoint import posix
+from loopwright.checkpoint import disk, posix
 from loopwright.errors import DiskError
 from loopwright.events import EpochRow, Series
 
@@ -49,16 +49,17 @@ class History:
         self._losses: list[float | Tensor | None] = []
         self._weights: list[float | Tensor] = []
         self._lrs: list[float] = []
-        self._norms: list[float | None] = []
+        self._norms: list[float | Tensor | None] = []
         self.grad_norm: float | None = None  # of the last update
         self._last = 0  # the latest turn of any record
         self._mended = False
+        self._named = False  # the file's name is known to be on the disk
         self.unreadable = ""
 
     # -- turns -------------------------------------------------------------------------------
 
     def turn(
-        self, turn: int, loss: Any, weight: float | Tensor, lr: float, norm: float | None
+        self, turn: int, loss: Any, weight: float | Tensor, lr: float, norm: float | Tensor | None
     ) -> None:
         """Note one turn (1-based); ``loss`` is a float, a 0-d tensor, or None for a skipped batch."""
         if not self._losses:
@@ -67,8 +68,6 @@ class History:
         self._weights.append(weight)
         self._lrs.append(lr)
         self._norms.append(norm)
-        if norm is not None:
-            self.grad_norm = norm
 
     def flush(self, loop: str, seconds: float) -> tuple[list[float], list[float]]:
         """Bring what waits to the host and to the file; returns the losses and their weights."""
@@ -77,7 +76,8 @@ class History:
         losses = [math.nan if x is None else x for x in to_host(self._losses)]
         weights = [x or 0.0 for x in to_host(list(self._weights))]
         skipped = [x is None for x in self._losses]
-        first, lrs, norms = self._first, self._lrs, self._norms
+        first, lrs, norms = self._first, self._lrs, to_host(self._norms)
+        self.grad_norm = next((x for x in reversed(norms) if x is not None), self.grad_norm)
         self._losses, self._weights, self._lrs, self._norms = [], [], [], []
         self.write(
             {
@@ -167,6 +167,20 @@ class History:
             raise DiskError(
                 f"cannot write {self.path}: {error.strerror or error}", slug="cannot-write"
             ) from error
+
+    def sync(self) -> None:
+        """Wait until the file's lines, and its name, are on the disk."""
+        if self.path is None or not self.path.exists():
+            return
+        with disk.failures("write the history", self.path):
+            fd = posix.open_regular(self.path)
+            try:
+                disk.sync(fd)
+            finally:
+                os.close(fd)
+            if not self._named:
+                disk.sync_folder(self.path.parent)
+                self._named = True
 
     def _repr_html_(self) -> str:
         from loopwright.report.svg import curves

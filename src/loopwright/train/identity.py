@@ -65,7 +65,13 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any
 
 
 def refuse_if_different(
-    old: dict[str, Any], new: dict[str, Any], folder: str, allowed: tuple[str, ...] = ()
+    old: dict[str, Any],
+    new: dict[str, Any],
+    folder: str,
+    allowed: tuple[str, ...] = (),
+    *,
+    what: str = "holds a run with other settings",
+    hint: str = "",
 ) -> None:
     """Raise CheckpointError with a table of what differs, unless every name is allowed."""
     rows = [row for row in differences(old, new) if not is_allowed(row[0], allowed)]
@@ -79,9 +85,9 @@ def refuse_if_different(
     )
     more = f"\n    … and {len(rows) - len(shown)} more" if len(rows) > len(shown) else ""
     raise CheckpointError(
-        f"{folder} holds a run with other settings\n{table}{more}",
+        f"{folder} {what}\n{table}{more}",
         slug="another-run",
-        hint=f'another out=, resume="never" (the old folder is put aside), or '
+        hint=f'{hint}another out=, resume="never" (the old folder is put aside), or '
         f"allow_change=[{rows[0][0]!r}] to go on with the change",
     )
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from loopwright.errors import UsageError
 from loopwright.events import EpochRow, Outcome
 from loopwright.train import identity, randomness, saving
+from loopwright.train.boundary import Boundary
 from loopwright.train.callsite import user_line
-from loopwright.train.data.fingerprint import describe
+from loopwright.train.data.fingerprint import comparable, describe, likely_cause
 from loopwright.train.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Lifecycle:
         self._run.stepper.discard()  # what a loop that failed, or a backward before this one, left
         self._bind_schedules(loop)
         loop.base = sum(one["turn"] for one in self._run.counts.values())
+        loop.facts = describe(loop.source)
         state = self._state_for(loop)
         if state is not None:
             self._check_data(state["loop"], loop)
@@ -50,12 +52,7 @@ class Lifecycle:
             if ended is not None and not extends:
                 loop.source.leave(state["loop"]["source"])
                 randomness.restore(state["random"], self._run.device)
-                self._run.resumed_finished = True
-                self._keep_end(loop)
-                self._count(loop)
-                self._run.line(
-                    f"loop {loop.name}: had ended after {loop.turn} turns; nothing to do"
-                )
+                self._recall_end(loop, state)
                 return False
             # Later loops, if any had begun, were trained from a state that is no more.
             self._resumed = True
@@ -75,7 +72,11 @@ class Lifecycle:
         self._run.active = loop
         self._run.stopped = None
         self._run.outcome = Outcome()
+        self._run.concluded = False
         self._run.stepper.guard.watch()
+        self._run.stepper.reads_at_once = loop._on_cpu
+        self._run.nonfinite.recall.watch(self._run.models)
+        loop.boundary = Boundary(loop)
         self._run.signals.install()
         loop.progress = Progress(
             shown=self._run.progress,
@@ -94,6 +95,12 @@ class Lifecycle:
         self._last_save = time.monotonic()
         self._run.fire("loop_begin")
         return True
+
+    def evaluation_begins(self) -> None:
+        """Note that a turn validates: the next that does is expected at the same distance."""
+        loop = self._run.active
+        if loop is not None and loop.current is not None:
+            loop.boundary.evaluated()
 
     def evaluated(self, seconds: float) -> None:
         """Book an evaluation's time as its own, not as the forward pass of the turn around it."""
@@ -146,11 +153,14 @@ class Lifecycle:
         if self._run.files is None:
             return
         started = time.monotonic()
+        self._run.nonfinite.review()
+        loop.boundary.settle()
         self._run.best_weights.write()
         self._run.files.save(
             saving.collect(self._run, loop, ended), loop, reason,
             ended=ended is not None, background=background,
         )  # fmt: skip
+        loop.boundary.saved()
         self._last_save = time.monotonic()
         self._save_cost = self._last_save - started
         name = self._run.files.checkpoint_name(loop, ended is not None)
@@ -169,13 +179,14 @@ class Lifecycle:
 
     def end(self, loop: Loop, how: str) -> None:
         """A loop reached its limit, or was stopped or left by break: it will not go on."""
+        kind = "stopped" if how == "stop" else "finished"
+        reason = self._run.stopped if how == "stop" and self._run.stopped else _reason(loop, how)
+        loop.outcome = Outcome(kind, reason, loop.seconds)
         if self._run.files is not None:
             name = self._run.files.checkpoint_name(loop, ended=True)
             self._run.ended[loop.name] = {"name": name, "how": how}
             self.save(loop, reason="end", ended=how, background=False)
-        kind = "stopped" if how == "stop" else "finished"
-        reason = self._run.stopped if how == "stop" and self._run.stopped else _reason(loop, how)
-        self._finish(loop, Outcome(kind, reason, loop.seconds))
+        self._finish(loop, loop.outcome)
         self._run.fire("loop_end", values={"how": how})
 
     def leave(self, loop: Loop, how: str) -> None:
@@ -192,6 +203,7 @@ class Lifecycle:
     def _leave(self, loop: Loop, how: str) -> None:
         step = loop.current
         if how == "exception":
+            self._save_boundary(loop)
             reason = f"an exception left the loop in turn {loop.turn + 1}"
             kind = "interrupted" if self._run.signals.ended else "failed"
             self._finish(loop, Outcome(kind, reason, loop.elapsed()))
@@ -206,13 +218,34 @@ class Lifecycle:
                 self._run.stepper.discard()
             loop.count_left_turn(step)
         loop.visit_host()
+        loop.source.end_inside()
         self.end(loop, "break")
 
     def fail(self, loop: Loop, error: BaseException) -> None:
         """An exception came out of the loop itself, between two bodies."""
+        self._save_boundary(loop)
         kind = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         self._finish(loop, Outcome(kind, text.split("\n")[0], loop.elapsed(), error=text))
+
+    def _save_boundary(self, loop: Loop) -> None:
+        """Save the state at the beginning of a turn that did not come to its end, where it is known."""
+        run, boundary = self._run, loop.boundary
+        if run.files is None or run.nonfinite.raised or run.signals.at_once:
+            return
+        if boundary.is_saved():
+            return
+        loop.current = None
+        try:
+            state = boundary.held() or boundary.state()
+            if state is None:
+                return
+            run.nonfinite.review()
+            run.files.save(state, loop, "exception", background=False)
+        except Exception as error:  # noqa: BLE001 - the exception that ends the loop is the one to see
+            text = f"the state before turn {loop.turn + 1} could not be saved: {error}"
+            run.note(text.split("\n", maxsplit=1)[0])
+            run.line(text)
 
     def release(self, loop: Loop) -> None:
         """Give back what a loop holds while it runs."""
@@ -220,6 +253,7 @@ class Lifecycle:
             loop.progress.close()
         loop.source.close()
         self._run.signals.restore()
+        self._run.nonfinite.recall.release()
         self._run.stepper.guard.release()
         if self._run.active is loop:
             self._run.active = None
@@ -249,6 +283,9 @@ class Lifecycle:
         self._count(loop)
         if self._run.precision.skipped:
             self._run.totals["fp16_skipped_updates"] = self._run.precision.skipped
+        for name in ("skipped", "rewinds"):
+            if getattr(self._run.nonfinite, name):
+                self._run.totals[f"nonfinite_{name}"] = getattr(self._run.nonfinite, name)
         for name in ("fetch", "transfer", "forward", "backward", "step", "item", "evaluate"):
             before = self._run.phases.get(name, 0.0)
             self._run.phases[name] = before + getattr(loop, f"phase_{name}")
@@ -270,11 +307,17 @@ class Lifecycle:
             return self._run.files.load(saved["ended"][loop.name]["name"])
         return None
 
-    def _keep_end(self, loop: Loop) -> None:
-        """Make sure that an ended loop's checkpoint stays: its process may have died too early to."""
-        files = self._run.files
-        if files is not None:
-            files.protect(files.checkpoint_name(loop, ended=True))
+    def _recall_end(self, loop: Loop, state: dict[str, Any]) -> None:
+        """Do what is left of a loop's end: its process may have died after the end's checkpoint."""
+        run, files = self._run, self._run.files
+        assert files is not None
+        self._count(loop)
+        files.protect(files.checkpoint_name(loop, ended=True))
+        files.go_on_writing()
+        newest = run.saved_state()
+        if run.outcome.kind == "running" and newest is not None and newest["loop"] == state["loop"]:
+            self._finish(loop, Outcome(**state["outcome"]))
+        run.line(f"loop {loop.name}: had ended after {loop.turn} turns; nothing to do")
 
     def _check_length(self, saved: dict[str, Any], loop: Loop) -> None:
         """Refuse less than what was trained: the state is not what is asked for."""
@@ -293,10 +336,12 @@ class Lifecycle:
         )  # fmt: skip
 
     def _check_data(self, saved: dict[str, Any], loop: Loop) -> None:
+        then, now = comparable(saved["data"], loop.facts)
         identity.refuse_if_different(
-            {f"loader {k}": v for k, v in saved["data"].items()},
-            {f"loader {k}": v for k, v in describe(loop.source).items()},
+            {f"loader {k}": v for k, v in then.items()},
+            {f"loader {k}": v for k, v in now.items()},
             str(self._run.folder), self._run.files.allowed if self._run.files is not None else (),
+            what="holds a run on other data", hint=likely_cause(then, now),
         )  # fmt: skip
 
 

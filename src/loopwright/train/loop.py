@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from loopwright.errors import DataError, NonFiniteError, StateError
-from loopwright.events import EpochRow
+from loopwright.errors import DataError, StateError
+from loopwright.events import EpochRow, Outcome
 from loopwright.train import randomness
 from loopwright.train.batches import count_samples, count_tokens
+from loopwright.train.boundary import Boundary
 from loopwright.train.callsite import CallSite, user_line, where
 from loopwright.train.data.source import Source
 from loopwright.train.leaving import frame_that_left, left_without_exception
@@ -59,6 +60,9 @@ class Loop:
         self._ahead: Any = _NOTHING
         self._epoch_seconds = 0.0
         self.values = Values()
+        self.boundary: Boundary
+        self.facts: dict[str, Any] = {}
+        self.outcome: Outcome | None = None
         self._since = (0.0, 0)
         self._next_visit = 0.0
         self._on_cpu = run.device.type == "cpu"
@@ -102,10 +106,14 @@ class Loop:
             while not self._reached_limit():
                 self._begin_epoch()
                 while True:
+                    self.boundary.note()
                     sent = self._next_batch()
                     if sent is _NOTHING:
                         break
                     step = self._make_step(sent)
+                    self.boundary.note_body()
+                    self.boundary.hold_if_it_validates(step)
+                    run.nonfinite.recall.calls.clear()
                     self.current = step
                     if (region := run.precision.region()) is not None:
                         region.__enter__()
@@ -190,7 +198,7 @@ class Loop:
         if step.ends_epoch:
             self.source.epoch_ended()
         else:
-            self.source.close()
+            self.source.end_inside()
         row = self._epoch_row()
         self.run.history.epoch(row)
         if self.progress is not None:
@@ -209,11 +217,14 @@ class Loop:
 
     def _fetch(self) -> Any:
         started = perf_counter()
+        signals = self.run.signals
+        signals.waits_for_data = True
         try:
             batch = self.source.fetch()
         except StopIteration:
             return _NOTHING
         finally:
+            signals.waits_for_data = False
             now = perf_counter()
             self.phase_fetch += now - started
         sent = batch if self._on_cpu else self.run.transfer.send(batch)
@@ -289,26 +300,23 @@ class Loop:
             updates=updates, ends_epoch=ends_epoch, ends_run=ends_run,
         )  # fmt: skip
 
-    def record_loss(self, step: Step, loss: torch.Tensor, weight: Any, site: CallSite) -> None:
-        """Note the loss of a backward; on a CPU a loss that is not finite is an error at once."""
+    def record_loss(self, step: Step, loss: torch.Tensor, weight: Any, site: CallSite) -> bool:
+        """Note the loss of a backward; False where it is not finite and the turn goes on without it."""
         loss = loss.detach()
         value: Any = loss
         if self._on_cpu:
             value = loss.item()
             if value - value != 0.0 and self.run.precision.scaler is None:
-                raise NonFiniteError(
-                    f"the loss of turn {step.index + 1} (epoch {step.epoch + 1}) is {value}; "
-                    "the optimizer has not stepped",
-                    slug="nonfinite-loss", where=where(site),
-                    hint="a lower lr, clip=1.0, or look for log(0), 0/0 and overflow in the "
-                    "forward pass",
-                )  # fmt: skip
+                what = f"the loss of turn {step.index + 1} (epoch {step.epoch + 1})"
+                self.run.nonfinite.loss(value, what, site)
+                return False
         if step._loss is None:
             step._loss, step._log_weight = value, weight
         else:
             step._loss = step._loss + value
         if step._only is not None and len(self.run.stepper.windows) > 1:
             self.log_values({f"loss/{step._only.name}": value})
+        return True
 
     def update(self, only: Window | None, metric: Any) -> bool:
         """Apply what is pending; returns whether an optimizer stepped."""
@@ -357,9 +365,12 @@ class Loop:
         )
         stepper.grad_norm = stepper.lr = None
         now = perf_counter()
+        run.settle_average()
         if now >= self._next_visit:
             self.visit_host()
-        run.settle_average()
+            self.boundary.settle()
+        elif self.boundary.is_new:
+            self.boundary.settle()
         if not step.ends_epoch:
             run.lifecycle.checkpoint_if_due(self, step)
         if run.signals.pending is not None and not step.ends_run:
@@ -397,10 +408,8 @@ class Loop:
         """Bring losses and logged values to the host, the file, the bar and the loggers."""
         now = perf_counter()
         self._next_visit = now + HOST_EVERY
-        self._settle_clock(now)
-        losses, weights = self.run.history.flush(self.name, self.seconds)
-        loss = self.values.add_losses(losses, weights)
-        self.values.settle(self.epoch, self.run.history)
+        self.run.nonfinite.review()
+        loss = self.flush()
         seconds, samples = self._since
         self._since = (self.seconds, self.samples)
         values = ({} if loss is None else {"loss": loss}) | self.values.last()
@@ -408,12 +417,20 @@ class Loop:
             values["samples_per_s"] = (self.samples - samples) / (self.seconds - seconds)
         if self.progress is not None:
             self.progress.show(self.source.position, values)
-        if losses and self.run.moments.wanted("log"):
+        if loss is not None and self.run.moments.wanted("log"):
             values["lr"] = self.run.lr()
             if self.run.history.grad_norm is not None:
                 values["grad_norm"] = self.run.history.grad_norm
             self.run.fire("log", values=values, epoch=self.epoch)
         self.phase_item += perf_counter() - now
+
+    def flush(self) -> float | None:
+        """Bring losses and logged values to the host and the file; returns the losses' mean."""
+        self._settle_clock(perf_counter())
+        losses, weights = self.run.history.flush(self.name, self.seconds)
+        loss = self.values.add_losses(losses, weights)
+        self.values.settle(self.epoch, self.run.history)
+        return loss
 
     # -- time ----------------------------------------------------------------------------------
 

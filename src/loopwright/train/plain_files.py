@@ -32,17 +32,30 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that the old one stays until the new one is on the disk.
 
+    A file that has this very content is left as it is.
+
     Raises:
         DiskError: no room, no permission, or something else is in the way.
     """
-    with disk.failures(f"write {path.name}", path, needed=len(text)):
+    data = text.encode()
+    if _holds(path, data):
+        return
+    with disk.failures(f"write {path.name}", path, needed=len(data)):
         try:
-            disk.replace_file(path, text.encode())
+            disk.replace_file(path, data)
         except IsADirectoryError as error:
             raise DiskError(
                 f"cannot write {path.name}: a folder is in its place",
                 slug="cannot-write", where=str(path),
             ) from error  # fmt: skip
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        with disk.HashedReader(path) as reader:
+            return reader.size == len(data) and reader.read(len(data)) == data
+    except OSError:
+        return False
 
 
 def read_json(path: Path) -> Any:

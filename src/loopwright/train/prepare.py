@@ -15,6 +15,26 @@ if TYPE_CHECKING:
     from loopwright.train.ema import EMA
 
 
+def check(*, accumulate: Any, resume: str, nonfinite: str, out: Any) -> None:
+    """Refuse settings that cannot be."""
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise UsageError(
+            f"accumulate is a whole number from 1, got {accumulate!r}",
+            slug="accumulate-out-of-range",
+        )
+    if resume not in ("auto", "never", "always"):
+        raise UsageError(
+            f"resume is 'auto', 'never' or 'always', got {resume!r}", slug="unknown-resume"
+        )
+    if out is None and resume == "always":
+        raise UsageError("resume='always' needs out=", slug="resume-without-out")
+    if out is None and nonfinite == "rewind":
+        raise UsageError(
+            "nonfinite='rewind' goes back to a checkpoint, and without out= there are none",
+            slug="rewind-without-out", hint="out='runs/mine'",
+        )  # fmt: skip
+
+
 def named(value: Any, single: str) -> tuple[dict[str, Any], bool]:
     """Return ``value`` as a dict, and whether it was one."""
     if isinstance(value, Mapping) and not isinstance(value, nn.Module):

@@ -19,6 +19,7 @@ from loopwright.train import identity, prepare, runs, trackers
 from loopwright.train.best import BestWeights
 from loopwright.train.callbacks import Callback, Event, Moments
 from loopwright.train.callsite import user_line
+from loopwright.train.data.own_state import OwnState
 from loopwright.train.data.source import Source
 from loopwright.train.environment import environment
 from loopwright.train.evaluation import Evaluation
@@ -27,6 +28,7 @@ from loopwright.train.history import History
 from loopwright.train.lifecycle import Lifecycle
 from loopwright.train.limits import Limits
 from loopwright.train.loop import Loop
+from loopwright.train.nonfinite import NonFinite
 from loopwright.train.policy import Checkpoint
 from loopwright.train.precision import Precision
 from loopwright.train.run_folder import RunFolder
@@ -73,6 +75,10 @@ class Run:
         settings: plain values that belong to the run's identity (your hyper-parameters).
         recipe: name, file and parameters of the recipe, where one made the run.
         allow_change: names of settings that may differ on resume.
+        nonfinite: what a loss or gradient that is nan or inf leads to: ``"stop"`` (an error that names
+            the first module), ``"skip"`` (the update is left out) or ``"rewind"`` (weights and optimizers
+            go back to the newest checkpoint, the data goes on). It is never stepped on.
+        nonfinite_every: on an accelerator, look at every so many updates only; see ``NonFinite``.
 
     Raises:
         UsageError: a setting that cannot be.
@@ -102,16 +108,10 @@ class Run:
         settings: Mapping[str, Any] | None = None,
         recipe: Mapping[str, Any] | None = None,
         allow_change: Sequence[str] = (),
+        nonfinite: str = "stop",
+        nonfinite_every: int = 1,
     ):
-        if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-            raise UsageError(
-                f"accumulate is a whole number from 1, got {accumulate!r}",
-                slug="accumulate-out-of-range",
-            )
-        if resume not in ("auto", "never", "always"):
-            raise UsageError(
-                f"resume is 'auto', 'never' or 'always', got {resume!r}", slug="unknown-resume"
-            )
+        prepare.check(accumulate=accumulate, resume=resume, nonfinite=nonfinite, out=out)
         self.device = prepare.pick_device(device)
         self.precision = Precision(precision, self.device)
         clip_rule = parse_clip(clip)
@@ -120,9 +120,12 @@ class Run:
             module.to(self.device)
         self.optimizers, self._several_optimizers = prepare.optimizers(optimizer, self.models)
         self.accumulate = accumulate
+        self.nonfinite = NonFinite(self, nonfinite, nonfinite_every)
+        self.own = OwnState(model=self.models, optimizer=self.optimizers)
         self.stepper = Stepper(
             self.optimizers, precision=self.precision, clip=clip_rule,
             names=partial(prepare.parameter_names, self.models), after_step=self._after_step,
+            nonfinite=self.nonfinite,
         )  # fmt: skip
         self.schedules = prepare.schedules(scheduler, self.optimizers)
         self.ema = prepare.ema(ema)
@@ -149,7 +152,7 @@ class Run:
         self._looked = False
         self.deferred: BaseException | None = None
         self._averaging_off = self._average_due = False
-        self.resumed_finished = False
+        self.concluded = False  # what comes after the last loop was done
         self.phases: dict[str, float] = {}
         self.samples: list[str] = []
         self.best_weights = BestWeights(self)
@@ -182,8 +185,6 @@ class Run:
         self.files: RunFolder | None = None
         if self.folder is not None:
             self.files = self._open_folder(self.folder, resume, tuple(allow_change))
-        elif resume == "always":
-            raise UsageError("resume='always' needs out=", slug="resume-without-out")
         self.history = History() if self.files is None else self.files.history()
         runs.add(self)
         if compile:

@@ -7,23 +7,37 @@ import re
 import shutil
 import sys
 import zlib
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loopwright.checkpoint import size_of
-from loopwright.checkpoint.lock import RunLock
-from loopwright.checkpoint.store import Store
+import torch
+from torch import Tensor
+
+from loopwright.checkpoint import disk, size_of
+from loopwright.checkpoint.lock import LOCK, RunLock
+from loopwright.checkpoint.store import Held, Store
 from loopwright.checkpoint.weights import load_weights_file, save_weights
-from loopwright.errors import CheckpointError, DiskError, UsageError
+from loopwright.errors import CheckpointError, UsageError
 from loopwright.events import Classification, Outcome, PhaseTime, RunRecord
 from loopwright.train import folder as files
-from loopwright.train import identity
+from loopwright.train import identity, saving
 from loopwright.train.history import History, read, strict
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
     from loopwright.train.run import Run
+
+
+def _are_finite(labels: frozenset[str], tensors: dict[str, Tensor]) -> bool:
+    """Whether the tensors of a checkpoint that are parameters are finite."""
+    return all(
+        bool(torch.isfinite(tensor).all())
+        for name, tensor in tensors.items()
+        if name.partition(" ")[2] in labels and (tensor.is_floating_point() or tensor.is_complex())
+    )
 
 
 _OF_A_START = (".lock", ".tmp-run.json")
@@ -46,7 +60,8 @@ class RunFolder:
         self._run = run
         self._lock: RunLock | None = None
         self._store: Store | None = None
-        self._made_folder = False
+        self._made: list[Path] = []
+        self._mine = False
         self._aside: Path | None = None
         self._replaces = False
         self._begun = self._room_checked = False
@@ -82,7 +97,7 @@ class RunFolder:
     def _recall(self, record: RunRecord) -> None:
         """Take over what an earlier process found out: counts, times, notes, confusion matrices."""
         run = self._run
-        run.outcome, run.best = record.outcome, record.best
+        run.outcome, run.best, run.concluded = record.outcome, record.best, record.concluded
         run.totals.update(record.totals)
         run.phases.update({phase.name: phase.seconds for phase in record.phases})
         run.notes.extend(record.notes)
@@ -98,6 +113,11 @@ class RunFolder:
         if self.path.is_dir() and any(
             child.name not in _OF_A_START for child in self.path.iterdir()
         ):
+            if (self.path / "checkpoints").is_dir():
+                raise CheckpointError(
+                    f"{self.path} holds the checkpoints of a run whose run.json is gone",
+                    slug="no-run-json", hint="bring run.json back from a copy, or another out=",
+                )  # fmt: skip
             raise UsageError(
                 f"{self.path} holds other files and no run",
                 slug="folder-not-empty", hint="another out=, a new or empty folder",
@@ -125,15 +145,16 @@ class RunFolder:
         if self._lock is None:
             if self._replaces:
                 self._put_aside()
-            self._made_folder = not self.path.exists()
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DiskError(
-                    f"cannot make the folder: {(error.strerror or str(error)).lower()}",
-                    slug="cannot-write", where=str(self.path),
-                ) from error  # fmt: skip
+            self._made = [place for place in (self.path, *self.path.parents) if not place.exists()]
+            with disk.failures("make the folder", self.path):
+                disk.ensure_folder(self.path)
             self._take()
+            if (self.path / "run.json").exists():
+                raise CheckpointError(
+                    f"another process has begun a run in {self.path} at the same moment",
+                    slug="folder-taken", hint="the same command again goes on with that run",
+                )  # fmt: skip
+        self._mine = True
         self._write_asked()
         self.write_outcome()
         self._begun = True
@@ -146,18 +167,19 @@ class RunFolder:
             lock.release()
 
     def undo_begin(self) -> None:
-        """Take away what this process made, when nothing was trained."""
+        """Take away what this process made, when nothing was trained; what it has not, stays."""
         if self.there:
             return
-        self._begun = False
+        if self._mine:  # while the lock is held: nobody else's files can be here
+            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+            for name in ("run.json", "outcome.json", "metrics.jsonl", LOCK):
+                (self.path / name).unlink(missing_ok=True)
+        self._begun = self._mine = False
         self.close()
         self._lock = self._store = None
-        if self._made_folder:
-            shutil.rmtree(self.path, ignore_errors=True)
-        else:
-            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-            for name in ("run.json", "outcome.json", "metrics.jsonl"):
-                (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: somebody else has begun there
+            for place in self._made:
+                place.rmdir()
         if self._aside is not None:
             self._aside.rename(self.path)
             self._aside = None
@@ -211,9 +233,26 @@ class RunFolder:
             self._store.room_for(size_of(state))
             self._room_checked = True
         meta = {"turn": loop.turn, "epoch": loop.epoch, "loop": loop.name, "reason": reason}
-        self._store.save(state, name=name, meta=meta, background=background)
+        self._store.save(
+            state, name=name, meta=meta, background=background,
+            before=partial(self._before_a_save, saving.parameter_labels(self._run)),
+        )  # fmt: skip
         if ended:
             self._store.protect(name)
+
+    def _before_a_save(self, labels: frozenset[str], tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """Make the history as durable as the checkpoint; look at the weights while nobody waits."""
+        self._run.history.sync()
+        return {"finite": _are_finite(labels, tensors)}
+
+    def hold(self, state: Any) -> Held:
+        """Copy a state into memory, for a save that may come later."""
+        assert self._store is not None
+        return self._store.hold(state)
+
+    def latest_name(self) -> str | None:
+        """Return the name of the newest checkpoint."""
+        return None if self._store is None else self._store.latest()
 
     def protect(self, name: str) -> None:
         """Never delete this checkpoint (a process may have died between writing it and this)."""
@@ -254,6 +293,10 @@ class RunFolder:
                 self.path / "evaluation.json", [asdict(c) for c in self._classifications]
             )
 
+    def go_on_writing(self) -> None:
+        """Write again, after a loop that an earlier process has ended; what is the same stays untouched."""
+        self._begun = True
+
     def finish(self, *, weights: bool = True) -> None:
         """Write the final weights (the averaged ones with an EMA), how it ended, and the report."""
         if not self._begun:
@@ -278,7 +321,7 @@ class RunFolder:
             {
                 "outcome": asdict(run.outcome), "totals": run.totals, "best": run.best,
                 "phases": [asdict(PhaseTime(k, v)) for k, v in run.phases.items()],
-                "notes": run.notes, "samples": run.samples,
+                "notes": run.notes, "samples": run.samples, "concluded": run.concluded,
             },
         )  # fmt: skip
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from loopwright.checkpoint.arrays import label
 from loopwright.errors import CheckpointError
 from loopwright.train import identity, randomness
-from loopwright.train.data.fingerprint import describe
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
@@ -27,9 +28,13 @@ def collect(run: Run, loop: Loop, ended: str | None) -> dict[str, Any]:
     return {
         "version": 1,
         "loop": {"name": loop.name, "ended": ended, "limits": loop.limits.describe(),
-                 "data": describe(loop.source), **loop.state_dict()},
+                 "data": loop.facts, **loop.state_dict()},
         "ended": dict(run.ended),
-        "models": {key: _whole(model) for key, model in run.models.items()},
+        "outcome": None if ended is None or loop.outcome is None else asdict(loop.outcome),
+        "models": {key: dict(model.state_dict()) for key, model in run.models.items()},
+        "buffers": {key: _other_buffers(model) for key, model in run.models.items()},
+        "own": run.own.capture(),
+        "nonfinite": run.nonfinite.state_dict(),
         "optimizers": {key: o.state_dict() for key, o in run.optimizers.items()},
         "schedules": {key: s.state_dict() for key, s in run.schedules.items()},
         "precision": run.precision.state_dict(),
@@ -46,8 +51,39 @@ def collect(run: Run, loop: Loop, ended: str | None) -> dict[str, Any]:
 
 def restore(run: Run, loop: Loop, state: dict[str, Any]) -> None:
     """Put back everything but the generators, which wait for the loader's iterator."""
+    restore_weights(run, state)
+    for name, window in run.stepper.windows.items():
+        window.load_state_dict(_part(state["windows"], name, "optimizer"))
+        _to_device(window, run.device)
+    run.stepper.unit = _on(state["unit"], run.device)
     for key, model in run.models.items():
-        _load_whole(model, _part(state["models"], key, "model"))
+        saved = state["gradients"].get(key, {})
+        for name, parameter in model.named_parameters():
+            grad = saved.get(name)
+            parameter.grad = None if grad is None else grad.to(parameter.device, copy=True)
+    run.own.restore(state["own"])
+    run.nonfinite.load_state_dict(state["nonfinite"])
+    run.ended.clear()
+    run.ended.update(state["ended"])
+    run.best.clear()
+    run.best.update(state["best"])
+    run.kept.update(state["kept"])
+    for name, thing in run.tracked.items():
+        if name in state["tracked"]:
+            thing.load_state_dict(state["tracked"][name])
+    loop.load_state_dict(state["loop"])
+    loop.restored = {"random": state["random"]}
+
+
+def restore_weights(run: Run, state: dict[str, Any]) -> None:
+    """Put back models, optimizers, schedules, the scaler and the average."""
+    for key, model in run.models.items():
+        model.load_state_dict(_part(state["models"], key, "model"), strict=True)
+        buffers = state["buffers"].get(key, {})
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                if name in buffers:
+                    buffer.copy_(buffers[name])
     given = {k: [dict(group) for group in o.param_groups] for k, o in run.optimizers.items()}
     for key, optimizer in run.optimizers.items():
         optimizer.load_state_dict(_part(state["optimizers"], key, "optimizer"))
@@ -59,25 +95,28 @@ def restore(run: Run, loop: Loop, state: dict[str, Any]) -> None:
     run.precision.load_state_dict(state["precision"])
     if run.ema is not None and state["ema"] is not None:
         run.ema.load_state_dict(state["ema"])
-    for name, window in run.stepper.windows.items():
-        window.load_state_dict(_part(state["windows"], name, "optimizer"))
-        _to_device(window, run.device)
-    run.stepper.unit = _on(state["unit"], run.device)
-    for key, model in run.models.items():
-        saved = state["gradients"].get(key, {})
-        for name, parameter in model.named_parameters():
-            grad = saved.get(name)
-            parameter.grad = None if grad is None else grad.to(parameter.device, copy=True)
-    run.ended.clear()
-    run.ended.update(state["ended"])
-    run.best.clear()
-    run.best.update(state["best"])
-    run.kept.update(state["kept"])
-    for name, thing in run.tracked.items():
-        if name in state["tracked"]:
-            thing.load_state_dict(state["tracked"][name])
-    loop.load_state_dict(state["loop"])
-    loop.restored = {"random": state["random"]}
+
+
+def with_buffers(state: dict[str, Any], buffers: dict[str, dict[str, torch.Tensor]]) -> None:
+    """Let a collected state have these buffers instead of the ones that the models hold now."""
+    for key, found in buffers.items():
+        for part in (state["models"][key], state["buffers"][key]):
+            part.update({name: value for name, value in found.items() if name in part})
+
+
+def parameter_labels(run: Run) -> frozenset[str]:
+    """Return the names that a checkpoint's file has for the models' parameters."""
+    return frozenset(
+        label(f"state['models'][{key!r}][{name!r}]")
+        for key, model in run.models.items()
+        for name, _ in model.named_parameters(remove_duplicate=False)
+    )
+
+
+def _other_buffers(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the buffers that are not in the ``state_dict``; some move all the same."""
+    known = model.state_dict()
+    return {name: b.detach() for name, b in model.named_buffers() if name not in known}
 
 
 def _apply_allowed(run: Run, key: str, given: list[dict[str, Any]]) -> None:
@@ -102,14 +141,6 @@ def _apply_allowed(run: Run, key: str, given: list[dict[str, Any]]) -> None:
                         known[i] *= ratio
             elif name != "initial_lr":
                 group[name] = value
-
-
-def _whole(model: torch.nn.Module) -> dict[str, Any]:
-    return dict(model.state_dict())
-
-
-def _load_whole(model: torch.nn.Module, state: dict[str, Any]) -> None:
-    model.load_state_dict(state, strict=True)
 
 
 def _part(parts: dict[str, Any], key: str, what: str) -> Any:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from loopwright.errors import StateError, UsageError
@@ -36,7 +37,7 @@ class Step:
     """
 
     __slots__ = (
-        "_began", "_called", "_log_weight", "_loop", "_loss", "_only",
+        "_began", "_called", "_left_out", "_log_weight", "_loop", "_loss", "_only",
         "batch", "ends_epoch", "ends_run", "epoch", "index", "updates",
     )  # fmt: skip
 
@@ -54,6 +55,7 @@ class Step:
         self._only: Window | None = None
         self._loss: Any = None
         self._log_weight: Any = 1
+        self._left_out = False  # a loss was not finite, and the run goes on without it
         self._called = False  # update(), skip() or minimize() was called
         self._began = 0.0
 
@@ -96,7 +98,10 @@ class Step:
                 f"a loss's weight is 0 or more, got {weight!r}",
                 slug="weight-out-of-range", where=where(site),
             )  # fmt: skip
-        loop.record_loss(self, loss, weight, site)
+        if not loop.record_loss(self, loss, weight, site):
+            self._left_out = True
+            self._began = perf_counter()
+            return
         only = self._only
         loop.run.stepper.backward(
             loss, weight, turn=self.index, closes=self.updates,
@@ -157,6 +162,8 @@ class Step:
         only = self._only
         pending = [w for w in stepper.pending() if only is None or w is only]
         if not pending:
+            if self._left_out:
+                return False
             self._nothing_to_update()
         self._called = True
         for window in pending:
@@ -206,7 +213,7 @@ class Step:
             optimizer: one of several, or its name.
 
         Returns:
-            The loss of the first evaluation, detached.
+            The loss of the first evaluation, detached; nan where ``nonfinite="rewind"`` went back.
         """
         loop = self._loop
         if loop.current is not self:
@@ -223,9 +230,11 @@ class Step:
         if window is None:
             window = next(iter(stepper.windows.values()))
         loss = stepper.minimize(fn, window, turn=self.index, site=site, device=loop.run.device)
+        self._called = True
+        if loss is None:
+            return torch.full((), float("nan"), device=loop.run.device)
         loop.record_loss(self, loss, count_samples(self.batch) or 1, site)
         loop.updated(True)
-        self._called = True
         return loss
 
     def log(self, **values: Any) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopwright.errors import NonFiniteError, StateError, UsageError
-from loopwright.train import gradients, randomness
+from loopwright.errors import StateError, UsageError
+from loopwright.train import found_inf, gradients, randomness
 from loopwright.train.callsite import CallSite, user_line, where
 from loopwright.train.guard import Guard
+from loopwright.train.nonfinite import NonFinite
 from loopwright.train.precision import Precision, power_of_two_near
 from loopwright.train.window import Window
 
@@ -29,6 +30,7 @@ class Stepper:
         optimizers: by name; a single one is called ``"optimizer"``.
         names: parameter -> its name, for messages.
         after_step: called with the windows whose optimizers have stepped (schedulers, averages).
+        nonfinite: what is done about gradients that are not finite.
     """
 
     def __init__(
@@ -39,17 +41,22 @@ class Stepper:
         clip: gradients.Clip | None,
         names: Callable[[], dict[Tensor, str]],
         after_step: Callable[[Sequence[Window], Any], None],
+        nonfinite: NonFinite,
     ):
         self.windows = {name: Window(name, optimizer) for name, optimizer in optimizers.items()}
         self.precision = precision
         self.clip = clip
         self.guard = Guard(optimizers)
-        self.grad_norm: float | None = None
+        self.nonfinite = nonfinite
+        self.reads_at_once = True  # the values are on the host, or reading them is cheap
+        self.grad_norm: float | Tensor | None = None
         self.lr: float | None = None  # of the first optimizer, as the last update used it
         self._all = tuple(self.windows.values())
         self._names = names
         self._after_step = after_step
+        self.untouched = True  # since the turn's beginning: what it had then can be told
         self.unit: Any = None
+        self._losses: Tensor | None = None  # of the update so far, where they are not read at once
         self._plain_turn = -1  # a turn whose losses need no factor: nothing else was pending
         self._fp32 = precision.dtype is None
 
@@ -75,9 +82,16 @@ class Stepper:
         """Return the micro-batches of the fullest window."""
         return max(window.turns for window in self._all)
 
+    def close_fresh_windows(self, turn: int) -> None:
+        """Close the windows that were opened in this turn; their gradients stay where they are."""
+        for window in self._all:
+            if window.last_turn == turn:
+                window.clear()
+
     def discard(self) -> None:
         """Throw the pending gradients away and close every window."""
         for window in self._all:
+            self.untouched = self.untouched and not window.turns
             if window.turns or window.has_gradients():
                 self._clear(window)
             self.precision.forget_unscaled(window.optimizer)
@@ -109,6 +123,9 @@ class Stepper:
             retain_graph: as torch's.
         """
         windows = self._all if only is None else (only,)
+        self.untouched = self.untouched and not any(
+            window.turns and window.last_turn != turn for window in self._all
+        )
         first = next((w for w in windows if w.last_turn == turn and w.turns), None)
         if any(window.finished for window in windows):
             raise StateError(
@@ -137,6 +154,9 @@ class Stepper:
             factor = weight / self.unit
         if factor is not None:
             loss = loss * factor
+        if not self.reads_at_once:
+            one = loss.detach()
+            self._losses = one if self._losses is None else self._losses + one
         if self.precision.scaler is not None:
             loss = self.precision.scale(loss)
         inputs = None
@@ -158,6 +178,7 @@ class Stepper:
 
     def finish(self, windows: Sequence[Window]) -> None:
         """Unscale and normalise the gradients of ``windows`` in place, once per window."""
+        self.untouched = False
         for window in windows:
             if window.finished:
                 continue
@@ -176,6 +197,7 @@ class Stepper:
         """Apply the gradients; returns whether an optimizer stepped (fp16 may skip)."""
         pending = [w for w in (self._all if only is None else (only,)) if w.turns]
         windows = [w for w in pending if w.has_gradients()]
+        self.untouched = False
         if not windows and not any(window.updates for window in pending):
             raise StateError(
                 "step.update(): the loss reached no parameter of the optimizer",
@@ -200,15 +222,21 @@ class Stepper:
         self.finish(windows)
         skipped = [w for w in windows if self.precision.found_nonfinite(w.optimizer)]
         whole = [w for w in windows if w not in skipped]
+        flag = None
         if whole:
             grads = [g for w in whole for g in gradients.of(w.parameters())]
-            self._measure_and_clip(grads, whole, turn)
+            try:
+                flag = self._measure_and_clip(grads, whole, turn)
+            except LeftOut:
+                for window in windows:
+                    self._clear(window)
+                return False
         for window in windows:
             with self.guard.ours():
                 if self.precision.scaler is not None:
                     self.precision.scaler.step(window.optimizer)
                 else:
-                    window.optimizer.step()
+                    found_inf.step(window.optimizer, flag)
             self._clear(window)
         for window in whole:
             window.updates += 1
@@ -217,20 +245,62 @@ class Stepper:
         self.precision.note(bool(skipped))
         return bool(whole)
 
-    def _measure_and_clip(self, grads: list[Tensor], windows: Sequence[Window], turn: int) -> None:
+    def _measure_and_clip(
+        self, grads: list[Tensor], windows: Sequence[Window], turn: int
+    ) -> Tensor | None:
+        """Measure, look whether all is finite, clip; returns a flag for optimizers that skip by one.
+
+        Raises:
+            LeftOut: it is not, and the run goes on without this update.
+            NonFiniteError: it is not, and the run stops.
+        """
         self.lr = float(self._all[0].optimizer.param_groups[0]["lr"])
         total = gradients.norm(grads)
-        value = total.item()
-        if not math.isfinite(value):
-            total, value = self._overflowed(grads, windows, turn)
-        self.grad_norm = value
+        flag = None
+        if self.reads_at_once:
+            total = self._looked_at(grads, windows, turn, total)
+        else:
+            self.grad_norm = total
+            if self.precision.scaler is None:
+                flag, total = self._looked_at_later(grads, windows, turn, total)
         if self.clip is None:
-            return
+            return flag
         if self.clip.norm is not None:
             gradients.clip_norm(grads, total, self.clip.norm)
         else:
             assert self.clip.value is not None
             gradients.clip_value(grads, self.clip.value)
+        return flag
+
+    def _looked_at(
+        self, grads: list[Tensor], windows: Sequence[Window], turn: int, total: Tensor
+    ) -> Tensor:
+        value = total.item()
+        if not math.isfinite(value):
+            total, value = self._overflowed(grads, windows, turn)
+        self.grad_norm = value
+        self.nonfinite.was_finite()
+        return total
+
+    def _looked_at_later(
+        self, grads: list[Tensor], windows: Sequence[Window], turn: int, total: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
+        losses, self._losses = self._losses, None
+        # A loss that is not finite makes the sum nan, a finite one changes nothing.
+        suspect = total if losses is None else total + 0 * losses.to(total.device)
+        if all(found_inf.is_taken(window.optimizer) for window in windows):
+            self.nonfinite.remember(turn, suspect, done=False)
+            return (~torch.isfinite(suspect)).float(), total
+        if not self.nonfinite.wants_to_look():
+            self.nonfinite.remember(turn, suspect, done=True)
+            return None, total
+        if math.isfinite(suspect.item()):
+            self.nonfinite.was_finite()
+            return None, total
+        if math.isfinite(total.item()):
+            self.nonfinite.loss(math.nan, f"the loss of turn {turn + 1}", windows[0].site)
+            raise LeftOut
+        return None, self._overflowed(grads, windows, turn)[0]
 
     def _overflowed(
         self, grads: list[Tensor], windows: Sequence[Window], turn: int
@@ -243,14 +313,8 @@ class Stepper:
             if p.grad is not None and not torch.isfinite(gradients.stored(p.grad)).all()
         ]
         if bad:
-            more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-            raise NonFiniteError(
-                f"the gradients of turn {turn + 1} are not finite, in {', '.join(bad[:3])}{more}; "
-                "the optimizer has not stepped",
-                slug="nonfinite-gradient",
-                where=where(windows[0].site),
-                hint="a lower lr, clip=1.0, or the operation in the forward pass that overflows",
-            )
+            self.nonfinite.gradients(bad, turn, windows[0].site)
+            raise LeftOut
         exact = gradients.exact_norm(grads)  # finite values whose squares overflow
         return torch.tensor(exact, dtype=torch.float64), exact
 
@@ -265,8 +329,10 @@ class Stepper:
     def minimize(
         self, fn: Callable[[], Tensor], window: Window, *, turn: int, site: CallSite,
         device: torch.device,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor | None:  # fmt: skip
         """Let an optimizer evaluate ``fn`` as often as it likes; returns the first loss, detached.
+
+        None where a gradient was not finite and the run has gone back to a checkpoint.
 
         Every evaluation clears the gradients, starts from the same generator states, runs backward
         and clips; the generators end where one evaluation leaves them.
@@ -276,11 +342,18 @@ class Stepper:
                 'step.minimize() evaluates more than once per update, which precision="fp16" cannot',
                 slug="minimize-fp16", where=where(site), hint='precision="bf16" or "fp32"',
             )  # fmt: skip
+        if self.nonfinite.policy == "skip":
+            raise UsageError(
+                "step.minimize() moves the weights before it knows that a loss is not finite, so "
+                "nonfinite='skip' cannot leave that out",
+                slug="minimize-skip", where=where(site), hint="nonfinite='rewind' or 'stop'",
+            )  # fmt: skip
         if window.turns:
             raise StateError(
                 "step.minimize() inside an accumulation window: gradients of earlier turns wait",
                 slug="minimize-in-window", where=where(site), hint="accumulate=1 with closures",
             )  # fmt: skip
+        self.untouched = False
         start = randomness.snapshot(device)
         losses: list[Tensor] = []
         inputs = None
@@ -315,8 +388,12 @@ class Stepper:
         evaluate: Any = closure
         if not type(window.optimizer).__module__.startswith("torch.optim"):
             evaluate = _Evaluated(closure, window.parameters())
-        with self.guard.ours():
-            window.optimizer.step(evaluate)
+        try:
+            with self.guard.ours():
+                window.optimizer.step(evaluate)
+        except LeftOut:
+            self._clear(window)
+            return None
         if not losses:
             raise StateError(
                 f"{type(window.optimizer).__name__}.step(closure) never called the closure",
@@ -328,6 +405,10 @@ class Stepper:
         self.precision.forget_weights()
         self._after_step([window], None)
         return losses[0]
+
+
+class LeftOut(Exception):  # noqa: N818 - not an error: the run goes on without an update
+    """A gradient was not finite, and its update is left out."""
 
 
 class _Evaluated:

@@ -17,11 +17,13 @@ class Values:
     Attributes:
         waiting: (turn, name, value) of what was logged since.
         means: name -> [sum, count, last] over the epoch.
+        latest_turn: of what has settled.
     """
 
     def __init__(self) -> None:
         self.waiting: list[tuple[int, str, Any]] = []
         self.means: dict[str, list[float]] = {}
+        self.latest_turn = 0
         self._loss = self._weight = 0.0
 
     def log(self, turn: int, values: dict[str, Any]) -> None:
@@ -47,6 +49,7 @@ class Values:
         logged, self.waiting = self.waiting, []
         numbers: list[Any] = to_host([value for _, _, value in logged])
         rows: dict[int, dict[str, float]] = {}
+        self.latest_turn = logged[-1][0]
         for (turn, name, _), number in zip(logged, numbers, strict=True):
             rows.setdefault(turn, {})[name] = number
             mean = self.means.setdefault(name, [0.0, 0, 0.0])
@@ -55,6 +58,10 @@ class Values:
             mean[2] = number
         for turn, values in rows.items():
             history.log(turn, epoch, values)
+
+    def forget_after(self, turn: int) -> None:
+        """Forget what waits of later turns."""
+        self.waiting = [one for one in self.waiting if one[0] <= turn]
 
     def add_losses(self, losses: list[float], weights: list[float]) -> float | None:
         """Add turns' losses; returns their weighted mean, None where there are none."""

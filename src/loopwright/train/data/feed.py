@@ -87,8 +87,14 @@ class Feed:
         """Return what ``reopen`` needs beside the generators, with the feed where ``account`` says."""
         raise NotImplementedError
 
+    def rest(self) -> None:
+        """Prepare for the loop's end inside an epoch: persistent workers end what they have begun."""
+
     def close(self) -> None:
-        """Let go of the iterator, and so of its workers (unless they are persistent)."""
+        """Let go of the iterator, and so of its workers (unless they are persistent).
+
+        Where that is inside an epoch, the position can still be asked for.
+        """
         self.iterator = None
 
     def end_epoch(self) -> None:
@@ -111,6 +117,10 @@ class PlainFeed(Feed):
         """Make the iterator."""
         self.iterator = iter(self.loader)
         gather_in_bulk(self.loader, self.iterator)
+
+    def state_dict(self, account: Account) -> dict[str, Any]:  # noqa: ARG002
+        """Return nothing: it begins anew each time."""
+        return {}
 
 
 def is_torchs(loader: Any) -> bool:

@@ -46,6 +46,29 @@ def describe(source: Source) -> dict[str, Any]:
     return facts
 
 
+def comparable(then: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return both without the sums that only one of them has: items are not always asked for."""
+    sums = {"items", "split"}
+    left_out = sums - (then.keys() & now.keys())
+    return (
+        {name: value for name, value in then.items() if name not in left_out},
+        {name: value for name, value in now.items() if name not in left_out},
+    )
+
+
+def likely_cause(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return what most often makes such a difference, for a hint; "" where nothing is likely."""
+    differ = {name for name in then if then[name] != now.get(name)}
+    if differ <= {"split", "items"} and "split" in differ:
+        return (
+            "random_split without a generator splits anew in each process: give it "
+            "torch.Generator().manual_seed(0). Otherwise "
+        )
+    if differ == {"items"}:
+        return "the content of the data has changed. Otherwise "
+    return ""
+
+
 def _may_be_asked(loader: Any, dataset: Any) -> bool:
     """Whether an item may be fetched in this process.
 

@@ -114,6 +114,7 @@ class MapFeed(Feed):
         return {
             "alive": workers.are_alive(self.loader) if between else self._alive,
             "workers": workers.reported(self.loader) if between else account.workers or {},
+            "left": workers.reported(self.loader),
             "digest": account.digest,
             "drawn": 0 if self._order is None else self._order.drawn,
             "exact": self._is_exact,
@@ -129,6 +130,10 @@ class MapFeed(Feed):
     @property
     def _in_order(self) -> bool:
         return getattr(self.loader, "in_order", True)
+
+    def rest(self) -> None:
+        """Let persistent workers end what they have begun."""
+        workers.rest(self.iterator, self.loader)
 
     def leave(self, state: dict[str, Any]) -> None:
         """Let the loader's next workers begin where the ones of an ended loop were."""

@@ -1,8 +1,9 @@
-"""State that belongs to the data's own objects: their generators, and values that move while training.
+"""State that is in no ``state_dict``: generators of the program's objects, values that move while training.
 
 A sampler with a ``torch.Generator``, a data set with a ``numpy.random.Generator``, a ``self.epoch`` that
-somebody sets: without them a resumed run would draw other samples. They are found by walking from the
-loader through attributes, containers, closures and the module globals that its code names.
+somebody sets, a module that was put into eval mode: without them a resumed run would be another one. They
+are found by walking from the loader and the models through attributes, containers, closures and the
+module globals that their code names.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-LOOKED_AT = 5000
-"""Objects that one walk visits at most; an ordinary loader has a few dozen."""
+LOOKED_AT = 20_000
+"""Objects that one walk visits at most; an ordinary loader has a few dozen, a large model thousands."""
 WIDTH = 100
 """Items of one container that are looked into: transforms are few, samples (which hold no state) many."""
 
 _LIBRARIES = ("torch.", "numpy.", "builtins.", "collections.", "multiprocessing.", "threading.")
 _OURS = "loopwright."
+_WRAPPERS = ("torch.nn.parallel.", "torch.distributed.", "torch._dynamo.", "torch.jit.")
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _PLAIN = (bool, int, float, str, type(None))
 _CODE = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "forward")
 """Methods whose code may name a generator that is a global of its module."""
@@ -136,10 +140,14 @@ def _parts(path: str, found: Any) -> Iterator[tuple[str, Any]]:
         yield f"{path}.keywords", found.keywords
     elif not isinstance(found, (types.ModuleType, types.BuiltinFunctionType)):
         own = getattr(found, "__dict__", {})
+        if isinstance(found, nn.Module):
+            # Parameters and buffers are saved as such; hooks are in a dozen dicts of their own.
+            own = {name: value for name, value in own.items() if name not in _OF_EVERY_MODULE}
+            own |= {f"_modules.{name}": part for name, part in found._modules.items()}
         # A DataLoader's iterator is a matter of its workers; its generator and samplers are attributes.
         yield from (
             (f"{path}.{name}", value)
-            for name, value in islice(own.items(), WIDTH)
+            for name, value in own.items()
             if not (isinstance(found, DataLoader) and name == "_iterator")
         )
         if not _is_a_librarys(type(found)):
@@ -181,6 +189,8 @@ def _is_users(found: Any) -> bool:
     """Whether an object's plain attributes are somebody's own: a data set, a sampler, a transform."""
     if isinstance(found, DistributedSampler):
         return True  # set_epoch
+    if isinstance(found, nn.Module):
+        return not type(found).__module__.startswith(_WRAPPERS)  # mode, dropout's p
     return hasattr(found, "__dict__") and not (
         isinstance(found, (types.FunctionType, types.ModuleType, DataLoader))
         or _is_a_librarys(type(found))

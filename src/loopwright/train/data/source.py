@@ -57,6 +57,7 @@ class Source:
         self._fetched: deque[Account] = deque()
         self._account = NOTHING
         self._once = isinstance(self.loader, Iterator)
+        self._mark = (NOTHING, 0)
         self._epoch_start: dict[str, Any] | None = None
         self._resume: dict[str, Any] | None = None
 
@@ -107,9 +108,13 @@ class Source:
 
     # -- one epoch ---------------------------------------------------------------------------
 
-    def start_epoch(self) -> None:
+    def start_epoch(self, device: torch.device | None = None) -> None:
         """Make the loader's iterator, as ``for`` does; draws what the loader draws."""
-        self._epoch_start = {"random": randomness.snapshot(), "own": self.own.capture()}
+        self._epoch_start = {
+            "random": randomness.snapshot(device),
+            "own": self.own.capture(),
+            "feed": self._feed.state_dict(NOTHING),
+        }
         self._feed.open()
         self._set_position(0)
 
@@ -131,7 +136,7 @@ class Source:
         """
         state, self._resume = self._resume, None
         assert state is not None, "load_state_dict() comes first"
-        now = {"random": generators, "own": state["own"]}
+        now = {"random": generators, "own": state["own"], "feed": state["feed"]}
         self._epoch_start = start = now if not state["position"] else state["epoch_start"]
         feed = state["feed"]
         if state["position"] or feed.get("alive"):
@@ -150,7 +155,7 @@ class Source:
             return
         self.restore(state)
         randomness.restore(generators, device)
-        self.start_epoch()
+        self.start_epoch(device)
         before_restore()
 
     def fetch(self) -> Any:
@@ -166,6 +171,11 @@ class Source:
 
     def close(self) -> None:
         """Let go of the iterator, and so of its workers."""
+        self._feed.close()
+
+    def end_inside(self) -> None:
+        """End the loop inside an epoch: let go of the iterator, with the position still there."""
+        self._feed.rest()
         self._feed.close()
 
     def epoch_ended(self) -> None:
@@ -191,6 +201,28 @@ class Source:
             "feed": self._feed.state_dict(self._account),
             "epoch_start": self._epoch_start if self.position else None,
         }
+
+    def mark(self) -> None:
+        """Mark the position as a turn's beginning, for ``state_at_mark``."""
+        self._mark = (self._account, self.position)
+
+    def state_at_mark(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Return the state where ``mark`` was called last, in this epoch.
+
+        Returns:
+            What ``state_dict`` would have returned there, its ``own`` as it is now; and, where the mark
+            stands at the epoch's beginning, the process's generators from before the iterator was
+            made: an epoch begins with making it.
+        """
+        account, position = self._mark
+        start = self._epoch_start
+        assert start is not None, "start_epoch() comes first"
+        state = {"position": position, "own": self.own.capture(), "epoch_start": start}
+        if position:
+            return {**state, "feed": self._feed.state_dict(account)}, None
+        return {**state, "own": start["own"], "feed": start["feed"], "epoch_start": None}, start[
+            "random"
+        ]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a position; ``resume_epoch`` goes there."""

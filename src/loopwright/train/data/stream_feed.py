@@ -102,6 +102,11 @@ class StreamFeed(Feed):
             self._caught_up(self._known)
         return batch
 
+    def rest(self) -> None:
+        """Let persistent workers end what they have begun."""
+        if self._in_workers:
+            workers.rest(self.iterator, self.loader)
+
     def leave(self, state: dict[str, Any]) -> None:
         """Let the loader's next workers begin where the ones of an ended loop were."""
         if self._in_workers:
@@ -130,6 +135,7 @@ class StreamFeed(Feed):
         return {
             "alive": workers.are_alive(loader) if between else self._alive,
             "workers": workers.reported(loader) if between else dict(self._states),
+            "left": workers.reported(loader),
             "exact": not workers.are_anothers(loader),
             "count": self._count,
             "sum": self._sum,

@@ -129,6 +129,25 @@ class Workers(_MultiProcessingDataLoaderIter):
         for _ in range(self._prefetch_factor * self._num_workers):
             self._try_put_index()
 
+    def drain(self) -> dict[int, Any]:
+        """Wait for the batches that are under way and drop them; return what the workers are left with.
+
+        A loop that ends inside an epoch has fetched ahead, and persistent workers go on from there.
+        """
+        found = {task: info for task, info in self._task_info.items() if len(info) == 2}
+        while self._tasks_outstanding > 0:
+            task, data = self._get_data()  # pyrefly: ignore[not-iterable]
+            self._tasks_outstanding -= 1
+            if task in self._task_info:
+                found[task] = (self._task_info[task][0], data)
+        self._task_info = {}
+        left = dict(self.states)
+        for _, (worker, data) in sorted(found.items(), key=lambda item: item[0]):
+            if isinstance(data, Reported) and data.state is not None:
+                left[worker] = data.state
+        self.states = dict(left)
+        return left
+
     def _process_data(self, data: Any, worker_idx: int) -> Any:
         data = super()._process_data(data, worker_idx)
         if not isinstance(data, Reported):
@@ -189,8 +208,14 @@ def reported(loader: DataLoader[Any] | None) -> dict[int, Any]:
 
 def leave(loader: DataLoader[Any], state: Mapping[str, Any]) -> None:
     """Let the next workers of a loader be those that a loop of an earlier process left."""
-    if loader.persistent_workers and state["alive"] and loader._iterator is None:
-        _LEFT[loader] = state["workers"]
+    if loader.persistent_workers and loader.num_workers and loader._iterator is None:
+        _LEFT[loader] = state["left"]
+
+
+def rest(iterator: Any, loader: DataLoader[Any]) -> None:
+    """Let a loader's persistent workers end what they have begun, and say where that leaves them."""
+    if isinstance(iterator, Workers) and iterator is loader._iterator:
+        iterator.drain()
 
 
 def drop(loader: DataLoader[Any]) -> None:
