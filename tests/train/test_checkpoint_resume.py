@@ -528,3 +528,43 @@ def test_killed_before_the_outcome(bench):
     """A run that was killed after its last checkpoint is finished by the next process."""
     assert bench.killed(ENDS, "finish") == bench.whole(ENDS)
     assert bench.whole(ENDS).startswith("finished 2 epochs")
+
+
+def test_the_best_checkpoint_stays(tmp_path):
+    """The checkpoint of the turn with the best value is kept, and let go once there is a better one."""
+    scores = [1.0, 5.0, 2.0, 3.0, 9.0, 4.0, 3.0, 2.0]
+
+    def go(epochs):
+        run = make(tmp_path / "run", checkpoint=lw.Checkpoint(every_steps=6))
+        for step in run.loop(loader(), epochs=epochs):
+            turn(run, step)
+            if step.ends_epoch:
+                step.log(score=scores[step.epoch])
+                run.keep_best("score")
+        run.close()
+        return [p.name for p in sorted((tmp_path / "run/checkpoints").iterdir()) if p.is_dir()]
+
+    assert "loop-0-turn-00000012" in go(4)
+    later = go(8)
+    assert "loop-0-turn-00000030" in later
+    assert "loop-0-turn-00000012" not in later
+
+
+def test_weights_that_are_not_finite_do_not_push_out_finite_ones(tmp_path):
+    """Retention keeps the newest two checkpoints whose weights are finite."""
+    run = make(tmp_path / "run", checkpoint=lw.Checkpoint(every_steps=1))
+    for step in run.loop(loader(), epochs=1):
+        turn(run, step)
+        if step.index == 2:
+            run.model.weight.data[0, 0] = float("nan")
+            step_on = run.model.weight.data.clone()
+        if step.index >= 2:
+            run.model.weight.data.copy_(step_on)
+            break
+    for name in ("a", "b", "c"):  # whatever saves them
+        run.files._store.save(
+            {"w": run.model.weight}, name=name, before=lambda tensors: {"finite": False}
+        )
+    names = set(run.files._store.names())
+    assert {"loop-0-turn-00000001", "loop-0-turn-00000002"} <= names
+    assert run.files._store.meta("c")["finite"] is False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import threading
 import time
@@ -574,6 +575,95 @@ if step.ends_epoch:
     assert out == "batch 1\n"
     rc, out, err = run_program([path], cwd=tmp_path)
     assert (rc, out) == (0, uninterrupted), err
+
+
+def test_signal_while_data_is_awaited(run_program, tmp_path, uninterrupted):
+    """A fetch that does not end by itself is given up: the turn's beginning is saved."""
+    head = """\
+import loopwright.train.signals as signals
+signals.PATIENCE = 0.1
+from torch.utils.data import DataLoader, TensorDataset
+from small import dataset
+class Slow(TensorDataset):
+    asked = 0
+    def __getitem__(self, i):
+        Slow.asked += 1
+        if Slow.asked == 30 and not os.path.exists("sent"):
+            open("sent", "w").close()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        return super().__getitem__(i)
+def loader(**settings):
+    return DataLoader(Slow(*dataset().tensors), batch_size=4, **settings)"""
+    path = program(tmp_path, head=head)
+    rc, out, err = run_program([path], cwd=tmp_path, timeout=40)
+    assert (rc, out) == (143, ""), err
+    assert (tmp_path / "run/checkpoints/loop-0-turn-00000005").is_dir()
+    rc, out, err = run_program([path], cwd=tmp_path)
+    assert (rc, out) == (0, uninterrupted), err
+
+
+def test_ctrl_c_reaches_workers_too(start_program, tmp_path):
+    """A terminal sends Ctrl-C to the workers as well: they let it pass, and the turn gets its batches."""
+    tail = "import multiprocessing; print('left', multiprocessing.active_children())"
+    body = """\
+print("at", step.index, flush=True)
+time.sleep(0.02)"""
+    path = program(tmp_path, body=body, tail=tail)
+    text = path.read_text().replace("loader(shuffle=True)", "loader(shuffle=True, num_workers=2)")
+    path.write_text(text.replace("epochs=3", "epochs=300"))
+    running = start_program([path], cwd=tmp_path)
+    wait_for(running, lambda: "at 8" in running.out)
+    os.killpg(running.pid, signal.SIGINT)
+    rc, _, err = running.wait(60)
+    assert rc == -signal.SIGINT, err
+    assert err.count("finishing this turn") == 1
+    assert "exited unexpectedly" not in err
+
+
+def test_slurms_warning(run_program, tmp_path, uninterrupted):
+    """Under SLURM its warning signal means: finish the turn, save, end."""
+    body = """\
+if step.index == 5 and not os.path.exists("sent"):
+    open("sent", "w").close()
+    os.kill(os.getpid(), signal.SIGUSR1)"""
+    path = program(tmp_path, body=body)
+    rc, out, err = run_program([path], cwd=tmp_path, env={"SLURM_JOB_ID": "7"})
+    assert (rc, out) == (143, ""), err
+    assert "SIGUSR1: finishing this turn" in err
+    rc, out, err = run_program([path], cwd=tmp_path, env={"SLURM_JOB_ID": "7"})
+    assert (rc, out) == (0, uninterrupted), err
+
+
+def test_slurms_warning_with_a_handler_of_ones_own(run_program, tmp_path, uninterrupted):
+    """A program that does something of its own when it is warned goes on doing it."""
+    head = "signal.signal(signal.SIGUSR1, lambda *_: print('mine', flush=True))"
+    body = "if step.index == 5: os.kill(os.getpid(), signal.SIGUSR1)"
+    path = program(tmp_path, head=head, body=body)
+    rc, out, err = run_program([path], cwd=tmp_path, env={"SLURM_JOB_ID": "7"})
+    assert (rc, out) == (0, "mine\n" + uninterrupted), err
+
+
+def test_without_slurm_the_signal_is_nobodys(run_program, tmp_path):
+    """Elsewhere SIGUSR1 does what it always does."""
+    path = program(tmp_path, body="os.kill(os.getpid(), signal.SIGUSR1)")
+    assert run_program([path], cwd=tmp_path).rc == -signal.SIGUSR1
+
+
+def test_a_childs_sigterm_is_its_own(run_program, tmp_path, uninterrupted):
+    """A process that is forked inside the loop ends by SIGTERM as it would without the run."""
+    head = "import multiprocessing as mp"
+    body = """\
+if step.index == 2:
+    child = mp.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+    child.start()
+    time.sleep(0.2)
+    child.terminate()
+    child.join(20)
+    print("child", child.exitcode, flush=True)"""
+    path = program(tmp_path, head=head, body=body)
+    rc, out, err = run_program([path], cwd=tmp_path)
+    assert (rc, out) == (0, "child -15\n" + uninterrupted), err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from time import perf_counter
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from loopwright.errors import DataError
 from loopwright.train import randomness
+from loopwright.train.callsite import user_frame
 from loopwright.train.data.source import Source
 
 if TYPE_CHECKING:
@@ -36,15 +38,15 @@ class Evaluation:
 
     def __iter__(self) -> Iterator[Any]:
         # A fresh hidden iterator: nobody else can keep it alive, so a break closes it at once.
-        return self._batches()
+        return self._batches(user_frame() or sys._getframe(1))
 
-    def _batches(self) -> Iterator[Any]:
+    def _batches(self, frame: FrameType) -> Iterator[Any]:
         run, source = self._run, self._source
         modes = [(m, m.training) for model in run.models.values() for m in model.modules()]
         region = None
         complete = False
         started = perf_counter()
-        run.lifecycle.evaluation_begins()
+        run.lifecycle.evaluation_begins(frame, source)
         with (
             randomness.fork(run.device),
             source.own.forked(),

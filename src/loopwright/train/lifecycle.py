@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import UsageError
@@ -14,6 +15,7 @@ from loopwright.train.data.fingerprint import comparable, describe, likely_cause
 from loopwright.train.progress import Progress
 
 if TYPE_CHECKING:
+    from loopwright.train.data.source import Source
     from loopwright.train.loop import Loop
     from loopwright.train.run import Run
     from loopwright.train.step import Step
@@ -96,11 +98,14 @@ class Lifecycle:
         self._run.fire("loop_begin")
         return True
 
-    def evaluation_begins(self) -> None:
+    def evaluation_begins(self, frame: FrameType, source: Source) -> None:
         """Note that a turn validates: the next that does is expected at the same distance."""
         loop = self._run.active
         if loop is not None and loop.current is not None:
             loop.boundary.evaluated()
+            files = self._run.files
+            if files is not None:
+                self._run.validation.note(frame, source, str(self._run.folder), files.allowed)
 
     def evaluated(self, seconds: float) -> None:
         """Book an evaluation's time as its own, not as the forward pass of the turn around it."""

@@ -21,6 +21,7 @@ from loopwright.train.callbacks import Callback, Event, Moments
 from loopwright.train.callsite import user_line
 from loopwright.train.data.own_state import OwnState
 from loopwright.train.data.source import Source
+from loopwright.train.data.validation import ValidationData
 from loopwright.train.environment import environment
 from loopwright.train.evaluation import Evaluation
 from loopwright.train.gradients import parse_clip
@@ -121,6 +122,7 @@ class Run:
         self.optimizers, self._several_optimizers = prepare.optimizers(optimizer, self.models)
         self.accumulate = accumulate
         self.nonfinite = NonFinite(self, nonfinite, nonfinite_every)
+        self.validation = ValidationData()
         self.own = OwnState(model=self.models, optimizer=self.optimizers)
         self.stepper = Stepper(
             self.optimizers, precision=self.precision, clip=clip_rule,

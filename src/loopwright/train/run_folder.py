@@ -62,6 +62,7 @@ class RunFolder:
         self._store: Store | None = None
         self._made: list[Path] = []
         self._mine = False
+        self._best: dict[str, str] = {}  # metric -> checkpoint of its best value
         self._aside: Path | None = None
         self._replaces = False
         self._begun = self._room_checked = False
@@ -126,6 +127,7 @@ class RunFolder:
     def _take(self) -> None:
         self._lock = RunLock(self.path, owner=self._run)
         self._store = Store(self.path / "checkpoints", keep=self._run.policy.keep, lock=self._lock)
+        self._best = self._recall_best()
 
     # -- beginning -----------------------------------------------------------------------------
 
@@ -232,13 +234,41 @@ class RunFolder:
         if not self._room_checked:
             self._store.room_for(size_of(state))
             self._room_checked = True
-        meta = {"turn": loop.turn, "epoch": loop.epoch, "loop": loop.name, "reason": reason}
+        best = [k for k, v in self._run.best.items() if v["turn"] == loop.turn and not ended]
+        meta = {
+            "turn": loop.turn,
+            "epoch": loop.epoch,
+            "loop": loop.name,
+            "reason": reason,
+            "best": best,
+        }
         self._store.save(
             state, name=name, meta=meta, background=background,
             before=partial(self._before_a_save, saving.parameter_labels(self._run)),
         )  # fmt: skip
         if ended:
             self._store.protect(name)
+        for metric in best:
+            self._keep_best(name, metric)
+
+    def _keep_best(self, name: str, metric: str) -> None:
+        """Protect the checkpoint of the turn that made the best value, instead of the one before."""
+        assert self._store is not None
+        before, self._best[metric] = self._best.get(metric), name
+        self._store.protect(name)
+        if before is not None and before not in self._best.values():
+            self._store.unprotect(before)
+
+    def _recall_best(self) -> dict[str, str]:
+        """Return which of the protected checkpoints hold the best value of what."""
+        assert self._store is not None
+        there = set(self._store.names()) & self._store.protected
+        return {
+            metric: row.name
+            for row in self._store.rows()
+            if row.name in there
+            for metric in self._store.meta(row.name).get("best", ())
+        }
 
     def _before_a_save(self, labels: frozenset[str], tensors: dict[str, Tensor]) -> dict[str, Any]:
         """Make the history as durable as the checkpoint; look at the weights while nobody waits."""

@@ -34,6 +34,7 @@ def collect(run: Run, loop: Loop, ended: str | None) -> dict[str, Any]:
         "models": {key: dict(model.state_dict()) for key, model in run.models.items()},
         "buffers": {key: _other_buffers(model) for key, model in run.models.items()},
         "own": run.own.capture(),
+        "validation": run.validation.state_dict(),
         "nonfinite": run.nonfinite.state_dict(),
         "optimizers": {key: o.state_dict() for key, o in run.optimizers.items()},
         "schedules": {key: s.state_dict() for key, s in run.schedules.items()},
@@ -62,6 +63,7 @@ def restore(run: Run, loop: Loop, state: dict[str, Any]) -> None:
             grad = saved.get(name)
             parameter.grad = None if grad is None else grad.to(parameter.device, copy=True)
     run.own.restore(state["own"])
+    run.validation.load_state_dict(state["validation"])
     run.nonfinite.load_state_dict(state["nonfinite"])
     run.ended.clear()
     run.ended.update(state["ended"])
