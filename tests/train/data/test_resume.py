@@ -258,19 +258,31 @@ def test_the_control():
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11's own
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("place", [(0, 3), (1, 0), (1, 4)])
-def test_goes_on_with_its_own_state(place, workers):
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
+@pytest.mark.parametrize("place", [(0, 3), (1, 0), (1, 1), (1, 4), (2, 0)])
+def test_goes_on_with_its_own_state(place, workers, persistent):
     """A StatefulDataLoader goes on by its own state, its workers' generators included."""
     stateful = pytest.importorskip("torchdata.stateful_dataloader")
 
     def make():
         return stateful.StatefulDataLoader(
-            Augmented(), batch_size=4, shuffle=True, num_workers=workers
-        )
+            Augmented(), batch_size=4, shuffle=True, num_workers=workers,
+            persistent_workers=persistent,
+        )  # fmt: skip
 
     expected, got = both(make, place)
     assert equal(got, expected)
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+def test_a_persistent_stateful_loader_is_still_the_users():
+    """A for of the user's over it gets plain batches."""
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    batches = stateful.StatefulDataLoader(
+        dataset(24), batch_size=4, num_workers=2, persistent_workers=True
+    )
+    play(Source(batches), epochs=1)
+    assert [len(x) for x, _ in batches] == [4] * 6
 
 
 def test_nothing_is_loaded_again():
