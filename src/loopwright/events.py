@@ -13,7 +13,120 @@ from typing import Any, Literal
 PHASES = ("fetch", "transfer", "zero_grad", "forward", "loss", "backward", "step", "item")
 """One step, in the order in which the hand-written loop does it."""
 
+PHASE_OF = {
+    "fetch": "fetch",
+    "zero_grad": "zero_grad",
+    "forward": "forward",
+    "loss": "loss",
+    "backward": "backward",
+    "grad": "backward",
+    "step": "step",
+    "item": "item",
+    "clip": None,
+    "scale": None,
+    "unscale": None,
+    "scaler_step": None,
+    "scheduler": None,
+    "schedule": None,
+    "mode": None,
+    "module": None,
+    "copied": None,
+    "optimizer": None,
+    "state_dict": None,
+    "load_state_dict": None,
+    "load_optimizer": None,
+    "dropout": None,
+    "epoch": None,
+    "seed": None,
+    "load": None,
+    "save": None,
+    "wrap": None,
+    "collective": None,
+}
+"""Every kind of event that can be observed, and the phase that it is part of."""
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """One thing that an observed program did. ``before_KIND`` listeners see it without a result.
+
+    ``site`` is a code object and an instruction offset (``observe.sites``), resolved to a line only for
+    a message. ``subject`` is what was called: the optimizer, the module, the loader, the loss. What is
+    held here is the program's own; a listener that keeps an event keeps tensors alive.
+    """
+
+    kind: str
+    site: Any
+    number: int
+    subject: Any
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    result: Any = None
+    failed: bool = False
+    """The call raised; ``result`` is None."""
+
+
 OutcomeKind = Literal["running", "finished", "stopped", "interrupted", "failed"]
+
+
+Severity = Literal["error", "warning", "hint"]
+
+
+@dataclass(slots=True)
+class Place:
+    """A piece of a source file; lines and columns count from 1, ``note`` says what is there."""
+
+    file: str
+    line: int
+    column: int = 1
+    end_line: int = 0
+    end_column: int = 0
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Finding:
+    """One mistake, reported once, at the line that a person would edit."""
+
+    rule: str
+    severity: Severity
+    place: Place
+    message: str
+    """What happened, with the values that were seen, in one sentence."""
+    evidence: list[str] = field(default_factory=list)
+    """Further things that were seen, each a sentence."""
+    why: str = ""
+    """Why it matters, in one clause."""
+    fix: str = ""
+    """What to write instead."""
+    count: int = 1
+    related: list[Place] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ProgramEnd:
+    """How an observed program ended."""
+
+    command: list[str] = field(default_factory=list)
+    exit_code: int = 0
+    exception: str | None = None
+
+
+@dataclass(slots=True)
+class CheckRecord:
+    """Everything that a report about one check is made of."""
+
+    findings: list[Finding] = field(default_factory=list)
+    program: ProgramEnd = field(default_factory=ProgramEnd)
+    events: dict[str, int] = field(default_factory=dict)
+    """How many events of each kind were seen, all processes together."""
+    steps: int = 0
+    processes: int = 0
+    suppressed: int = 0
+    files: list[str] = field(default_factory=list)
+    """The program's own files that took part."""
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

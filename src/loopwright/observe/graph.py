@@ -1,0 +1,113 @@
+"""Reading an autograd graph: its leaves, its nodes, and what an operation was fed with.
+
+Nothing here runs or changes a graph. A walk costs about 0.7 µs a node, so it is done at the first few
+backward passes of a place and then ever more rarely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+VIEWS = frozenset(
+    f"{name}Backward{number}"
+    for name in (
+        "View",
+        "UnsafeView",
+        "ReshapeAlias",
+        "_ReshapeAlias",
+        "Reshape",
+        "_UnsafeView",
+        "Squeeze",
+        "Unsqueeze",
+        "Transpose",
+        "T",
+        "Permute",
+        "Slice",
+        "Select",
+        "Index",
+        "IndexSelect",
+        "Clone",
+        "ToCopy",
+        "Alias",
+        "Expand",
+        "Narrow",
+        "Unbind",
+        "Split",
+        "MaskedSelect",
+        "Cat",
+    )
+    for number in range(4)
+)
+"""Operations that pass values on as they are, in another shape, order, selection or precision."""
+
+
+def nodes(root: Any, limit: int = 50_000) -> Iterator[Any]:
+    """Every node below ``root``, once, nearest first along each path; at most ``limit``."""
+    seen = {root}
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        yield node
+        if len(seen) > limit:
+            return
+        for below, _ in node.next_functions:
+            if below is not None and below not in seen:
+                seen.add(below)
+                pending.append(below)
+
+
+def is_leaf_node(node: Any) -> bool:
+    """True for the node that puts a gradient into a leaf."""
+    return hasattr(node, "variable")
+
+
+def leaves(root: Any, limit: int = 50_000) -> list[torch.Tensor]:
+    """The leaf tensors that a backward pass from ``root`` reaches."""
+    return [node.variable for node in nodes(root, limit) if is_leaf_node(node)]
+
+
+def producer(node: Any, steps: int = 12) -> Any:
+    """The operation that made a tensor's values: ``node`` itself, or the one below views of it."""
+    for _ in range(steps):
+        if node is None or node.name() not in VIEWS:
+            return node
+        below = [inner for inner, _ in node.next_functions if inner is not None]
+        if len(below) != 1:
+            return node
+        node = below[0]
+    return node
+
+
+def saved(node: Any, name: str) -> Any:
+    """A saved value of a node; None where it has none or it has been freed."""
+    try:
+        return getattr(node, f"_saved_{name}", None)
+    except RuntimeError:
+        return None
+
+
+def shape_of(node: Any) -> tuple[int, ...] | None:
+    """The shape of a node's first output in the forward pass."""
+    try:
+        return tuple(node._input_metadata[0].shape)
+    except (AttributeError, IndexError, RuntimeError, TypeError):
+        return None
+
+
+class Mark:
+    """Stands in a node's metadata: it dies with the node, so a weak reference to it tells when."""
+
+    __slots__ = ("__weakref__", "number")
+
+    def __init__(self, number: int):
+        self.number = number
+
+
+def mark(node: Any, number: int) -> Mark:
+    """Put a mark into a node; returns it for a weak reference (0.6 µs)."""
+    found = Mark(number)
+    node.metadata[f"loopwright {number}"] = found
+    return found

@@ -1,0 +1,187 @@
+"""Which line of a running function put a value where it is: for messages that point at a person's line.
+
+A value is found by identity among a frame's variables and in what they hold; the line is that of the
+instruction that stored the variable, or of the call that put the value into its container.
+"""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+from loopwright.observe import graph
+from loopwright.observe.sites import Position, Site, resolve, user_frame
+
+_STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
+
+
+@dataclass(slots=True)
+class Holder:
+    """What keeps a graph alive: a variable, or an attribute of one; ``kind`` is "sum" or "container"."""
+
+    name: str
+    kind: str
+    position: Position
+
+
+def variables(frame: FrameType) -> Iterator[tuple[str, Any]]:
+    """Names and values of a frame; module globals are included where the frame is a module's."""
+    yield from list(frame.f_locals.items())
+
+
+def stored_at(frame: FrameType, value: Any) -> Position | None:
+    """The last instruction before the current one that stored ``value`` in a variable of the frame."""
+    for name, held in variables(frame):
+        if held is value:
+            before = [one for one in _stores(frame.f_code, name) if one < frame.f_lasti]
+            if before:
+                return _statement(frame.f_code, before[-1])
+    return None
+
+
+def find_holder(frame: FrameType | None, number: int) -> Holder | None:
+    """The variable, in a frame or above it, through which the root with mark ``number`` is reached."""
+    key = f"loopwright {number}"
+    while frame is not None:
+        found = _holder_in(frame, key)
+        if found is not None:
+            return found
+        frame = user_frame(frame.f_back)
+    return None
+
+
+def _holder_in(frame: FrameType, key: str) -> Holder | None:
+    for name, value in variables(frame):
+        if isinstance(value, torch.Tensor):
+            if value.grad_fn is not None and _reaches(value.grad_fn, key):
+                at = _in_loop(frame, _stores(frame.f_code, name))
+                if at is not None:
+                    return Holder(name, "sum", _statement(frame.f_code, at))
+        elif _holds(value, key):
+            at = _in_loop(frame, _uses(frame.f_code, name))
+            if at is not None:
+                return Holder(name, "container", _statement(frame.f_code, at))
+    for name, owner in variables(frame):
+        if not hasattr(owner, "__dict__") or isinstance(owner, type):
+            continue
+        for attribute, value in list(vars(owner).items()):
+            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+                kind = "sum" if _reaches(value.grad_fn, key) else None
+            else:
+                kind = "container" if _holds(value, key) else None
+            if kind is not None:
+                at = _in_loop(frame, _uses(frame.f_code, attribute))
+                if at is not None:
+                    return Holder(f"{name}.{attribute}", kind, _statement(frame.f_code, at))
+    return None
+
+
+def attribute_set(function: Any, name: str) -> Position | None:
+    """The last line of a function that sets an attribute of that name."""
+    code = getattr(function, "__code__", None)
+    found = [
+        one.offset
+        for one in (dis.get_instructions(code) if code is not None else ())
+        if one.opname == "STORE_ATTR" and one.argval == name
+    ]
+    return resolve(code, found[-1]) if code is not None and found else None
+
+
+def attribute_set_anywhere(codes: Iterable[CodeType], name: str) -> Position | None:
+    """The first such line in any of ``codes``."""
+    for code in codes:
+        for one in dis.get_instructions(code):
+            if one.opname == "STORE_ATTR" and one.argval == name:
+                return resolve(code, one.offset)
+    return None
+
+
+def gives_argument(site: Site, position: int, name: str) -> bool:
+    """True when the call at a site gives an argument itself, and does not leave it to its default."""
+    names: tuple[str, ...] = ()
+    call = before = None
+    for one in dis.get_instructions(site.code):
+        if one.offset > site.instruction:  # which may point into the call's inline cache
+            break
+        if one.opname == "KW_NAMES":
+            names = site.code.co_consts[one.arg or 0]
+        elif call is not None and call.opname == "CALL":
+            names = ()
+        before, call = call, one
+    if call is None or call.opname not in ("CALL", "CALL_KW"):
+        return True  # *args, **kwargs: anything may be in there
+    if call.opname == "CALL_KW" and before is not None:  # Python 3.13
+        names = before.argval
+    return name in names or (call.arg or 0) - len(names) > position
+
+
+def _reaches(node: Any, key: str, limit: int = 4000) -> bool:
+    return any(key in one.metadata for one in graph.nodes(node, limit))
+
+
+def _holds(value: Any, key: str, depth: int = 2) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.grad_fn is not None and _reaches(value.grad_fn, key, 64)
+    if depth == 0 or isinstance(value, (str, bytes)):
+        return False
+    if isinstance(value, dict):
+        inner = [*value.values()]
+    elif isinstance(value, (list, tuple, set)) or type(value).__name__ == "deque":
+        inner = list(value)
+    else:
+        return False
+    return any(_holds(one, key, depth - 1) for one in inner[:32])
+
+
+def _stores(code: CodeType, name: str) -> list[int]:
+    return [
+        one.offset
+        for one in dis.get_instructions(code)
+        if one.opname in _STORES and one.argval == name
+    ]
+
+
+def _uses(code: CodeType, name: str) -> list[int]:
+    """Instructions that load a container to change it: followed by an attribute and a call."""
+    found = []
+    steps = [one for one in dis.get_instructions(code) if one.opname not in ("CACHE", "PUSH_NULL")]
+    for index, one in enumerate(steps):
+        if one.argval == name and one.opname.startswith(("LOAD_", "STORE_ATTR")):
+            later = steps[index + 1 : index + 2]
+            if one.opname == "STORE_ATTR" or any(
+                after.opname
+                in (
+                    "LOAD_METHOD",
+                    "LOAD_ATTR",
+                    "STORE_SUBSCR",
+                    "LOAD_FAST",
+                    "LOAD_NAME",
+                    "LOAD_CONST",
+                )
+                for after in later
+            ):
+                found.append(one.offset)
+    return found
+
+
+def _in_loop(frame: FrameType, offsets: list[int]) -> int | None:
+    """The first of ``offsets`` after the current instruction in its innermost loop, else the first in it."""
+    loops = [
+        (one.argval, one.offset)
+        for one in dis.get_instructions(frame.f_code)
+        if one.opname.startswith("JUMP_BACKWARD") and one.argval <= frame.f_lasti <= one.offset
+    ]
+    start, end = min(loops, key=lambda loop: loop[1] - loop[0], default=(0, 1 << 30))
+    inside = [one for one in offsets if start <= one <= end]
+    after = [one for one in inside if one > frame.f_lasti]
+    return (after or inside or [None])[0]
+
+
+def _statement(code: CodeType, offset: int) -> Position:
+    """The whole line's expression: an instruction that stores has the columns of its target only."""
+    return resolve(code, offset)

@@ -1,0 +1,131 @@
+"""Puts a hook behind a function without replacing it: the function object keeps its identity.
+
+Only ``function.__code__`` is exchanged, for code that calls the hook with the same arguments. So
+``from torch.nn.functional import cross_entropy`` is seen whenever it was imported, ``is`` and pickles by
+name stay as they were, ``inspect.signature`` and ``torch.jit.script`` find the original signature, source
+and globals, and Dynamo's tables, which go by identity, still know the function. Restoring is one
+assignment. Methods that are written in C have no code: those get an attribute on a Python subclass, which
+is deleted again.
+
+Cost (benchmarks/check_overhead.py): a hook that does nothing adds 0.12 µs to a call.
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+from collections.abc import Callable
+from types import CodeType, FunctionType
+from typing import Any, Protocol
+
+PREFIX = "__loopwright_"
+_VARIADIC, _KEYWORDS = 0x04, 0x08
+
+
+class Patch(Protocol):
+    """Something that was exchanged and can be put back."""
+
+    def restore(self) -> None:
+        """Put back what was there."""
+
+
+class CodeSwap:
+    """One function whose code calls ``hook(*its arguments)``; ``original`` is the function as it was."""
+
+    def __init__(self, function: Callable[..., Any], make_hook: Callable[[Any], Any]):
+        self.function = plain_function(function)
+        self.code = self.function.__code__
+        self.original = _copy(self.function)
+        # Looked up among the builtins: no module gains a name, and Dynamo can follow it.
+        self.name = f"{PREFIX}{id(self.function):x}__"
+        setattr(builtins, self.name, make_hook(self.original))
+        self.function.__code__ = _calling(self.code, self.name)
+
+    def restore(self) -> None:
+        """Put the function's own code back."""
+        self.function.__code__ = self.code
+        delattr(builtins, self.name)
+
+
+class AttributePatch:
+    """One attribute of a class, set for a while; where the class had none of its own it is deleted again."""
+
+    def __init__(self, owner: type, name: str, make_hook: Callable[[Any], Any]):
+        self.owner, self.name = owner, name
+        self.own = name in vars(owner)
+        self.before = vars(owner).get(name)
+        setattr(owner, name, make_hook(getattr(owner, name)))
+
+    def restore(self) -> None:
+        """Put the attribute back."""
+        if self.own:
+            setattr(self.owner, self.name, self.before)
+        else:
+            delattr(self.owner, self.name)
+
+
+def plain_function(function: Callable[..., Any]) -> FunctionType:
+    """The Python function under its decorators.
+
+    Raises:
+        TypeError: there is none (a C function has no code that could be exchanged).
+    """
+    found = inspect.unwrap(function)
+    if not isinstance(found, FunctionType):
+        raise TypeError(f"{function!r} has no code that could be exchanged")
+    return found
+
+
+def _copy(function: FunctionType) -> FunctionType:
+    copied = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copied.__kwdefaults__ = function.__kwdefaults__
+    copied.__module__, copied.__qualname__ = function.__module__, function.__qualname__
+    return copied
+
+
+def _calling(code: CodeType, hook: str) -> CodeType:
+    """Code with the same parameters that returns ``hook(parameters)``.
+
+    Defaults belong to the function, not to its code, and go on applying.
+    """
+    positional, keyword_only = code.co_argcount, code.co_kwonlyargcount
+    named = positional + keyword_only
+    variadic, keywords = bool(code.co_flags & _VARIADIC), bool(code.co_flags & _KEYWORDS)
+    names = list(code.co_varnames[: named + variadic + keywords])
+    takes = names[:positional]
+    if code.co_posonlyargcount:
+        takes.insert(code.co_posonlyargcount, "/")
+    gives = names[:positional]
+    if variadic:
+        takes.append(f"*{names[named]}")
+        gives.append(f"*{names[named]}")
+    elif keyword_only:
+        takes.append("*")
+    takes += names[positional:named]
+    gives += [f"{name}={name}" for name in names[positional:named]]
+    if keywords:
+        takes.append(f"**{names[-1]}")
+        gives.append(f"**{names[-1]}")
+    # A function keeps its closure too, so the code must name as many free variables (``__class__``).
+    free = code.co_freevars
+    source = (
+        f"def outer({', '.join(free)}):\n"
+        f"    def f({', '.join(takes)}):\n"
+        f"        {'; '.join(free) or 'pass'}\n"
+        f"        return {hook}({', '.join(gives)})\n"
+        f"    return f\n"
+    )
+    space: dict[str, Any] = {}
+    exec(source, space)  # noqa: S102  our own lines, made of a function's parameter names
+    return space["outer"](*free).__code__.replace(
+        co_name=code.co_name,
+        co_qualname=code.co_qualname,
+        co_filename=code.co_filename,
+        co_firstlineno=code.co_firstlineno,
+    )

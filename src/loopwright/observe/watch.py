@@ -1,0 +1,255 @@
+"""The observer: hooks report to it, listeners hear from it, and it can be taken out at any time.
+
+A listener is any object with methods ``before_KIND(event)`` and ``after_KIND(event)`` (``events.PHASE_OF``
+names the kinds); only the functions that somebody listens to are touched. Listeners run under one lock,
+with what they do themselves unobserved, and with nothing that they raise reaching the program: the first
+failure takes the observer out and is kept in ``failure``.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+
+from loopwright.events import Event
+from loopwright.observe.sites import Site, site
+from loopwright.observe.swap import Patch
+
+Handler = Callable[[Event], None]
+
+PER_STEP = frozenset(
+    (
+        "forward",
+        "loss",
+        "backward",
+        "grad",
+        "zero_grad",
+        "item",
+        "fetch",
+        "clip",
+        "scale",
+        "unscale",
+        "scaler_step",
+        "step",
+    )
+)
+"""Kinds that happen in every step: while the observer rests they are let through unseen."""
+FIRST, WINDOW, PERIOD = 3000, 150, 4096
+"""In ticks (forwards of roots, and backward passes; the tutorial loop has three a step): everything is seen
+during the first ones, then a window of each period. Rare events (a mode, an epoch, a new optimizer) open a
+window too, at the counts 1, 2, 4, 8, ... of their place.
+"""
+
+
+class ThreadState(threading.local):
+    """What is going on in one thread."""
+
+    busy = False
+    """A listener is at work: what it calls is its own."""
+    depth = 0
+    """How many modules' ``__call__`` are open."""
+    inner: list[Any] | None = None
+    """Where calls of inner modules are recorded, while somebody asks for them."""
+    in_loss = False
+    in_step = 0
+
+
+class Observer:
+    """One observation of this process, from ``install`` to ``uninstall``.
+
+    Args:
+        listeners: objects with ``before_KIND`` and ``after_KIND`` methods.
+        steps: take everything out again after that many optimizer steps; None observes to the end.
+        on_out: called once when the observer has been taken out by ``steps`` or by a failure.
+    """
+
+    active: Observer | None = None
+    """The one that is installed; hooks of two would see each other."""
+
+    def __init__(
+        self,
+        listeners: Sequence[Any],
+        *,
+        steps: int | None = None,
+        on_out: Callable[[], None] | None = None,
+    ):
+        self.listeners = list(listeners)
+        self.steps = steps
+        self.on_out = on_out
+        self.lock = threading.RLock()
+        self.here = ThreadState()
+        self.number = 0
+        self.counts: dict[str, int] = {}
+        self.failure: str | None = None
+        self.resting = False
+        self.ticks = self.evaluations = 0
+        self._turn_at = FIRST
+        self._rare: dict[Any, int] = {}
+        self._patches: list[Patch] = []
+
+    def handlers(self, when: str, kind: str) -> list[Handler]:
+        """The listeners' methods for one kind; ``when`` is "before" or "after"."""
+        name = f"{when}_{kind}"
+        return [getattr(one, name) for one in self.listeners if hasattr(one, name)]
+
+    def wanted(self, kind: str) -> bool:
+        """True when somebody listens to this kind."""
+        return bool(self.handlers("before", kind) or self.handlers("after", kind))
+
+    def install(self) -> None:
+        """Put the hooks in; torch must have been imported."""
+        from loopwright.observe.points import install_points
+
+        if Observer.active is not None:
+            raise RuntimeError("this process is observed already")
+        Observer.active = self
+        try:
+            for patch in install_points(self):
+                self._patches.append(patch)
+        except BaseException:
+            self.uninstall()
+            raise
+
+    def add(self, patch: Patch) -> None:
+        """One more patch, made while observing (a class that appeared later)."""
+        self._patches.append(patch)
+
+    def uninstall(self) -> None:
+        """Take every hook out, the last one first; a second call does nothing."""
+        patches, self._patches = self._patches, []
+        for patch in reversed(patches):
+            patch.restore()
+        if Observer.active is self:
+            Observer.active = None
+
+    @property
+    def installed(self) -> bool:
+        """True while hooks are in."""
+        return Observer.active is self
+
+    def event(
+        self, kind: str, where: Site, subject: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Event:
+        """A new event, numbered and counted."""
+        self.number += 1
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        return Event(kind, where, self.number, subject, args, kwargs)
+
+    def tell(self, handlers: Iterable[Handler], event: Event) -> None:
+        """Run listeners; whatever they raise ends the observation, not the program."""
+        here = self.here
+        if here.busy:
+            return
+        here.busy = True
+        try:
+            with self.lock:
+                for handler in handlers:
+                    handler(event)
+        except Exception:  # noqa: BLE001  the program goes on, whatever is wrong with us
+            self.fail(traceback.format_exc())
+        finally:
+            here.busy = False
+
+    def fail(self, what: str) -> None:
+        """Take the observer out because of a failure of its own; the first one is kept."""
+        if self.failure is None:
+            self.failure = what
+            print(
+                "loopwright: the observer failed and has switched itself off; the program goes on",
+                file=sys.stderr,
+            )
+        self.leave()
+
+    def leave(self) -> None:
+        """Take the observer out before the program's end."""
+        was_in = self.installed
+        self.uninstall()
+        if was_in and self.on_out is not None:
+            self.on_out()
+
+    def tick(self) -> None:
+        """One more forward or backward; now and then the observer falls asleep or wakes up."""
+        self.ticks += 1
+        if self.ticks >= self._turn_at:
+            self.resting = not self.resting
+            self._turn_at = self.ticks + (PERIOD - WINDOW if self.resting else WINDOW)
+            if not self.resting:
+                self._woken()
+
+    def rare(self, event: Event) -> None:
+        """Something happened that is worth opening one's eyes for."""
+        count = self._rare[event.kind, event.site] = self._rare.get((event.kind, event.site), 0) + 1
+        if count & (count - 1):
+            return
+        self.wake()
+
+    def wake(self) -> None:
+        """See everything for a window."""
+        if self.resting:
+            self.resting = False
+            self._turn_at = 0
+            self._woken()
+        self._turn_at = max(self._turn_at, self.ticks + WINDOW)
+
+    def _woken(self) -> None:
+        for one in self.listeners:
+            if hasattr(one, "woken"):
+                one.woken()
+
+    def stepped(self, total: int) -> None:
+        """Count optimizer steps; the last one that was asked for ends the observation."""
+        if self.steps is not None and total >= self.steps:
+            self.leave()
+
+
+def around(
+    observer: Observer, kind: str, *, through_torch: bool = False, depth: int = 2
+) -> Callable[[Any], Any]:
+    """A hook that tells listeners before and after a call; its first argument is the subject.
+
+    Args:
+        observer: whom to tell.
+        kind: of the events.
+        through_torch: also calls that torch makes for the program; otherwise only direct ones.
+        depth: frames between the hook and the program's call.
+    """
+    before = observer.handlers("before", kind)
+    after = observer.handlers("after", kind)
+    here = observer.here
+    compiling = torch.compiler.is_compiling
+    ticks = kind in ("backward", "grad")
+    per_step = kind in PER_STEP
+
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        def hook(*args: Any, **kwargs: Any) -> Any:
+            if compiling() or here.busy:
+                return original(*args, **kwargs)
+            if ticks:
+                observer.tick()
+            if observer.resting and per_step:
+                return original(*args, **kwargs)
+            where = site(depth, through_torch=through_torch)
+            if where is None:
+                return original(*args, **kwargs)
+            event = observer.event(kind, where, args[0] if args else None, args, kwargs)
+            if not per_step:
+                observer.rare(event)
+            if before:
+                observer.tell(before, event)
+            try:
+                event.result = original(*args, **kwargs)
+            except BaseException:
+                event.failed = True
+                observer.tell(after, event)
+                raise
+            observer.tell(after, event)
+            return event.result
+
+        return hook
+
+    return make
