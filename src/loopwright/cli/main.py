@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 VERBS = {
     "train": "Train a recipe: a built-in one, a Python file, or a settings file.",
+    "check": "Run any PyTorch program and report its silent mistakes.",
+    "rules": "List the rules of check, or print the page of one.",
     "evaluate": "Evaluate a run's weights on its validation or test data.",
     "predict": "Answer for new data with a run's weights.",
     "export": "Write a run's weights or model for use elsewhere.",
@@ -39,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see ``failures``)."""
     words = list(sys.argv[1:] if argv is None else argv)
     everything = "--traceback" in words
-    words = [word for word in words if word != "--traceback"]
+    if words[:1] != ["check"]:  # its words may be the checked program's own
+        words = [word for word in words if word != "--traceback"]
     warnings.showwarning = partial(show_warning, warnings.showwarning)
     try:
         code = _run(words)
@@ -57,6 +60,11 @@ def _run(words: list[str]) -> int:
         from loopwright.cli.train import train
 
         return train(*words[1:])
+    if words[:1] == ["check"]:
+        # What comes after the program's name is the program's.
+        from loopwright.cli.check import check
+
+        return check(*words[1:])
     from cyclopts.exceptions import CycloptsError, UnknownCommandError
 
     from loopwright.cli.flags import refuse

@@ -1,0 +1,47 @@
+"""All accounts of one process, wired to each other: what a rule is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopwright.checker.accounts.data import Data
+from loopwright.checker.accounts.gradients import Gradients
+from loopwright.checker.accounts.graphs import Graphs
+from loopwright.checker.accounts.losses import Losses
+from loopwright.checker.accounts.modes import Modes
+from loopwright.checker.accounts.optimizers import Optimizers
+from loopwright.checker.accounts.parameters import Parameters
+from loopwright.checker.accounts.ranks import Ranks
+from loopwright.checker.accounts.schedules import Schedules
+
+
+class Accounts:
+    """The books; ``complete`` is False where the observation ended before the program did."""
+
+    def __init__(self, here: Any):
+        self.optimizers = Optimizers()
+        self.gradients = Gradients(self.optimizers)
+        self.parameters = Parameters(self.optimizers, here)
+        self.data = Data(self.gradients)
+        self.losses = Losses(self.data)
+        self.graphs = Graphs()
+        self.modes = Modes(self.optimizers, here)
+        self.schedules = Schedules(self.optimizers, self.losses)
+        self.ranks = Ranks(self.optimizers, self.data)
+        self.complete = True
+        self.ended_well = True
+        """The program ended by itself, without an exception."""
+
+    def listeners(self) -> list[Any]:
+        """In the order in which they hear of an event: parameters record inner calls before modes look."""
+        return [
+            self.optimizers,
+            self.gradients,
+            self.parameters,
+            self.losses,
+            self.graphs,
+            self.modes,
+            self.data,
+            self.schedules,
+            self.ranks,
+        ]

@@ -1,0 +1,167 @@
+"""The graph account, second half: what is kept alive after it was used.
+
+Each root that went through ``backward`` gets a mark in its node; the mark dies with the node. A sum or a
+list of losses keeps one more graph alive at each step, and shows as a number that grows by one.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections import Counter
+from types import FrameType
+from typing import Any
+
+import torch
+
+from loopwright.checker.accounts.tally import Tally
+from loopwright.events import Event
+from loopwright.observe import content, graph
+from loopwright.observe.content import is_power_of_two
+from loopwright.observe.sites import Position, Site, user_frame
+from loopwright.observe.storing import Holder, find_holder
+
+
+class Kept:
+    """Graphs of one backward place."""
+
+    def __init__(self) -> None:
+        self.alive: dict[int, weakref.ref[graph.Mark]] = {}
+        self.passes = 0
+        self.most = 0
+        self.steady = 0
+        """Passes since the number last grew."""
+        self.longest_steady = 0
+        self.nodes = 0
+        self.holder: Holder | None = None
+
+
+class Graphs:
+    """The account; see the module."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Site, Kept] = {}
+        self.retained = Tally()
+        self._open_retained: dict[int, tuple[Site, int]] = {}
+        self.engine_runs = 0
+        self.nonfinite = Tally()
+        self.clamped = Tally()
+        self.broadcast = Tally()
+        self.roots = Counter[Site]()
+
+    def before_backward(self, event: Event) -> None:
+        """Look at the root before its graph is freed."""
+        self.engine_runs += 1
+        root = event.subject
+        if not isinstance(root, torch.Tensor) or root.grad_fn is None:
+            return
+        self.roots[event.site] += 1
+        if is_power_of_two(self.roots[event.site]) and content.readable(root):
+            with content.quiet():
+                if root.numel() == 1 and not bool(torch.isfinite(root.detach()).all()):
+                    self.nonfinite.add(event.site, backward=event.site).facts["value"] = float(root)
+                self._near_root(event, root)
+
+    def _near_root(self, event: Event, root: torch.Tensor) -> None:
+        node = root.grad_fn
+        for _ in range(4):
+            if node is None:
+                return
+            if node.name().startswith("Clamp") and graph.shape_of(node) == ():
+                high = graph.saved(node, "max")
+                value = graph.saved(node, "self")
+                if (
+                    high is not None
+                    and isinstance(value, torch.Tensor)
+                    and float(value) > float(high)
+                ):
+                    seen = self.clamped.add(event.site, backward=event.site)
+                    seen.facts |= {"value": float(value), "max": float(high)}
+            elif node.name().startswith(("Mean", "Sum")):
+                self._squares(event, node)
+                return
+            below = [inner for inner, _ in node.next_functions if inner is not None]
+            if len(below) != 1:
+                return
+            node = below[0]
+
+    def _squares(self, event: Event, node: Any) -> None:
+        """mean((prediction - target) ** 2) where the difference is larger than the prediction."""
+        below = [inner for inner, _ in node.next_functions if inner is not None]
+        if len(below) != 1 or not below[0].name().startswith(("Pow", "Abs")):
+            return
+        inner = [one for one, _ in below[0].next_functions if one is not None]
+        if len(inner) != 1 or not inner[0].name().startswith(("Sub", "Rsub")):
+            return
+        difference = graph.shape_of(inner[0])
+        operands = [one for one, _ in inner[0].next_functions if one is not None]
+        if difference is None or len(operands) != 1 or len(difference) != 2:
+            return
+        prediction = graph.shape_of(operands[0])
+        if prediction is None and graph.is_leaf_node(operands[0]):
+            return
+        n = difference[0]
+        if n > 1 and difference == (n, n) and prediction in ((n, 1), (n,)):
+            seen = self.broadcast.add(event.site, backward=event.site)
+            seen.facts |= {"prediction": prediction, "difference": difference}
+            seen.facts["position"] = _stored_at(event.site, event.subject)
+
+    def after_backward(self, event: Event) -> None:
+        """Mark the root's node and count how many earlier ones live."""
+        root = event.subject
+        if event.failed or not isinstance(root, torch.Tensor) or root.grad_fn is None:
+            return
+        kept = self.kept.setdefault(event.site, Kept())
+        kept.passes += 1
+        mark = graph.mark(root.grad_fn, event.number)
+        alive = kept.alive
+        number = event.number
+        alive[number] = weakref.ref(mark, lambda _: alive.pop(number, None))
+        count = len(alive)
+        if count > kept.most:
+            kept.most = count
+            kept.steady = 0
+            if count >= 4 and is_power_of_two(count):
+                frame = _frame_of(event.site)
+                if frame is not None:
+                    oldest = min(alive)
+                    kept.holder = find_holder(frame, oldest) or kept.holder
+        elif count == kept.most:
+            kept.steady += 1
+            kept.longest_steady = max(kept.longest_steady, kept.steady)
+        if event.kwargs.get("retain_graph") or (len(event.args) > 2 and event.args[2]):
+            self.retained.add(event.site, backward=event.site)
+            self._open_retained[number] = (event.site, self.engine_runs)
+            site, runs = event.site, self.engine_runs
+            retained, open_ = self.retained, self._open_retained
+
+            def ended(_: Any, number: int = number) -> None:
+                if open_.pop(number, None) is not None and self.engine_runs == runs:
+                    retained.get(site).facts["unused"] = (
+                        retained.get(site).facts.get("unused", 0) + 1
+                    )
+
+            second = graph.mark(root.grad_fn, -number)
+            self._refs = getattr(self, "_refs", {})
+            self._refs[number] = weakref.ref(second, ended)
+            if len(self._refs) > 64:
+                self._refs.pop(next(iter(self._refs)))
+
+    def before_grad(self, event: Event) -> None:
+        """Another engine run, which may use a retained graph."""
+        self.engine_runs += 1
+
+
+def _frame_of(site: Site) -> FrameType | None:
+    """The running frame of the program that a site belongs to."""
+    frame = user_frame(sys._getframe(1))
+    while frame is not None and site.user is not None and frame.f_code is not site.user[0]:
+        frame = frame.f_back
+    return frame
+
+
+def _stored_at(site: Site, value: Any) -> Position | None:
+    from loopwright.observe.storing import stored_at
+
+    frame = _frame_of(site)
+    return stored_at(frame, value) if frame is not None else None

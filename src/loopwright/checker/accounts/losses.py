@@ -1,0 +1,385 @@
+"""The graph account, first half: what feeds a loss, in what shape, through which last operation.
+
+Shapes are compared at every call; values and graphs are looked at in the calls number 1, 2, 4, 8, ... of
+each place, as long as training needs a gradient from them.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from loopwright.checker.accounts.data import Data
+from loopwright.checker.accounts.tally import Seen
+from loopwright.events import Event
+from loopwright.observe import content, graph
+from loopwright.observe.content import is_power_of_two
+from loopwright.observe.sites import Site
+
+ELEMENTWISE = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
+TOKEN_LOOKS = 4
+"""Targets are compared with tokens in the first looks only: the graph is searched for embeddings."""
+VALUES_LIMIT = 1 << 22
+"""Elements of a loss given that are looked at in one close look."""
+
+
+class LossPlace:
+    """One place that computes one kind of loss."""
+
+    def __init__(self, name: str, site: Site):
+        self.name, self.site = name, site
+        self.calls = 0
+        self.looks = 0
+        self.trained = False
+        """A gradient was asked for."""
+        self.seen: dict[str, Seen] = {}
+
+    def note(self, what: str, **facts: Any) -> None:
+        """One more call that showed ``what``."""
+        found = self.seen.setdefault(what, Seen())
+        found.count += 1
+        found.facts |= facts
+
+    def total(self, what: str) -> int:
+        """In how many calls it would have been seen."""
+        if what in ("broadcast", "one class"):
+            return self.calls
+        return (
+            min(self.looks, TOKEN_LOOKS)
+            if what in ("target is input", "future", "padding counted")
+            else self.looks
+        )
+
+    def count(self, what: str) -> int:
+        """In how many calls it was seen."""
+        return self.seen[what].count if what in self.seen else 0
+
+
+@dataclass(slots=True)
+class Passes:
+    """Backward passes of one place: how many came from a mean loss as it is, and after a batch of its own."""
+
+    passes: int = 0
+    means: int = 0
+    fetches: int = 0
+    last_fetch: int = -1
+
+
+class Losses:
+    """The account; see the module."""
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self.unscaled: dict[Site, Passes] = {}
+        self.follow = False
+        """Note the range of all loss values: a scheduler is given a metric."""
+        self._range = (math.inf, -math.inf)
+        self._last_result: tuple[weakref.ref[Any], bool] | None = None
+        self.places: dict[tuple[Site, str], LossPlace] = {}
+        self.last: tuple[LossPlace, int] | None = None
+
+    def before_backward(self, event: Event) -> None:
+        """Is the root a mean over one batch, not divided by anything?"""
+        found = self.unscaled.setdefault(event.site, Passes())
+        found.passes += 1
+        if self._last_result is not None:
+            ref, mean = self._last_result
+            found.means += mean and ref() is event.subject
+        found.fetches += self.data.fetches > found.last_fetch
+        found.last_fetch = self.data.fetches
+
+    def after_loss(self, event: Event) -> None:
+        """Shapes always, values sometimes."""
+        if event.failed:
+            return
+        given, target = _argument(event, 0, "input"), _argument(event, 1, "target")
+        if not isinstance(given, torch.Tensor):
+            return
+        key = (event.site, event.subject)
+        place = self.places.get(key)
+        if place is None:
+            if len(self.places) > 512:
+                return
+            place = self.places[key] = LossPlace(event.subject, event.site)
+        place.calls += 1
+        result = event.result
+        if self.follow and isinstance(result, torch.Tensor) and result.numel() == 1:
+            value = float(result.detach())
+            self._range = (min(value, self._range[0]), max(value, self._range[1]))
+        self.last = (place, event.number)
+        if not (given.requires_grad and torch.is_grad_enabled()):
+            return
+        place.trained = True
+        if isinstance(event.result, torch.Tensor):
+            mean = event.kwargs.get("reduction", "mean") == "mean"
+            self._last_result = (weakref.ref(event.result), mean)
+        if isinstance(target, torch.Tensor):
+            _compare_shapes(place, given, target)
+        if is_power_of_two(place.calls) or place.calls == 3:
+            place.looks += 1
+            with content.quiet():
+                self._look(place, event, given, target)
+
+    def take_range(self) -> tuple[float, float]:
+        """The lowest and highest loss value since the last call."""
+        found, self._range = self._range, (math.inf, -math.inf)
+        return found
+
+    def _look(self, place: LossPlace, event: Event, given: torch.Tensor, target: Any) -> None:
+        if not content.readable(given) or given.numel() == 0 or given.numel() > VALUES_LIMIT:
+            return
+        maker = graph.producer(given.grad_fn)
+        made_by = maker.name() if maker is not None else ""
+        look = _LOOKS.get(place.name)
+        if look is not None:
+            look(place, event, given, target, made_by)
+        if isinstance(target, torch.Tensor) and target.requires_grad:
+            _target_with_graph(place, given, target)
+        if place.name == "cross_entropy" and isinstance(target, torch.Tensor):
+            _tokens(place, event, given, target)
+
+
+def _argument(event: Event, index: int, name: str) -> Any:
+    return event.args[index] if len(event.args) > index else event.kwargs.get(name)
+
+
+def _compare_shapes(place: LossPlace, given: torch.Tensor, target: torch.Tensor) -> None:
+    if place.name in ELEMENTWISE and given.shape != target.shape and given.dim() != target.dim():
+        try:
+            joint = torch.broadcast_shapes(given.shape, target.shape)
+        except RuntimeError:
+            return
+        same_numbers = [n for n in given.shape if n != 1] == [n for n in target.shape if n != 1]
+        count = 1
+        for n in joint:
+            count *= n
+        if same_numbers and count > max(given.numel(), target.numel()):
+            place.note(
+                "broadcast",
+                input=tuple(given.shape),
+                target=tuple(target.shape),
+                joint=tuple(joint),
+            )
+    if place.name == "cross_entropy":
+        classes = given.shape[1] if given.dim() > 1 else given.shape[0]
+        if classes == 1:
+            place.note("one class", input=tuple(given.shape))
+
+
+def _rows(given: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Values in float32, and the class dimension."""
+    return given.detach().float(), 1 if given.dim() > 1 else 0
+
+
+def _sums_to_one(values: torch.Tensor, dim: int, tolerance: float) -> bool:
+    return bool((values >= 0).all()) and bool(((values.sum(dim) - 1).abs() < tolerance).all())
+
+
+def _tolerance(given: torch.Tensor) -> float:
+    return 1e-3 if given.dtype in (torch.float32, torch.float64) else 2e-2
+
+
+def _look_at_cross_entropy(
+    place: LossPlace, event: Event, given: torch.Tensor, target: Any, made_by: str
+) -> None:
+    values, dim = _rows(given)
+    if values.shape[dim] < 2:
+        return
+    tolerance = _tolerance(given)
+    if _sums_to_one(values, dim, tolerance):
+        place.note(
+            "probabilities", made_by=made_by, low=float(values.min()), high=float(values.max())
+        )
+    elif values.dim() == 2 and values.shape[0] > 1 and _sums_to_one(values, 0, tolerance):
+        place.note("columns", made_by=made_by, shape=tuple(values.shape))
+    elif made_by.startswith("Softmax"):
+        place.note("softmax other dim", made_by=made_by, shape=tuple(values.shape))
+
+
+def _look_at_nll(
+    place: LossPlace, event: Event, given: torch.Tensor, target: Any, made_by: str
+) -> None:
+    values, dim = _rows(given)
+    if values.shape[dim] < 2:
+        return
+    tolerance = _tolerance(given)
+    if _sums_to_one(values, dim, tolerance):
+        place.note(
+            "probabilities", made_by=made_by, low=float(values.min()), high=float(values.max())
+        )
+        return
+    off = values.logsumexp(dim).abs()
+    if float(off.median()) > 10 * tolerance:
+        if (
+            values.dim() == 2
+            and values.shape[0] > 1
+            and bool((values.logsumexp(0).abs() < 10 * tolerance).all())
+        ):
+            place.note("columns", made_by=made_by, shape=tuple(values.shape))
+        elif bool((values > 0).any()):
+            place.note("logits", made_by=made_by, high=float(values.max()), off=float(off.median()))
+
+
+def _look_at_bce_with_logits(
+    place: LossPlace, event: Event, given: torch.Tensor, target: Any, made_by: str
+) -> None:
+    values = given.detach().float()
+    inside = bool(((values >= 0) & (values <= 1)).all())
+    if inside and made_by.startswith(("Sigmoid", "Softmax")):
+        place.note("sigmoid", made_by=made_by, low=float(values.min()), high=float(values.max()))
+    elif inside and values.numel() >= 8 and made_by.startswith("CompiledFunction"):
+        place.note("inside", made_by=made_by, low=float(values.min()), high=float(values.max()))
+
+
+def _look_at_kl_div(
+    place: LossPlace, event: Event, given: torch.Tensor, target: Any, made_by: str
+) -> None:
+    values = given.detach().float()
+    if values.dim() == 0:
+        return
+    tolerance = _tolerance(given)
+    dims = [d for d in range(values.dim()) if values.shape[d] > 1]
+    if bool((values >= 0).all()) and any(_sums_to_one(values, d, tolerance) for d in dims):
+        place.note(
+            "probabilities", made_by=made_by, low=float(values.min()), high=float(values.max())
+        )
+    elif isinstance(target, torch.Tensor) and not event.kwargs.get("log_target"):
+        wanted = target.detach().float()
+        log_target = event.args[5] if len(event.args) > 5 else False
+        dims = [d for d in range(wanted.dim()) if wanted.shape[d] > 1]
+        if (
+            not log_target
+            and bool((wanted <= 0).all())
+            and any(bool((wanted.logsumexp(d).abs() < 10 * tolerance).all()) for d in dims)
+        ):
+            place.note("log target", low=float(wanted.min()), high=float(wanted.max()))
+
+
+_LOOKS = {
+    "cross_entropy": _look_at_cross_entropy,
+    "nll_loss": _look_at_nll,
+    "binary_cross_entropy_with_logits": _look_at_bce_with_logits,
+    "kl_div": _look_at_kl_div,
+}
+
+
+def _target_with_graph(place: LossPlace, given: torch.Tensor, target: torch.Tensor) -> None:
+    """A target that was made as reward + factor * (a network's output): both with a graph."""
+    node = graph.producer(target.grad_fn)
+    if node is None or not node.name().startswith("Add"):
+        return
+    operands = [inner for inner, _ in node.next_functions]
+    scaled = [one for one in operands if one is not None]
+    if len(scaled) != 1 or len(operands) != 2:
+        return
+    node = graph.producer(scaled[0])
+    while node is not None and node.name().startswith("Mul"):
+        below = [inner for inner, _ in node.next_functions if inner is not None]
+        if len(below) != 1:
+            return
+        place.note("bootstrapped target", target=tuple(target.shape))
+        return
+
+
+def _tokens(place: LossPlace, event: Event, given: torch.Tensor, target: torch.Tensor) -> None:
+    """Targets beside the token indices that an embedding was given."""
+    if target.is_floating_point() or place.looks > TOKEN_LOOKS or target.numel() < 4:
+        return
+    embeddings = []
+    softmaxes = []
+    for number, node in enumerate(graph.nodes(given.grad_fn, 4000)):
+        name = node.name()
+        if name.startswith("Embedding"):
+            embeddings.append(node)
+        elif name.startswith(("Softmax", "SafeSoftmax")) or "ScaledDotProduct" in name:
+            softmaxes.append(node)
+        if number > 4000:
+            return
+    ignore = event.args[4] if len(event.args) > 4 else event.kwargs.get("ignore_index", -100)
+    tokens = []
+    for node in embeddings:
+        indices = graph.saved(node, "indices")
+        if isinstance(indices, torch.Tensor) and indices.dim() == 2 and indices.shape[1] > 1:
+            tokens.append((indices, graph.saved(node, "padding_idx")))
+    sequence = [pair for pair in tokens if pair[0].numel() == target.numel()]
+    for indices, padding in sequence:
+        flat, wanted = indices.reshape(-1), target.reshape(-1)
+        if len(set(flat.tolist())) > 2 and torch.equal(flat, wanted.to(flat.dtype)):
+            place.note(
+                "target is input",
+                embeddings=len(tokens),
+                causal=_is_causal(softmaxes, indices.shape[1]),
+                shape=tuple(indices.shape),
+            )
+        _padding(place, indices, target.reshape(indices.shape), padding, ignore)
+        if indices.numel() and torch.equal(
+            indices[:, 1:].reshape(-1),
+            target.reshape(indices.shape)[:, :-1].reshape(-1).to(indices.dtype),
+        ):
+            leak = _attends_ahead(softmaxes, indices.shape[1])
+            if leak:
+                place.note("future", weight=leak, length=indices.shape[1])
+
+
+def _padding(
+    place: LossPlace, indices: torch.Tensor, target: torch.Tensor, padding: Any, ignore: Any
+) -> None:
+    if not isinstance(padding, int) or padding < 0 or padding > 1 << 40 or ignore == padding:
+        return
+    counted = target == padding
+    share = float(counted.float().mean())
+    # Padding is at the end of rows, in inputs and targets alike (those may be one token ahead).
+    if share < 0.02 or not bool((indices == padding).any()):
+        return
+    tail = counted.flip(1).long().cumprod(1).flip(1).bool()
+    inner_padding = bool((counted & ~tail).any())
+    ends = (indices == padding)[:, 1:] <= counted[:, 1:]
+    if not inner_padding and bool(ends.all()):
+        place.note("padding counted", share=share, padding=padding, ignore=ignore)
+
+
+def _is_causal(softmaxes: list[Any], length: int) -> bool:
+    """True when every attention over the sequence was kept from looking ahead."""
+    seen = False
+    for node in softmaxes:
+        if "ScaledDotProduct" in node.name():
+            if not graph.saved(node, "is_causal"):
+                return False
+            seen = True
+            continue
+        weights = graph.saved(node, "result")
+        if isinstance(weights, torch.Tensor) and weights.shape[-2:] == (length, length):
+            if float(weights.triu(1).abs().max()) > 0:
+                return False
+            seen = True
+    return seen
+
+
+def _attends_ahead(softmaxes: list[Any], length: int) -> float:
+    """The largest attention weight on a later position; 0 where none was seen."""
+    most = 0.0
+    for node in softmaxes:
+        name = node.name()
+        if "ScaledDotProduct" in name:
+            mask = (
+                graph.saved(node, "attn_mask")
+                if graph.saved(node, "attn_mask") is not None
+                else graph.saved(node, "attn_bias")
+            )
+            if graph.saved(node, "is_causal") is False and mask is None:
+                query, key = graph.saved(node, "query"), graph.saved(node, "key")
+                if isinstance(query, torch.Tensor) and query.shape[-2] == length == key.shape[-2]:
+                    most = max(most, 1.0 / length)
+            continue
+        weights = graph.saved(node, "result")
+        if (
+            isinstance(weights, torch.Tensor)
+            and weights.dim() >= 3
+            and weights.shape[-2:] == (length, length)
+        ):
+            most = max(most, float(weights.triu(1).max()))
+    return most

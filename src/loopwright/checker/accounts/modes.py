@@ -1,0 +1,381 @@
+"""The mode account: train or eval, with or without a graph, in every forward, and what became of it.
+
+The unit is a *place*: one call site of one root module. What in a module depends on its mode (dropout,
+batch norm) is recorded in the forwards that ``parameters`` records, and in the first one after each
+change of mode. Which call of ``train()`` or ``eval()`` set a module's mode last is known by a stamp.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+
+from loopwright.checker.accounts.optimizers import Entry, Optimizers
+from loopwright.checker.accounts.parameters import graph_pointer
+from loopwright.checker.accounts.tally import Tally
+from loopwright.events import Event
+from loopwright.observe import content, graph
+from loopwright.observe.sites import Site, stack
+from loopwright.observe.storing import gives_argument
+
+CHAINS = 8
+
+
+class Stamp:
+    """One call of ``train()`` or ``eval()``."""
+
+    __slots__ = ("first_place", "mode", "number", "site")
+
+    def __init__(self, number: int, site: Site, *, mode: bool):
+        self.number, self.site, self.mode = number, site, mode
+        self.first_place: Place | None = None
+        """Where a module that it set was called first afterwards."""
+
+
+class Place:
+    """One root module called at one place."""
+
+    def __init__(self, root: nn.Module, site: Site):
+        self.ref = weakref.ref(root)
+        self.root_id = 0
+        """The same number for every place of one module."""
+        self.kind = type(root).__name__
+        self.site = site
+        self.calls = 0
+        self.with_graph = 0
+        self.without_grad = 0
+        self.first = self.last = 0
+        self.steps_at_first = self.steps_at_last = 0
+        self.blocks = 0
+        """Groups of calls with no optimizer step in between."""
+        self.trained = 0
+        """Calls after which a backward pass came before the next call of the same place."""
+        self.waiting = False
+        self.noisy: dict[str, int] = {}
+        """Modules that acted as in training (kind -> recorded calls)."""
+        self.noisy_calls = self.recorded = 0
+        self.inherited = 0
+        """Recorded calls whose training mode was left over from training."""
+        self.repeated_inputs = 0
+        self.last_input: tuple[int, int, tuple[int, ...]] | None = None
+        self.numbers = 0
+        """Calls after which a number was read or a loss computed without a graph."""
+        self.wasted = self.used = 0
+        """Marked outputs whose graph died unused; or may have been used."""
+        self.waste_bytes = 0
+        self.chains: list[list[tuple[Any, int, int]]] = []
+        self.quiet_modules: dict[str, int] = {}
+        """In training calls: modules in eval mode that trained in train mode before."""
+        self.quiet_calls = 0
+        self.quiet_stamp: Stamp | None = None
+        self.fed_by_graph = 0
+        self.feeds_root = 0
+        self.looked_at = 0
+        self.held = False
+        """An optimizer holds its parameters."""
+        self.values_moved = False
+        self.first_values: torch.Tensor | None = None
+
+    def first_parameter(self) -> int:
+        """The id of a trainable parameter; 0 without one."""
+        root = self.ref()
+        return (
+            next((id(p) for p in root.parameters() if p.requires_grad), 0)
+            if root is not None
+            else 0
+        )
+
+
+def depends_on_mode(module: nn.Module) -> str | None:
+    """What of a module acts differently in training: "Dropout(p=0.5)", "BatchNorm1d", or None."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return f"{type(module).__name__}(p={module.p})" if module.p > 0 else None
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        instance = isinstance(module, nn.modules.instancenorm._InstanceNorm)
+        return type(module).__name__ if module.track_running_stats or not instance else None
+    if isinstance(module, nn.RNNBase):
+        return (
+            f"{type(module).__name__}(dropout={module.dropout})"
+            if module.dropout and module.num_layers > 1
+            else None
+        )
+    if isinstance(module, nn.MultiheadAttention):
+        return f"MultiheadAttention(dropout={module.dropout})" if module.dropout else None
+    return None
+
+
+class Modes:
+    """The account; see the module."""
+
+    def __init__(self, optimizers: Optimizers, here: Any):
+        self.optimizers = optimizers
+        self.here = here
+        self.places: dict[tuple[int, Site], Place] = {}
+        self.stamps: dict[int, Stamp] = {}
+        self.newest = 0
+        self.trained_in_train: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.functional = Tally()
+        """F.dropout without ``training=`` in a module that is in eval mode."""
+        self.backwards = self.steps = 0
+        self.step_chain: list[tuple[Any, int, int]] = []
+        self.last_place: Place | None = None
+        self.ungraded: Place | None = None
+        self._pending: list[tuple[Place, nn.Module, list[tuple[nn.Module, str]]]] = []
+        self._outputs: list[tuple[weakref.ref[Any], Place]] = []
+        self._marks: dict[int, Any] = {}
+        self._root_ids: dict[int, tuple[weakref.ref[nn.Module], int]] = {}
+        self.frozen_norms: dict[int, tuple[str, Place]] = {}
+        """Batch norms with frozen weights that were in train mode in a training forward."""
+        self.free_norms: set[int] = set()
+        """Batch norms that were trainable in some forward."""
+        self.feeds: dict[Site, tuple[int, int]] = {}
+        """Place of a call fed by another root's graph -> a parameter of the source, one of the sink."""
+        self.fed_before: dict[Site, set[Site]] = {}
+        self._fed_now: list[Site] = []
+        self.trained_at: dict[int, int] = {}
+        """Root id -> number of the latest backward pass that followed a training forward of it."""
+
+    def after_mode(self, event: Event) -> None:
+        """``train()`` or ``eval()`` was called: stamp what it set."""
+        if event.failed or not isinstance(event.subject, nn.Module):
+            return
+        stamp = Stamp(event.number, event.site, mode=event.subject.training)
+        self.newest = event.number
+        for module in event.subject.modules():
+            if depends_on_mode(module) is not None:
+                self.stamps[id(module)] = stamp
+
+    def before_forward(self, event: Event) -> None:
+        """Count the call; record inside it when its mode is new here."""
+        module = event.subject
+        key = (id(module), event.site)
+        place = self.places.get(key)
+        if place is None or place.ref() is not module:
+            if len(self.places) > 1024 or next(module.parameters(), None) is None:
+                return  # a criterion is no model
+            place = self.places[key] = Place(module, event.site)
+            known = self._root_ids.get(id(module))
+            if known is None or known[0]() is not module:
+                known = self._root_ids[id(module)] = (
+                    weakref.ref(module),
+                    len(self._root_ids) + event.number,
+                )
+            place.root_id = known[1]
+        place.calls += 1
+        grad = torch.is_grad_enabled()
+        if grad:
+            place.with_graph += 1
+        else:
+            place.without_grad += 1
+        self._input(place, event)
+        if not place.first:
+            place.first, place.steps_at_first = event.number, self.optimizers.total_steps
+        if place.blocks == 0 or self.optimizers.total_steps != place.steps_at_last:
+            place.blocks += 1
+            if len(place.chains) < CHAINS and not grad:
+                place.chains.append(stack(2))
+        place.last, place.steps_at_last = event.number, self.optimizers.total_steps
+        place.waiting = grad
+        if self.here.inner is None and self.newest > place.looked_at and place.recorded < 64:
+            self.here.inner = []
+        place.looked_at = event.number
+        self.last_place = place
+        self.ungraded = None if grad else place
+
+    def _input(self, place: Place, event: Event) -> None:
+        first = next((one for one in event.args if isinstance(one, torch.Tensor)), None)
+        if first is None:
+            place.last_input = None
+            return
+        if first.grad_fn is not None:
+            self._fed(place, first)
+        try:
+            described = (graph_pointer(first), first._version, tuple(first.shape))
+        except RuntimeError:  # an inference tensor has no version
+            described = (graph_pointer(first), 0, tuple(first.shape))
+        if described == place.last_input and self.optimizers.total_steps == place.steps_at_last:
+            place.repeated_inputs += 1
+        place.last_input = described
+
+    def _fed(self, place: Place, first: torch.Tensor) -> None:
+        """The input carries a graph: of which root's output?"""
+        place.fed_by_graph += 1
+        maker = graph.producer(first.grad_fn)
+        for ref, other in self._outputs:
+            output = ref()
+            if (
+                other is not place
+                and output is not None
+                and (output is first or output.grad_fn is maker)
+            ):
+                other.feeds_root += 1
+                if place.calls <= CHAINS:
+                    pair = (other.first_parameter(), place.first_parameter())
+                    self.feeds[place.site] = pair
+                self._fed_now.append(place.site)
+
+    def fed_through(self, backward: Site, user: Entry, upstream: Entry) -> Site | None:
+        """Where, before passes of ``backward``, a module of ``user`` was fed by one of ``upstream``."""
+        for site in self.fed_before.get(backward, ()):
+            source, sink = self.feeds.get(site, (0, 0))
+            if source in upstream.parameter_ids and sink in user.parameter_ids:
+                return site
+        return None
+
+    def after_dropout(self, event: Event) -> None:
+        """A functional dropout inside a recorded forward."""
+        place = self.last_place
+        root = place.ref() if place is not None else None
+        if root is None or place is None:
+            return
+        direct = event.result is True
+        training = event.args[2] if len(event.args) > 2 else event.kwargs.get("training", True)
+        p = event.args[1] if len(event.args) > 1 else event.kwargs.get("p", 0.5)
+        if direct and training and p:
+            place.noisy[f"F.{event.subject}(p={p})"] = (
+                place.noisy.get(f"F.{event.subject}(p={p})", 0) + 1
+            )
+            if not root.training and not gives_argument(event.site, 2, "training"):
+                seen = self.functional.add(event.site, dropout=event.site, forward=place.site)
+                seen.facts |= {"p": p, "root": type(root).__name__, "name": event.subject}
+
+    def after_forward(self, event: Event) -> None:
+        """What acted as in training, and what becomes of the output."""
+        place = self.places.get((id(event.subject), event.site))
+        inner = self.here.inner
+        if event.failed or place is None:
+            return
+        output = _first_tensor(event.result)
+        if inner is not None:
+            self._recorded(place, event, inner)
+        if output is not None and output.grad_fn is not None and torch.is_grad_enabled():
+            self._outputs = [*self._outputs[-3:], (weakref.ref(output), place)]
+            if place.calls <= 8 or content.is_power_of_two(place.calls):
+                self._watch_output(place, output, event.number)
+
+    def _recorded(self, place: Place, event: Event, inner: list[Any]) -> None:
+        place.recorded += 1
+        acting: list[tuple[nn.Module, str]] = []
+        resting: list[tuple[nn.Module, str]] = []
+        for module, training in [(c.module, c.training) for c in inner] + [
+            (event.subject, event.subject.training)
+        ]:
+            what = depends_on_mode(module)
+            if what is None:
+                continue
+            (acting if training else resting).append((module, what))
+            stamp = self.stamps.get(id(module))
+            if stamp is not None and stamp.first_place is None:
+                stamp.first_place = place
+        if acting:
+            place.noisy_calls += 1
+            for _, what in acting:
+                place.noisy[what] = place.noisy.get(what, 0) + 1
+            since = max(
+                (self.stamps[id(m)].number for m, _ in acting if id(m) in self.stamps), default=0
+            )
+            if self.trained_at.get(id(event.subject), 0) > since:
+                place.inherited += 1
+        if torch.is_grad_enabled():
+            self._pending = [*self._pending[-8:], (place, event.subject, acting + resting)]
+            for module, _ in acting:
+                if isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is not None:
+                    if module.weight.requires_grad:
+                        self.free_norms.add(id(module))
+                    else:
+                        self.frozen_norms.setdefault(id(module), (type(module).__name__, place))
+        self._values(place, event.subject)
+
+    def _values(self, place: Place, root: nn.Module) -> None:
+        """Is the module in an optimizer, and do its weights change?"""
+        first = next(iter(root.parameters()), None)
+        if first is None or not content.readable(first):
+            return
+        place.held = place.held or any(
+            id(first) in one.parameter_ids for one in self.optimizers.live()
+        )
+        if place.first_values is None:
+            place.first_values = content.sample(first)
+        elif not place.values_moved:
+            place.values_moved = not content.same(place.first_values, content.sample(first))
+
+    def _watch_output(self, place: Place, output: torch.Tensor, number: int) -> None:
+        backwards = self.backwards
+        mark = graph.mark(output.grad_fn, number)
+        size = output.numel() * output.element_size()
+
+        def died(_: Any) -> None:
+            watched.pop(number, None)
+            if self.backwards == backwards:
+                place.wasted += 1
+                place.waste_bytes += size
+            else:
+                place.used += 1
+
+        watched = self._marks
+        if len(watched) < 256:
+            watched[number] = weakref.ref(mark, died)
+
+    def after_backward(self, event: Event) -> None:
+        """Which places train; and which of their modules did so in eval mode."""
+        if event.failed:
+            return
+        self.backwards += 1
+        if self._fed_now:
+            self.fed_before.setdefault(event.site, set()).update(self._fed_now)
+            self._fed_now = []
+        for place in (
+            self.places.values()
+            if len(self.places) < 8
+            else [p for p in self.places.values() if p.waiting]
+        ):
+            if place.waiting:
+                place.waiting = False
+                place.trained += 1
+                root = place.ref()
+                if root is not None:
+                    self.trained_at[id(root)] = event.number
+        for place, _, modules in self._pending:
+            noted = False
+            for module, what in modules:
+                if module.training:
+                    self.trained_in_train.add(module)
+                elif module in self.trained_in_train:
+                    place.quiet_modules[what] = place.quiet_modules.get(what, 0) + 1
+                    noted = True
+                    stamp = self.stamps.get(id(module))
+                    if stamp is not None and not stamp.mode:
+                        place.quiet_stamp = stamp
+            place.quiet_calls += noted
+        self._pending = []
+
+    def before_step(self, event: Event) -> None:
+        """Where in the program steps happen, for telling before from after."""
+        self.steps += 1
+        if content.is_power_of_two(self.steps):
+            self.step_chain = stack(2)
+
+    def after_item(self, event: Event) -> None:
+        """A number was read."""
+        if self.ungraded is not None:
+            self.ungraded.numbers += 1
+            self.ungraded = None
+
+    def after_loss(self, event: Event) -> None:
+        """A loss without a graph is a measurement."""
+        if self.ungraded is not None and not torch.is_grad_enabled():
+            self.ungraded.numbers += 1
+            self.ungraded = None
+
+
+def _first_tensor(value: Any) -> torch.Tensor | None:
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, (tuple, list)):
+        return next((one for one in value if isinstance(one, torch.Tensor)), None)
+    if isinstance(value, dict):
+        return next((one for one in value.values() if isinstance(one, torch.Tensor)), None)
+    return None

@@ -1,0 +1,198 @@
+"""The optimizers of the program: what each holds, where it was made, how often it stepped.
+
+Everything that happens to an optimizer is counted on its ``Entry``; the gradient account hangs its
+ledgers there. Optimizers are held weakly.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import Counter
+from typing import Any
+
+import torch
+
+from loopwright.checker.accounts.tally import Tally
+from loopwright.events import Event
+from loopwright.observe.sites import Site
+
+KEPT = 256
+"""Entries of optimizers that are gone; a program that makes one at each step has only so many."""
+
+
+class Entry:
+    """One optimizer."""
+
+    def __init__(self, optimizer: Any, site: Site | None, number: int, order: int):
+        self.ref = weakref.ref(optimizer)
+        self.identity = id(optimizer)
+        self.kind = type(optimizer).__name__
+        self.of_torch = type(optimizer).__module__.startswith("torch.optim")
+        self.site = site
+        self.made_at = number
+        self.order = order
+        self.thread: int | None = None
+        """The thread that steps it; what other threads do meanwhile is not about it."""
+        self.steps = self.watched = 0
+        """All steps, and those that were seen in full."""
+        self.step_sites: Counter[Site] = Counter()
+        self.first_step = self.last_step = 0
+        self.closures = 0
+        self.zeroed = 0
+        self.zero_sites: Counter[Site] = Counter()
+        self.ledgers: list[Any] = []
+        self.backwards = 0
+        """Backward passes that left a gradient in a watched parameter."""
+        self.backward_sites: Counter[Site] = Counter()
+        self.last_deposit = 0
+        """Number of the latest backward pass that left a gradient here."""
+        self.cleared_unused: tuple[int, Site, Site] | None = None
+        """The latest pass that was cleared before a step: its number, its place, the clearing's place."""
+        self.synced = True
+        """False from a rest of the observer to the next step."""
+        self.suspicious = False
+        """A backward pass was thrown away lately: look closely at the next ones."""
+        self.discards = 0
+        self.tally = Tally()
+        self.attributes = frozenset(vars(optimizer))
+        self.moved = False
+        """A sampled value has changed since the first gradient."""
+        self.samples: list[tuple[Any, torch.Tensor]] = []
+        self.frozen_steps = self.frozen_count = 0
+        """Steps in which everything that it holds was frozen."""
+        self.lr = 0.0
+        self.loaded_state = False
+        self.had_state = False
+        self.options: tuple[Any, ...] = ()
+        self.parameter_ids: frozenset[int] = frozenset()
+
+    def parameters(self) -> list[torch.Tensor]:
+        """What it holds now; empty when it is gone."""
+        optimizer = self.ref()
+        if optimizer is None:
+            return []
+        return [one for group in optimizer.param_groups for one in group["params"]]
+
+    def state_of(self, parameter: torch.Tensor) -> bool:
+        """True when it has kept a state for a parameter: it has stepped it."""
+        optimizer = self.ref()
+        return optimizer is not None and bool(optimizer.state.get(parameter))
+
+    @property
+    def alive(self) -> bool:
+        """True while the program holds it."""
+        return self.ref() is not None
+
+    def usual_zero(self) -> Site | None:
+        """Where it is cleared most often."""
+        return max(self.zero_sites, key=self.zero_sites.__getitem__, default=None)
+
+    def usual_step(self) -> Site | None:
+        """Where it is stepped most often."""
+        return max(self.step_sites, key=self.step_sites.__getitem__, default=None)
+
+
+class Optimizers:
+    """All of them, in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self._by_id: dict[int, Entry] = {}
+        self.total_steps = 0
+
+    def after_optimizer(self, event: Event) -> None:
+        """A new one."""
+        if not event.failed:
+            self._add(event.subject, event.site, event.number)
+
+    def _add(self, optimizer: Any, site: Site | None, number: int) -> Entry:
+        entry = Entry(optimizer, site, number, len(self.entries))
+        self.entries.append(entry)
+        self._by_id[id(optimizer)] = entry
+        gone = [one for one in self.entries if not one.alive]
+        if len(gone) > KEPT:
+            for one in gone[len(gone) - KEPT // 2 :]:  # the first ones say what happens
+                self.entries.remove(one)
+        return entry
+
+    def of(self, optimizer: Any, event: Event) -> Entry:
+        """The entry of an optimizer, also of one that was made before the observation began."""
+        entry = self._by_id.get(id(optimizer))
+        if entry is None or entry.ref() is not optimizer:
+            entry = self._add(optimizer, None, event.number)
+        return entry
+
+    def main_site(self) -> Site | None:
+        """Where the optimizer that stepped most was made."""
+        made = [one for one in self.entries if one.site is not None]
+        return max(made, key=lambda one: one.steps).site if made else None
+
+    def live(self) -> list[Entry]:
+        """Those that the program still holds."""
+        return [entry for entry in self.entries if entry.alive]
+
+    def here(self) -> list[Entry]:
+        """Those that are stepped by this thread, or by none yet."""
+        thread = threading.get_ident()
+        return [one for one in self.entries if one.thread in (None, thread) and one.alive]
+
+    def owners(self) -> dict[int, list[Entry]]:
+        """Parameter id -> the live optimizers that hold it."""
+        found: dict[int, list[Entry]] = {}
+        for entry in self.live():
+            for one in entry.parameters():
+                found.setdefault(id(one), []).append(entry)
+        return found
+
+    def before_step(self, event: Event) -> None:
+        """Count it."""
+        entry = self.of(event.subject, event)
+        entry.steps += 1
+        entry.watched += 1
+        entry.thread = threading.get_ident()
+        entry.step_sites[event.site] += 1
+        entry.first_step = entry.first_step or event.number
+        entry.last_step = event.number
+        if event.kwargs.get("closure") is not None or any(map(callable, event.args[1:])):
+            entry.closures += 1
+        groups = event.subject.param_groups
+        first = next((one for group in groups for one in group["params"]), None)
+        if first is not None and not first.requires_grad:
+            parameters = entry.parameters()
+            if not any(one.requires_grad for one in parameters):
+                entry.frozen_steps += 1
+                entry.frozen_count = len(parameters)
+        rate = groups[0].get("lr")
+        entry.lr = float(rate) if isinstance(rate, (int, float)) else entry.lr
+        if entry.steps == 1:
+            group = event.subject.param_groups[0]
+            entry.options = tuple(
+                (name, value)
+                for name, value in sorted(group.items())
+                if isinstance(value, (int, float, bool, tuple)) and name != "initial_lr"
+            )
+            entry.parameter_ids = frozenset(map(id, entry.parameters()))
+
+    def step_unseen(self, optimizer: Any) -> None:
+        """Count a step while the observer rests."""
+        self.total_steps += 1
+        entry = self._by_id.get(id(optimizer))
+        if entry is not None:
+            entry.steps += 1
+
+    def after_step(self, event: Event) -> None:
+        """Note whether it keeps a state that would be lost with it."""
+        self.total_steps += 1
+        entry = self.of(event.subject, event)
+        if not entry.had_state:
+            entry.had_state = any(
+                isinstance(value, torch.Tensor) and value.numel() > 1
+                for state in list(event.subject.state.values())[:2]
+                if isinstance(state, dict)
+                for value in state.values()
+            )
+
+    def after_load_optimizer(self, event: Event) -> None:
+        """Its state was restored."""
+        self.of(event.subject, event).loaded_state = True

@@ -1,0 +1,132 @@
+"""The rank account: what each process of a distributed training holds, for comparison when all have ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import weakref
+import zlib
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from loopwright.checker.accounts.data import Data, bytes_of, hash_of
+from loopwright.checker.accounts.optimizers import Optimizers
+from loopwright.events import Event
+from loopwright.observe import content
+from loopwright.observe.sites import Site
+
+
+class Wrapped:
+    """One DistributedDataParallel module of this process."""
+
+    def __init__(self, module: nn.Module, site: Site, number: int):
+        self.ref = weakref.ref(module)
+        self.inner = weakref.ref(module.module)
+        self.site = site
+        self.number = number
+        self.forwards = 0
+        self.backwards_without = 0
+        """Backward passes that filled its parameters, no forward of the wrapper before."""
+        self.inner_calls: dict[Site, int] = {}
+        self.backward_site: Site | None = None
+        self.prints: dict[int, int] = {}
+        """Optimizer steps -> a number made of sampled parameter values."""
+
+
+class Ranks:
+    """The account; see the module."""
+
+    def __init__(self, optimizers: Optimizers, data: Data):
+        self.optimizers = optimizers
+        self.data = data
+        self.wrapped: list[Wrapped] = []
+        self.collectives_in_training = 0
+        self.fetches = 0
+        self.batches: list[int] = []
+        self.sampler: str | None = None
+        self.loader_site: Site | None = None
+
+    def after_wrap(self, event: Event) -> None:
+        """A model was wrapped for many ranks."""
+        if not event.failed and isinstance(event.subject, DistributedDataParallel):
+            self.wrapped.append(Wrapped(event.subject, event.site, event.number))
+
+    def before_forward(self, event: Event) -> None:
+        """Through the wrapper, or past it?"""
+        for one in self.wrapped:
+            if one.ref() is event.subject:
+                one.forwards += 1
+            elif one.inner() is event.subject and torch.is_grad_enabled():
+                one.inner_calls[event.site] = one.inner_calls.get(event.site, 0) + 1
+
+    def before_backward(self, event: Event) -> None:
+        """Note gradients that no wrapper's forward prepared."""
+        if not self.wrapped:
+            return
+        for one in self.wrapped:
+            module = one.ref()
+            if module is None or one.forwards or not one.inner_calls:
+                continue
+            one.backward_site = event.site
+            one.backwards_without += 1
+
+    def after_collective(self, event: Event) -> None:
+        """Reduced by hand, after a backward pass that went past the wrapper."""
+        self.collectives_in_training += any(one.backwards_without for one in self.wrapped)
+
+    def after_fetch(self, event: Event) -> None:
+        """The first batches of this rank."""
+        if event.failed or self.fetches >= 8 or not _rank_known():
+            return
+        self.fetches += 1
+        digest = hash_of(event.result)
+        if digest is not None:
+            self.batches.append(digest)
+            loader = self.data.current
+            if loader is not None:
+                self.sampler, self.loader_site = loader.sampler, loader.sites[0]
+
+    def after_step(self, event: Event) -> None:
+        """Sample the wrapped parameters at the steps number 1, 2, 4, ..."""
+        steps = self.optimizers.total_steps
+        if self.wrapped and content.is_power_of_two(steps):  # the same steps on every rank
+            for one in self.wrapped:
+                module = one.ref()
+                if module is not None:
+                    parts = [
+                        bytes_of(content.sample(p, 32))
+                        for p in list(module.parameters())[:16]
+                        if content.readable(p)
+                    ]
+                    one.prints[steps] = zlib.crc32(b"".join(parts))
+
+
+def _rank_known() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def rank() -> int | None:
+    """This process's rank, if it is one of several."""
+    if _rank_known() and torch.distributed.get_world_size() > 1:
+        return int(torch.distributed.get_rank())
+    value = os.environ.get("RANK")
+    return int(value) if value and os.environ.get("WORLD_SIZE", "1") != "1" else None
+
+
+def rank_facts(ranks: Any) -> dict[str, Any]:
+    """What other ranks compare with, in plain values."""
+    return {
+        "rank": rank(),
+        "batches": list(ranks.batches),
+        "sampler": ranks.sampler,
+        "loader": _plain_place(ranks.loader_site),
+        "wrapped": _plain_place(ranks.wrapped[0].site) if ranks.wrapped else None,
+        "prints": [{str(k): v for k, v in one.prints.items()} for one in ranks.wrapped],
+    }
+
+
+def _plain_place(site: Site | None) -> dict[str, Any] | None:
+    return dataclasses.asdict(site.position()) if site is not None else None

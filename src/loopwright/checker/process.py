@@ -1,0 +1,62 @@
+"""The check inside a program that runs on its own: begun by ``observe.process``, ended with its process.
+
+Each process writes what it found into the check's folder; ``merge`` reads them when all have ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+from loopwright.checker.session import Session
+from loopwright.observe import process
+
+STEPS = "LOOPWRIGHT_STEPS"
+START = "loopwright.checker.process:start"
+
+_session: Session | None = None
+
+
+def start() -> None:
+    """Observe this process; called once torch has been imported."""
+    _renew()
+    process.at_end(_write)
+    process.after_fork(_after_fork)
+
+
+def _renew() -> None:
+    global _session
+    steps = os.environ.get(STEPS)
+    _session = Session(steps=int(steps) if steps else None)
+    _session.start()
+
+
+def _after_fork() -> None:
+    """A forked process begins with empty books: a DataLoader's worker writes none, a rank its own."""
+    if _session is not None and _session.observer.installed:
+        _session.observer.uninstall()
+        _renew()
+
+
+def _write() -> None:
+    session = _session
+    if session is None:
+        return
+    found = session.end(ended_well=process.ended_by() is None)
+    if not session.observer.counts and not found:
+        return
+    record = {
+        "findings": [dataclasses.asdict(one) for one in found],
+        **session.plain(),
+    }
+    folder = Path(os.environ[process.FOLDER])
+    target = folder / f"{os.getpid()}.json"
+    temporary = folder / f"{os.getpid()}.part"
+    try:
+        temporary.write_text(json.dumps(record, default=str))
+        temporary.replace(target)
+    except OSError as error:
+        print(f"loopwright: the findings could not be written: {error}", file=sys.stderr)

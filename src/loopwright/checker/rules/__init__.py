@@ -1,0 +1,1 @@
+"""The rules, one file per family: the order of the step, coverage, modes, losses, bookkeeping, data, ranks."""

@@ -1,0 +1,397 @@
+"""Family B, graph and parameter coverage: what trains, what is meant to, what an optimizer holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from loopwright.checker.rule import Rule
+from loopwright.events import Finding
+from loopwright.observe.sites import known_codes
+
+if TYPE_CHECKING:
+    from loopwright.checker.accounts.books import Accounts
+    from loopwright.checker.accounts.coverage import Fact
+
+ENOUGH_STEPS = 3
+
+
+def listed(facts: list[Fact], most: int = 3) -> str:
+    """Like "hidden[0].weight, hidden[0].bias and 4 more"."""
+    names = [fact.name for fact in facts]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def elements(facts: list[Fact]) -> str:
+    """Like "2,112 weights"."""
+    return f"{sum(fact.elements for fact in facts):,} weights"
+
+
+def by_place(facts: list[Fact]) -> dict[object, list[Fact]]:
+    """Facts by the place where their modules were made."""
+    found: dict[object, list[Fact]] = {}
+    for fact in facts:
+        found.setdefault(fact.made, []).append(fact)
+    return found
+
+
+def steps_of(accounts: Accounts) -> int:
+    """Optimizer steps so far."""
+    return accounts.optimizers.total_steps
+
+
+class LossRewrapped(Rule):
+    """backward() runs on a loss that was cut off from the model."""
+
+    name = "loss-rewrapped"
+    severity = "error"
+    about = "The loss was rebuilt as a new tensor, so backward() reaches no parameter."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        if not accounts.gradients.last_forward:
+            return
+        for tally, what in (
+            (accounts.parameters.leaf_roots, "is a new leaf tensor with no graph behind it"),
+            (
+                accounts.parameters.no_leaves,
+                "has a graph that reaches no parameter of any optimizer",
+            ),
+        ):
+            for site, seen in tally.items():
+                stepped = [one for one in accounts.optimizers.entries if one.steps >= 2]
+                empty = [
+                    one for one in stepped if not one.tally.get("full").count and not one.backwards
+                ]
+                inputs = accounts.parameters.graph_inputs.get(site).count
+                if seen.count < 2 or not empty or len(empty) < len(stepped):
+                    continue
+                if tally is accounts.parameters.no_leaves and (
+                    accounts.parameters.survey.orphans or not inputs
+                ):
+                    continue
+                yield self.finding(
+                    site,
+                    f"the tensor that backward ran on {what}: none of the "
+                    f"{sum(one.tally.get('empty: no gradient').facts.get('of', 0) for one in empty)} parameters got a gradient",
+                    why="the weights never move",
+                    fix="call backward() on the loss as the criterion returned it",
+                    count=max(one.steps for one in empty),
+                    related=((empty[0].usual_step(), "the step finds no gradient"),),
+                )
+                return
+
+
+class DetachedInForward(Rule):
+    """A part of the model is cut out of the graph inside forward."""
+
+    name = "detached-in-forward"
+    severity = "error"
+    about = "detach(), .data, numpy or no_grad inside forward cuts part of the model from its gradients."
+    follows = ("loss-rewrapped", "zero-grad-after-backward")
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for order, held in accounts.parameters.held.items():
+            del order
+            cut = [fact for fact in held.unreached if fact.fresh and fact.cut]
+            cuts = accounts.parameters.cuts
+            if not cut or not cuts or not held.reached or held.entry.steps < ENOUGH_STEPS:
+                continue
+            seen = max((seen for _, seen in cuts.items()), key=lambda one: one.count)
+            if seen.count < 2:
+                continue
+            yield self.finding(
+                seen.sites["forward"],
+                f"{len(cut)} of {held.total} parameters of this model ({listed(cut)}: {elements(cut)}) never got a "
+                "gradient: what their modules returned was cut from the graph before the loss",
+                why="they keep their random first values",
+                fix="pass the module's output on as it is: no detach(), .data, numpy() or no_grad() in between",
+                count=seen.count,
+                related=((cut[-1].made, "made here, never trained"),),
+            )
+
+
+class UnregisteredModules(Rule):
+    """Layers hang in a plain list or dict, where parameters() does not see them."""
+
+    name = "unregistered-modules"
+    severity = "error"
+    about = "Layers in a Python list or dict: parameters() does not see them, so they are never trained."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        orphans = [
+            f
+            for f in accounts.parameters.survey.orphans
+            if f.held and f.made is not None and f.fresh
+        ]
+        if steps_of(accounts) < ENOUGH_STEPS:
+            return
+        for made, facts in by_place(orphans).items():
+            container = facts[0].held.partition("[")[0]
+            yield self.finding(
+                made,  # type: ignore[arg-type]
+                f"{len(facts)} parameters ({listed(facts)}: {elements(facts)}) get gradients and are in no optimizer: "
+                f"they hang in a plain container ({container}), which parameters() does not look into",
+                why="they keep their random first values, and are not saved or moved with the model",
+                fix=f"self.{container.rpartition('.')[2]} = nn.ModuleList([...])  # or nn.ModuleDict",
+                count=steps_of(accounts),
+            )
+
+
+class UnregisteredParameter(Rule):
+    """A tensor that requires grad is an attribute of a module, but no Parameter of it."""
+
+    name = "unregistered-parameter"
+    severity = "error"
+    about = "A tensor with requires_grad, or a Parameter times something, as an attribute: never trained."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        if steps_of(accounts) < ENOUGH_STEPS:
+            return
+        for fact in accounts.parameters.survey.orphans:
+            if not fact.held or fact.made is not None or fact.walks < 2:
+                continue
+            what = (
+                "is a plain tensor, not an nn.Parameter"
+                if fact.leaf
+                else "was computed from a Parameter, so it is no leaf"
+            )
+            yield self.finding(
+                fact.stored or accounts.parameters.any_root_site(),
+                f"{fact.held} of shape {fact.shape} gets gradients and is in no optimizer: it {what}",
+                why="it keeps its first values, and is not saved with the model",
+                fix=f"self.{fact.held.rpartition('.')[2]} = nn.Parameter(...)  # the finished value inside",
+                count=steps_of(accounts),
+            )
+
+
+class ParamsNotInOptimizer(Rule):
+    """Parameters that get gradients are in no optimizer."""
+
+    name = "params-not-in-optimizer"
+    severity = "error"
+    about = "Trainable parameters get gradients at every backward, and no optimizer holds them."
+    follows = ("stale-optimizer-params", "optimizer-has-frozen-params", "module-created-in-forward")
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        if steps_of(accounts) < ENOUGH_STEPS:
+            return
+        orphans = [f for f in accounts.parameters.survey.orphans if f.registered and f.is_parameter]
+        random = [f for f in orphans if f.fresh and not f.stepped]
+        for made, facts in by_place(random).items():
+            yield self.finding(
+                made,  # type: ignore[arg-type]
+                f"{len(facts)} parameters ({listed(facts)}: {elements(facts)}) get gradients and are in no optimizer",
+                why="they keep their random first values",
+                fix="torch.optim.Adam(model.parameters())  # all of them, or requires_grad_(False) on purpose",
+                count=steps_of(accounts),
+                related=((accounts.optimizers.main_site(), "the optimizer is made here"),),
+            )
+        given = [f for f in orphans if not f.fresh or f.stepped]
+        if given:
+            yield self.finding(
+                accounts.optimizers.main_site(),
+                f"{len(given)} parameters ({listed(given)}: {elements(given)}) get gradients that no optimizer uses",
+                why="their gradients are computed and kept for nothing",
+                fix="for p in backbone.parameters(): p.requires_grad_(False)",
+                count=steps_of(accounts),
+                severity="hint",
+            )
+
+
+class StaleOptimizerParams(Rule):
+    """The optimizer holds parameters that were replaced after it was made."""
+
+    name = "stale-optimizer-params"
+    severity = "error"
+    about = "The optimizer was made before the model, or a layer of it, was replaced: it holds the old one."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        orphans = [
+            f for f in accounts.parameters.survey.orphans if f.is_parameter and f.made is not None
+        ]
+        for held in accounts.parameters.held.values():
+            entry = held.entry
+            stale = [fact for fact in held.unreached if not fact.registered]
+            if entry.steps < ENOUGH_STEPS or not stale or not orphans or entry.site is None:
+                continue
+            new = [f for f in orphans if f.made_at > entry.made_at] or (
+                orphans if not held.reached else []
+            )
+            stale_dims, new_dims = {len(f.shape) for f in stale}, {len(f.shape) for f in new}
+            if not new or not stale_dims & new_dims:
+                continue
+            yield self.finding(
+                new[0].made,
+                f"{len(new)} parameters ({listed(new)}) were made after the optimizer, get gradients, and are in no "
+                f"optimizer; {len(stale)} of the {held.total} parameters that it holds take part in no loss any more",
+                why="the new parameters keep their random first values",
+                fix="make the optimizer after the model is complete",
+                count=entry.steps,
+                related=((entry.site, "the optimizer is made here, with the old parameters"),),
+            )
+            return
+
+
+class OptimizerHasFrozenParams(Rule):
+    """Everything that an optimizer holds is frozen."""
+
+    name = "optimizer-has-frozen-params"
+    severity = "warning"
+    about = "All parameters that an optimizer holds have requires_grad=False."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for entry in accounts.optimizers.entries:
+            if entry.watched >= 2 and entry.frozen_steps == entry.watched:
+                yield self.finding(
+                    entry.site or entry.usual_step(),
+                    f"all {entry.frozen_count} parameters of this {entry.kind} were frozen (requires_grad=False) in all "
+                    f"its {entry.steps} steps",
+                    why="nothing is trained by it",
+                    fix="give it the parameters that are to be trained",
+                    count=entry.steps,
+                    related=((entry.usual_step(), "steps here"),),
+                )
+
+
+class UnusedParameters(Rule):
+    """A layer is in the optimizer and never called."""
+
+    name = "unused-parameters"
+    severity = "warning"
+    about = "A layer was made, is in the optimizer, and forward never calls it."
+    follows = (
+        "stale-optimizer-params",
+        "unregistered-modules",
+        "loss-rewrapped",
+        "module-created-in-forward",
+    )
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for held in accounts.parameters.held.values():
+            unused = [f for f in held.unreached if f.fresh and f.registered and not f.called]
+            if held.entry.steps < 8 or not held.reached or not unused:
+                continue
+            for made, facts in by_place(unused).items():
+                yield self.finding(
+                    made,  # type: ignore[arg-type]
+                    f"{len(facts)} parameters ({listed(facts)}: {elements(facts)}) are in the optimizer and took part "
+                    f"in no loss in {held.entry.steps} steps: their module was never called",
+                    why="the layer was meant to be used, or should not be there",
+                    fix="call it in forward, or remove it",
+                    count=held.entry.steps,
+                )
+
+
+class ModuleCreatedInForward(Rule):
+    """A layer with weights is made anew in every forward."""
+
+    name = "module-created-in-forward"
+    severity = "error"
+    about = "A layer is built inside forward: new random weights every time, never trained."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for (site, kind), seen in accounts.parameters.born_in_forward.items():
+            dropout = "Dropout" in kind
+            if seen.count < 3 or not (seen.facts.get("parameters") or dropout):
+                continue
+            count = seen.facts.get("parameters", 0)
+            yield self.finding(
+                site,
+                f"a new {kind}" + (f" with {count:,} weights" if count else "") + " was made and called inside forward "
+                f"in each of {seen.count} recorded calls",
+                why="it is always in train mode, eval() does not reach it" if dropout
+                else "its weights are random in every step and never trained",
+                fix="make it in __init__, call it in forward",
+                count=seen.count,
+                severity="warning" if dropout else None,
+                related=((seen.sites.get("forward"), "called from here"),),
+            )  # fmt: skip
+
+
+class AccidentalWeightSharing(Rule):
+    """One layer stands several times in a container."""
+
+    name = "accidental-weight-sharing"
+    severity = "hint"
+    about = (
+        "[layer] * n puts the same layer n times into a container: all share one set of weights."
+    )
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for path, kind, times in accounts.parameters.survey.shared:
+            yield self.finding(
+                accounts.parameters.any_root_site(),
+                f"{path} holds the same {kind} {times} times: one set of weights for all {times} places",
+                why="the model has fewer parameters than it seems",
+                fix=f"nn.Sequential(*[make_layer() for _ in range({times})])",
+                count=times,
+            )
+
+
+class LrAssignmentIgnored(Rule):
+    """optimizer.lr = x sets an attribute that nobody reads."""
+
+    name = "lr-assignment-ignored"
+    severity = "warning"
+    about = "optimizer.lr = x sets an attribute; the optimizer reads its param_groups."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        from loopwright.observe.storing import attribute_set_anywhere
+
+        for entry, name, value, real in accounts.parameters.survey.ignored:
+            yield self.finding(
+                attribute_set_anywhere(known_codes(), name) or entry.usual_step(),
+                f"{entry.kind} has an attribute {name} = {value:g}, and steps with {name} = {real:g} from its param_groups",
+                why="the assignment changes nothing",
+                fix=f"for group in optimizer.param_groups:\n    group[{name!r}] = {value:g}",
+                related=((entry.site, "the optimizer is made here"),),
+            )
+
+
+class UpdateLostToPrecision(Rule):
+    """Steps are taken and not one bit of the weights changes."""
+
+    name = "update-lost-to-precision"
+    severity = "error"
+    about = "Low-precision weights: the update is smaller than half a unit in the last place, nothing moves."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for order, looks in accounts.parameters.moves.items():
+            entry = next((one for one in accounts.optimizers.entries if one.order == order), None)
+            late = [share for step, share in looks if step >= 4]
+            if entry is None or len(late) < 3 or min(late) < 0.995 or not entry.lr:
+                continue
+            yield self.finding(
+                entry.usual_step(),
+                f"in {len(late)} of {len(late)} looked-at steps {100 * min(late):.1f} % or more of the sampled low-precision "
+                f"weights stayed bit-identical, with gradients and lr {entry.lr:g}",
+                why="the update is lost to rounding",
+                fix="keep float32 weights and use torch.autocast for bfloat16",
+                count=len(late),
+            )
+
+
+class SymmetricInit(Rule):
+    """All rows of a weight are equal, before and after steps."""
+
+    name = "symmetric-init"
+    severity = "warning"
+    about = "Constant initial weights: all units of a layer stay equal for ever."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for name, shape, made in accounts.parameters.survey.equal_rows[:3]:
+            yield self.finding(
+                made,
+                f"all {shape[0]} rows of {name} are still equal after {steps_of(accounts)} steps",
+                why="all units of the layer compute the same and get the same gradient",
+                fix="nn.init.kaiming_uniform_(layer.weight)",
+                count=steps_of(accounts),
+            )
+
+
+RULES = (
+    LossRewrapped, DetachedInForward, UnregisteredModules, UnregisteredParameter, ParamsNotInOptimizer,
+    StaleOptimizerParams, OptimizerHasFrozenParams, UnusedParameters, ModuleCreatedInForward,
+    AccidentalWeightSharing, LrAssignmentIgnored, UpdateLostToPrecision, SymmetricInit,
+)  # fmt: skip

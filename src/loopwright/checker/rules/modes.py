@@ -1,0 +1,200 @@
+"""Family C, modes: train and eval, graphs where none is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from loopwright.checker.rule import Rule
+from loopwright.events import Finding
+from loopwright.observe.sites import after_in_loop
+
+if TYPE_CHECKING:
+    from loopwright.checker.accounts.books import Accounts
+    from loopwright.checker.accounts.modes import Place
+
+
+def named(counts: dict[str, int], most: int = 3) -> str:
+    """Like "BatchNorm1d, Dropout(p=0.5)"."""
+    names = sorted(counts, key=lambda name: -counts[name])
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+class EvalInTrainMode(Rule):
+    """A model is measured while its dropout or batch norm acts as in training."""
+
+    name = "eval-in-train-mode"
+    severity = "error"
+    about = (
+        "Validation without model.eval(): dropout stays on, batch norm learns from validation data."
+    )
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for place in list(accounts.modes.places.values()):
+            if not place.noisy_calls or not place.inherited or place.with_graph > 0.5 * place.calls:
+                continue
+            if not place.numbers or place.repeated_inputs > 0.5 * (place.calls - 1) > 0:
+                continue
+            if not self._is_evaluation(accounts, place):
+                continue
+            yield self.finding(
+                place.site,
+                f"{place.kind} was measured in train mode {place.calls} times, after training: "
+                f"{named(place.noisy)} acted as in training",
+                why="dropout makes the measurement noisy and batch norm learns from the data that it is measured on",
+                fix="model.eval()  # before measuring, and model.train() before training on",
+                count=place.calls,
+            )
+
+    def _is_evaluation(self, accounts: Accounts, place: Place) -> bool:
+        trains = [
+            p for p in accounts.modes.places.values() if p.trained and p.root_id == place.root_id
+        ]
+        if not trains or any(p.feeds_root > 0.5 * p.calls for p in trains):
+            return False  # a generator: another network reads what it makes
+        between = place.steps_at_last - place.steps_at_first
+        if place.blocks == 1:
+            return accounts.optimizers.total_steps == place.steps_at_last
+        if between / (place.blocks - 1) > 1.5:
+            return True
+        return any(after_in_loop(chain, accounts.modes.step_chain) for chain in place.chains[1:])
+
+
+class TrainInEvalMode(Rule):
+    """After an evaluation the model is trained on in eval mode."""
+
+    name = "train-in-eval-mode"
+    severity = "error"
+    about = "model.eval() for a validation is never undone: the rest is trained without dropout and batch norm."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for place in list(accounts.modes.places.values()):
+            stamp = place.quiet_stamp
+            if (
+                not place.quiet_calls
+                or place.trained < 2
+                or stamp is None
+                or stamp.first_place is None
+            ):
+                continue
+            measured = stamp.first_place
+            if measured is place or (measured.trained and measured.trained > 0.1 * measured.calls):
+                continue
+            yield self.finding(
+                place.site,
+                f"{place.kind} was trained in train mode at first, and in eval mode since a validation: "
+                f"{named(place.quiet_modules)} no longer acted as in training",
+                why="dropout is off and batch norm's statistics stand still for the rest of the training",
+                fix="model.train()  # at the start of every epoch, not once before the loop",
+                count=place.trained,
+                related=(
+                    (stamp.site, "eval() is called here"),
+                    (measured.site, "for this measurement"),
+                ),
+            )
+
+
+class FunctionalDropoutInEval(Rule):
+    """F.dropout without training= goes on in eval mode."""
+
+    name = "functional-dropout-in-eval"
+    severity = "error"
+    about = "F.dropout without training=self.training drops in eval mode too."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for site, seen in accounts.modes.functional.items():
+            yield self.finding(
+                site,
+                f"F.{seen.facts['name']} dropped {100 * seen.facts['p']:g} % of its input while {seen.facts['root']} was in "
+                "eval mode: its training argument was left out, and is True by default",
+                why="every evaluation and prediction is noisy",
+                fix=f"F.{seen.facts['name']}(x, p={seen.facts['p']:g}, training=self.training)",
+                count=seen.count,
+                related=((seen.sites.get("forward"), "evaluated from here"),),
+            )
+
+
+class FrozenBatchnormUpdating(Rule):
+    """A frozen batch norm goes on collecting statistics."""
+
+    name = "frozen-batchnorm-updating"
+    severity = "warning"
+    about = "Frozen layers whose batch norm is in train mode: the running statistics still move."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        frozen = accounts.modes.frozen_norms.items()
+        found: dict[Place, dict[str, int]] = {}
+        for key, (name, place) in frozen:
+            if key not in accounts.modes.free_norms and place.trained >= 3:
+                counts = found.setdefault(place, {})
+                counts[name] = counts.get(name, 0) + 1
+        for place, counts in found.items():
+            yield self.finding(
+                place.site,
+                f"{sum(counts.values())} batch norms with frozen weights ({named(counts)}) were in train mode while "
+                f"{place.kind} was trained",
+                why="their running statistics still move, so the frozen part's outputs change",
+                fix="backbone.eval()  # after model.train()",
+                count=place.trained,
+            )
+
+
+class EvalWithoutNoGrad(Rule):
+    """Graphs are built in an evaluation and thrown away."""
+
+    name = "eval-without-no-grad"
+    severity = "hint"
+    about = "Validation builds graphs that nothing runs backward through."
+    follows = ("loss-rewrapped", "missing-backward")
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for place in list(accounts.modes.places.values()):
+            trains = any(
+                p.trained and p.root_id == place.root_id for p in accounts.modes.places.values()
+            )
+            if place.wasted >= 2 and not place.used and place.with_graph >= 2 and trains:
+                yield self.finding(
+                    place.site,
+                    f"{place.with_graph} forward passes of {place.kind} built a graph that no backward pass used",
+                    why="each keeps all activations in memory until its output goes away",
+                    fix="with torch.no_grad():",
+                    count=place.with_graph,
+                )
+
+
+class TeacherInTrainMode(Rule):
+    """A fixed network that supplies targets acts as in training."""
+
+    name = "teacher-in-train-mode"
+    severity = "warning"
+    about = "A network that is never trained gives targets with dropout on or batch norm updating."
+    follows = ("eval-in-train-mode", "frozen-batchnorm-updating")
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for place in list(accounts.modes.places.values()):
+            others = [p for p in accounts.modes.places.values() if p.root_id == place.root_id]
+            if any(p.trained for p in others) or not place.noisy_calls or place.blocks < 4:
+                continue
+            if (
+                place.held
+                or place.values_moved
+                or place.first_values is None
+                or place.steps_at_last - place.steps_at_first < 4
+            ):
+                continue
+            if place.repeated_inputs > 0.5 * place.calls:
+                continue
+            yield self.finding(
+                place.site,
+                f"{place.kind}, which is never trained, was called {place.calls} times during training in train mode: "
+                f"{named(place.noisy)} acted as in training",
+                why="its outputs are noisy, and its batch norm drifts",
+                fix="teacher.eval()",
+                count=place.calls,
+            )
+
+
+RULES = (
+    EvalInTrainMode, TrainInEvalMode, FunctionalDropoutInEval, FrozenBatchnormUpdating, EvalWithoutNoGrad,
+    TeacherInTrainMode,
+)  # fmt: skip

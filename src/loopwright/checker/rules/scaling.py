@@ -1,0 +1,103 @@
+"""Family A, clipping and scaling: what is done to gradients between backward and step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from loopwright.checker.rule import Rule, grouped
+from loopwright.events import Finding
+
+if TYPE_CHECKING:
+    from loopwright.checker.accounts.books import Accounts
+
+
+class ClipMisplaced(Rule):
+    """Gradients are clipped when there are none, or after they were used."""
+
+    name = "clip-misplaced"
+    severity = "error"
+    about = "clip_grad_norm_ or clip_grad_value_ stands before backward() or after step()."
+    follows = (
+        "zero-grad-after-backward",
+        "missing-step",
+        "missing-backward",
+        "step-before-backward",
+    )
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        clips = accounts.gradients.clips
+        for site in dict.fromkeys(key[0] for key, _ in clips.items()):
+            fresh, used, nothing = (
+                clips.get((site, state)) for state in ("fresh", "used", "nothing")
+            )
+            limit = (used.facts or nothing.facts).get("limit")
+            late, early = used.count, nothing.count
+            if fresh.count > 0.1 * (late + early) or late + early < 2:
+                continue
+            if not isinstance(limit, (int, float)) or limit >= 1e4:  # a norm that is only measured
+                continue
+            seen = used if late >= early else nothing
+            when = (
+                "after the step had used the gradients"
+                if seen is used
+                else "before there were gradients"
+            )
+            norm = (
+                f"; their norm was up to {used.facts['norm']:.3g}, the limit is {limit:g}"
+                if "norm" in used.facts
+                else ""
+            )
+            yield self.finding(
+                site,
+                f"{late + early} of {late + early + fresh.count} times the gradients were clipped {when}{norm}",
+                why="no step has ever used a clipped gradient",
+                fix="loss.backward()\ntorch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)\noptimizer.step()",
+                count=late + early,
+                related=((seen.sites.get("backward"), "backward makes the gradients"),),
+            )
+
+
+class ClipWithoutUnscale(Rule):
+    """Scaled gradients are clipped as if they were not."""
+
+    name = "clip-without-unscale"
+    severity = "error"
+    about = "Gradients are clipped while they are multiplied by the GradScaler's scale."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for (site, state), seen in accounts.gradients.clips.items():
+            if state == "scaled" and seen.count >= 2:
+                norm = seen.facts.get("norm")
+                told = f", norm {norm:.3g}" if norm is not None else ""
+                yield self.finding(
+                    site,
+                    f"{seen.count} times the gradients were clipped while still multiplied by the scaler's factor{told}",
+                    why="the limit applies to the scaled gradients: every update is shrunk by the scale",
+                    fix="scaler.unscale_(optimizer)\ntorch.nn.utils.clip_grad_norm_(...)",
+                    count=seen.count,
+                )
+
+
+class ScalerBypassed(Rule):
+    """Scaled gradients go into a step that nobody unscales."""
+
+    name = "scaler-bypassed"
+    severity = "error"
+    about = "The loss is scaled by a GradScaler, and the optimizer is stepped without it."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for entry in grouped(accounts.optimizers.entries, "scaler bypassed"):
+            seen = entry.tally.get("scaler bypassed")
+            if seen.count >= 2:
+                yield self.finding(
+                    seen.sites["step"],
+                    f"{seen.count} steps used gradients that were still multiplied by the scaler's factor",
+                    why="the updates are too large by the scale, and infinite gradients are not skipped",
+                    fix="scaler.step(optimizer)\nscaler.update()",
+                    count=seen.count,
+                    related=((seen.sites.get("backward"), "backward of the scaled loss"),),
+                )
+
+
+RULES = (ClipMisplaced, ClipWithoutUnscale, ScalerBypassed)
