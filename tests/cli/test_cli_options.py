@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loopwright.cli.check import FLAGS
 from loopwright.cli.loop_settings import loop_flags
 from loopwright.cli.main import VERBS, application
 from loopwright.recipes import registry
@@ -38,6 +39,17 @@ OPTIONS = {
         "--find-batch-size",
         "--lr-range-test",
     ],
+    "check": [
+        "--steps",
+        "--json",
+        "--sarif",
+        "--format",
+        "--select",
+        "--ignore",
+        "--baseline",
+        "--update-baseline",
+    ],
+    "rules": ["RULE"],
     "evaluate": ["RUN", "--split", "--which", "--device", "--json"],
     "predict": ["RUN", "DATA", "--to", "--which", "--device", "--batch-size"],
     "export": ["RUN", "--format", "--to", "--which", "--model", "--shape"],
@@ -62,8 +74,11 @@ def test_options():
     """Every verb has exactly these options, in this order."""
     app = application()
     assert list(VERBS) == list(OPTIONS)
-    seen = {"train": ["--" + flag.name.replace("_", "-") for flag in loop_flags()]}
-    for verb in list(VERBS)[1:]:
+    own = {"train": loop_flags(), "check": FLAGS}  # these parse their words themselves
+    seen = {
+        verb: ["--" + one.name.replace("_", "-") for one in flags] for verb, flags in own.items()
+    }
+    for verb in set(VERBS) - set(own):
         arguments = app[verb].assemble_argument_collection()
         seen[verb] = [name for argument in arguments for name in argument.names]
     assert seen == OPTIONS

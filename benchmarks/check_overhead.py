@@ -1,0 +1,170 @@
+"""What `loopwright check` costs: counted events × measured cost, beside an interleaved benchmark with a null.
+
+    python benchmarks/check_overhead.py [ROUNDS]
+
+Part 1 measures each hook alone (a call with it, minus the same call without). Part 2 trains in turns of
+100 steps unobserved, observed, and unobserved again ("null"), for a step of about 2 ms and for a model of
+10⁷ parameters, in CPU time of the process, after the first 1,000 observed steps, in which everything is
+seen, and prints what lies between the medians. Part 3 trains for
+many steps observed and prints the process's memory before and after.
+"""
+
+from __future__ import annotations
+
+import gc
+import platform
+import resource
+import statistics
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from loopwright.checker.session import Session
+
+STEPS = 100
+
+
+def small():
+    """A step of about 2 ms on one core: 12 layers, 52 modules called."""
+    layers = []
+    for _ in range(12):
+        layers += [nn.Linear(192, 192), nn.LayerNorm(192), nn.ReLU(), nn.Dropout(0.1)]
+    return nn.Sequential(nn.Linear(64, 192), *layers, nn.Linear(192, 10)), 48
+
+
+def large():
+    """10⁷ parameters."""
+    layers = []
+    for _ in range(9):
+        layers += [nn.Linear(1024, 1024), nn.ReLU()]
+    return nn.Sequential(nn.Linear(64, 1024), *layers, nn.Linear(1024, 10)), 16
+
+
+def trainer(make):
+    """A function that trains that many steps of the tutorial loop."""
+    torch.manual_seed(0)
+    model, batch = make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, foreach=True)
+    criterion = nn.CrossEntropyLoss()
+    data = TensorDataset(torch.randn(batch * STEPS, 64), torch.randint(0, 10, (batch * STEPS,)))
+    loader = DataLoader(data, batch_size=batch, shuffle=True)
+
+    def train(steps=STEPS):
+        total = 0.0
+        done = 0
+        while done < steps:
+            for inputs, labels in loader:
+                optimizer.zero_grad()
+                loss = criterion(model(inputs), labels)
+                loss.backward()
+                optimizer.step()
+                total += loss.item()
+                done += 1
+        return total
+
+    return train
+
+
+def interleaved(make, rounds):
+    """Median CPU ms a step: unobserved, observed (one session that goes on), unobserved again."""
+    train = trainer(make)
+    train()
+    times = {"plain": [], "observed": [], "null": []}
+    session = Session()
+    counted = {}
+    session.observer.install()
+    start = time.process_time()
+    train(1100)
+    first = time.process_time() - start
+    session.observer.uninstall()
+    before = dict(session.observer.counts)
+    for _ in range(rounds):
+        for name, taken in times.items():
+            if name == "observed":
+                session.observer.install()
+            start = time.process_time()
+            train()
+            taken.append((time.process_time() - start) * 1000 / STEPS)
+            if name == "observed":
+                session.observer.uninstall()
+                counted = dict(session.observer.counts)
+    assert session.observer.failure is None, session.observer.failure
+    steps = rounds * STEPS
+    means = {name: statistics.fmean(values) for name, values in times.items()}
+    seen = {kind: (count - before.get(kind, 0)) / steps for kind, count in counted.items()}
+    return {name: statistics.median(values) for name, values in times.items()}, means, seen, first
+
+
+def costs():
+    """µs that each kind of event adds to its call, accounts included, in a warm session."""
+    train = trainer(small)
+    train(10)
+    session = Session()
+    session.start()
+    train(300)
+    spent = {}
+    observer = session.observer
+    real = observer.tell
+
+    def timed(handlers, event):
+        start = time.thread_time_ns()
+        real(handlers, event)
+        spent[event.kind] = spent.get(event.kind, 0) + time.thread_time_ns() - start
+
+    observer.tell = timed
+    before = dict(observer.counts)
+    train(300)
+    session.end()
+    return {
+        kind: spent[kind] / 1000 / (observer.counts[kind] - before.get(kind, 0))
+        for kind in spent
+        if observer.counts[kind] > before.get(kind, 0)
+    }
+
+
+def memory(steps=3000):
+    """Resident kB and Python objects after 500 steps and at the end, observed."""
+    train = trainer(lambda: (nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)), 16))
+    session = Session()
+    session.start()
+    train(500)
+    gc.collect()
+    first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(gc.get_objects())
+    train(steps)
+    gc.collect()
+    last = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(gc.get_objects())
+    session.end()
+    return first, last
+
+
+def main():
+    torch.set_num_threads(1)
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    print(
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}"
+    )
+    each = costs()
+    print("µs an event:", ", ".join(f"{kind} {cost:.1f}" for kind, cost in sorted(each.items())))
+    for name, make in (("2 ms step", small), ("10^7 parameters", large)):
+        times, means, events, first = interleaved(make, rounds)
+        computed = sum(each.get(kind, 0) * count for kind, count in events.items())
+        plain = times["plain"]
+        print(
+            f"{name}: {plain:.3f} ms a step, observed {100 * (times['observed'] / plain - 1):+.2f} %, "
+            f"null {100 * (times['null'] / plain - 1):+.2f} %; {sum(events.values()):.1f} events a step "
+            f"x cost = {computed:.1f} µs = {computed / plain / 10:.2f} %; means {means}; "
+            f"the first 1,100 steps took {first:.2f} s more than {1.1 * plain:.2f} s"
+        )
+    first, last = memory()
+    print(
+        f"memory: {first[0]} kB, {first[1]} objects after 500 steps; "
+        f"{last[0]} kB, {last[1]} objects after 3,500"
+    )
+
+
+if __name__ == "__main__":
+    main()

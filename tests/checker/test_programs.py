@@ -1,0 +1,40 @@
+"""Every rule finds its mistake on the right line, and says nothing about correct programs.
+
+``tests/programs/RULE`` holds programs with the mistake (``*faulty.py``) and the same without it
+(``*healthy.py``), ``tests/programs/clean`` correct ones that look wrong at first sight.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from checker.watched import PROGRAMS, expected, watch
+from loopwright.checker import registry
+
+FILES = sorted(PROGRAMS.rglob("*.py"))
+NEEDS_RANKS = {"ddp-bypassed", "ddp-missing-set-epoch", "ddp-duplicate-data", "ranks-diverge"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_program(path, run_program, tmp_path):
+    """The expected finding is there, and no other error or warning."""
+    seen = watch(run_program, path, tmp_path / "found.json")
+    assert seen.problems == []
+    lines = path.read_text().splitlines()
+    wanted = expected(path)
+    for rule, text in wanted:
+        hits = [one for one in seen.findings if one.rule == rule and text in lines[one.line - 1]]
+        assert hits, f"{rule} was not found at {text!r}: {seen.findings}"
+    rules = {rule for rule, _ in wanted}
+    others = [one for one in seen.findings if one.rule not in rules and one.severity != "hint"]
+    assert others == []
+    if not wanted and path.parent.name != "clean":
+        assert [one for one in seen.findings if one.rule == path.parent.name] == []
+
+
+def test_every_rule_has_its_programs():
+    """Each rule that one process can see has a faulty program and a healthy one."""
+    for name in registry.names():
+        if name not in NEEDS_RANKS:
+            there = {path.stem.rpartition("_")[2] for path in (PROGRAMS / name).glob("*.py")}
+            assert there >= {"faulty", "healthy"}, name

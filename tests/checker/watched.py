@@ -1,0 +1,74 @@
+"""A program run observed in a fork of the warmed process, and what was found in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+PROGRAMS = Path(__file__).parents[1] / "programs"
+RUN = """
+import json, os, runpy, sys, traceback
+from loopwright.checker.session import Session
+path, out = sys.argv[1:3]
+session = Session()
+session.start()
+sys.argv = [path]
+sys.path[0] = os.path.dirname(path)
+error = None
+try:
+    runpy.run_path(path, run_name="__main__")
+except SystemExit:
+    pass
+except BaseException:
+    error = traceback.format_exc()
+found = session.end(ended_well=error is None)
+with open(out, "w") as file:
+    json.dump(
+        {
+            "findings": [[f.rule, f.severity, f.place.file, f.place.line, f.message] for f in found],
+            "steps": session.accounts.optimizers.total_steps,
+            "problems": [*session.notes, *filter(None, [session.observer.failure, error])],
+        },
+        file,
+    )
+"""
+
+
+class Found(NamedTuple):
+    """One finding, in short."""
+
+    rule: str
+    severity: str
+    file: str
+    line: int
+    message: str
+
+
+class Watched(NamedTuple):
+    """What a program's observation came to."""
+
+    findings: list[Found]
+    steps: int
+    problems: list[str]
+
+
+def watch(run_program, path, out) -> Watched:
+    """Run the program at ``path`` observed."""
+    done = run_program(["-c", RUN, str(path), str(out)], cwd=out.parent)
+    assert done.rc == 0, done.err
+    seen = json.loads(out.read_text())
+    return Watched([Found(*one) for one in seen["findings"]], seen["steps"], seen["problems"])
+
+
+def expected(path: Path) -> list[tuple[str, str]]:
+    """The header's ``# expect: RULE @ TEXT OF THE LINE``; empty for ``# expect: nothing``."""
+    (text,) = [
+        line.removeprefix("# expect:").strip()
+        for line in path.read_text().splitlines()[:3]
+        if line.startswith("# expect:")
+    ]
+    if text == "nothing":
+        return []
+    rule, _, line = text.partition(" @ ")
+    return [(rule, line)]

@@ -1,0 +1,104 @@
+"""Compiled models, functions and losses train the same under observation, and nothing breaks the graph."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from loopwright.checker.session import Session
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+]
+
+
+def train(wrap):
+    """Losses of a few steps with ``wrap(model)``."""
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss_of = wrap(model)
+    losses = []
+    for _ in range(4):
+        x = torch.randn(16, 4)
+        optimizer.zero_grad()
+        loss = loss_of(x, (x[:, 0] > 0).long())
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def compiled_model(model):
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    return lambda x, y: F.cross_entropy(compiled(x), y)
+
+
+def compiled_loss(model):
+    return torch.compile(
+        lambda x, y: F.cross_entropy(model(x), y), fullgraph=True, backend="aot_eager"
+    )
+
+
+def compiled_criterion(model):
+    criterion = nn.CrossEntropyLoss()
+    return torch.compile(lambda x, y: criterion(model(x), y), fullgraph=True, backend="aot_eager")
+
+
+@pytest.mark.parametrize("wrap", [compiled_model, compiled_loss, compiled_criterion])
+def test_fullgraph(wrap):
+    """``fullgraph=True`` compiles under observation and gives the same losses."""
+    alone = train(wrap)
+    session = Session()
+    session.start()
+    seen = train(wrap)
+    session.end()
+    assert session.observer.failure is None
+    assert seen == alone
+
+
+def test_whole_step():
+    """A compiled function with zero_grad, backward and step inside gives the same losses."""
+
+    def run():
+        torch.manual_seed(0)
+        torch._dynamo.reset()
+        model = nn.Linear(4, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+        @torch.compile(backend="aot_eager")
+        def step(x, y):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return [step(torch.randn(8, 4), torch.zeros(8, dtype=torch.long)).item() for _ in range(4)]
+
+    alone = run()
+    session = Session()
+    session.start()
+    seen = run()
+    session.end()
+    assert session.observer.failure is None
+    assert seen == alone
+
+
+def test_item_inside_a_graph():
+    """``.item()`` in a compiled function does not fail because its method is hooked."""
+
+    def run():
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda x: x * x.sum().item(), backend="aot_eager")
+        return compiled(torch.ones(3)).tolist()
+
+    session = Session()
+    session.start()
+    seen = run()
+    session.end()
+    assert seen == run() == [3.0, 3.0, 3.0]

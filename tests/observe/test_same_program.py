@@ -1,0 +1,206 @@
+"""Observing changes nothing: losses, weights, generators, pickles, exceptions, and what torch is made of."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import pickle
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from loopwright.checker.session import Session
+from loopwright.observe import points
+from loopwright.observe.swap import plain_function
+from loopwright.observe.watch import Observer
+from observe.training import TRAININGS, everything, plain
+
+
+def equal(first, second):
+    """The same, bit by bit."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return first == second
+
+
+def observed(train):
+    """What a training leaves when it is observed."""
+    session = Session()
+    session.start()
+    try:
+        left = everything(train)
+    finally:
+        session.end()
+    assert session.observer.failure is None, session.observer.failure
+    assert session.notes == []
+    return left, session
+
+
+@pytest.mark.parametrize("train", TRAININGS, ids=lambda train: train.__name__)
+def test_same_numbers(train):
+    """An observed training has the same losses, weights, generator states and pickles."""
+    before = everything(train)
+    left, session = observed(train)
+    assert sum(session.observer.counts.values()) > 0
+    assert {name for name in before if not equal(before[name], left[name])} == set()
+
+
+def test_the_comparison_sees_a_difference():
+    """Control: one more random number is noticed."""
+
+    def other():
+        torch.rand(1)
+        return plain()
+
+    first, second = everything(plain), everything(other)
+    assert not equal(first["torch"], second["torch"])
+    assert not equal(first["losses"], second["losses"])
+
+
+def snapshot():
+    """Everything in torch that a hook could hide in."""
+    found = {}
+    schedules, loaders = torch.optim.lr_scheduler, torch.utils.data.dataloader
+    classes = [torch.Tensor, nn.Module, torch.optim.Optimizer, schedules.LRScheduler,
+               torch.amp.GradScaler, loaders.DataLoader, nn.parallel.DistributedDataParallel,
+               loaders._BaseDataLoaderIter, schedules.ReduceLROnPlateau]  # fmt: skip
+    for owner in [*classes, F, torch, torch.autograd, nn.utils, torch.distributed, builtins]:
+        for name, value in vars(owner).items():
+            code = None
+            if callable(value) and not isinstance(value, type):
+                try:
+                    code = plain_function(value).__code__
+                except (TypeError, ValueError):
+                    code = None
+            found[owner.__name__, name] = (id(value), id(code))
+    hooks = sys.modules["torch.optim.optimizer"]
+    found["hooks"] = (
+        tuple(hooks._global_optimizer_pre_hooks),
+        tuple(hooks._global_optimizer_post_hooks),
+    )
+    return found
+
+
+def test_everything_is_put_back():
+    """After uninstalling, every attribute and every function's code is the very object it was."""
+    before = snapshot()
+    session = Session()
+    session.start()
+    changed = {key for key, value in snapshot().items() if before.get(key) != value}
+    assert len(changed) > 40  # control: the snapshot sees hooks
+    session.end()
+    assert snapshot() == before
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_functions_keep_their_identity():
+    """While observed, functions are the same objects, with the same signature, and pickle by name."""
+    before = (F.cross_entropy, inspect.signature(F.cross_entropy), pickle.dumps(F.cross_entropy))
+    session = Session()
+    session.start()
+    try:
+        during = (
+            F.cross_entropy,
+            inspect.signature(F.cross_entropy),
+            pickle.dumps(F.cross_entropy),
+        )
+        scripted = torch.jit.script(nn.CrossEntropyLoss())
+    finally:
+        session.end()
+    assert during[0] is before[0]
+    assert during[1:] == before[1:]
+    assert scripted(torch.zeros(2, 3), torch.tensor([0, 1])).item() == pytest.approx(
+        1.0986, abs=1e-4
+    )
+
+
+def test_exceptions_pass():
+    """An exception inside an observed call reaches the program as it is."""
+    session = Session()
+    session.start()
+    try:
+        with pytest.raises(IndexError, match="out of bounds"):
+            F.cross_entropy(torch.zeros(1, 2, requires_grad=True), torch.tensor([7]))
+        with pytest.raises(RuntimeError, match="does not require grad"):
+            torch.zeros(1).backward()
+    finally:
+        session.end()
+    assert session.observer.failure is None
+
+
+def test_a_failing_listener_switches_itself_off(capsys):
+    """Whatever a listener raises, the program goes on, the hooks are out, and one line says so."""
+
+    class Broken:
+        def after_backward(self, event):
+            raise KeyError("mine")
+
+    before = snapshot()
+    observer = Observer([Broken()])
+    observer.install()
+    p = torch.ones(1, requires_grad=True)
+    (p * 2).sum().backward()
+    assert p.grad.item() == 2
+    assert snapshot() == before
+    assert "KeyError: 'mine'" in observer.failure
+    assert "switched itself off" in capsys.readouterr().err
+
+
+def test_two_observers_are_refused():
+    """Hooks of two observers would see each other."""
+    first = Observer([])
+    first.install()
+    with pytest.raises(RuntimeError, match="observed already"):
+        Observer([]).install()
+    first.uninstall()
+
+
+def test_steps_takes_everything_out():
+    """``steps=4`` leaves after the fourth step of the optimizer, in the middle of the training."""
+    before = snapshot()
+    session = Session(steps=4)
+    session.start()
+    plain()
+    assert snapshot() == before
+    assert session.accounts.optimizers.total_steps == 4
+    assert session.end() == []
+
+
+def test_third_party_names_are_seen():
+    """A name imported before the observation began is observed too."""
+    from torch.nn.functional import cross_entropy
+
+    seen = []
+
+    class Listens:
+        def after_loss(self, event):
+            seen.append(event.subject)
+
+    observer = Observer([Listens()])
+    observer.install()
+    cross_entropy(torch.zeros(2, 3), torch.tensor([0, 1]))
+    nn.MSELoss()(torch.zeros(2), torch.zeros(2))
+    observer.uninstall()
+    assert seen == ["cross_entropy", "mse_loss"]
+
+
+def test_only_what_is_listened_to_is_touched():
+    """A listener for losses leaves modules, optimizers and tensors alone."""
+
+    class Listens:
+        def after_loss(self, event):
+            pass
+
+    before = snapshot()
+    observer = Observer([Listens()])
+    observer.install()
+    changed = {key for key, value in snapshot().items() if before.get(key) != value}
+    observer.uninstall()
+    names = {name for owner, name in changed if owner == "torch.nn.functional"}
+    assert names == set(points.LOSSES)
+    assert {owner for owner, _ in changed} == {"torch.nn.functional", "builtins"}

@@ -1,0 +1,34 @@
+# expect: nothing
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(256, 10)
+y = (x[:, 0] > 0).long()
+loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = None
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x):
+        if self.first is None:
+            self.first = nn.Linear(x.shape[1], 16)
+        return self.head(nn.ReLU()(self.first(x)))
+
+
+model = Net()
+model(x[:1])
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+criterion = nn.CrossEntropyLoss()
+
+for epoch in range(3):
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        loss = criterion(model(inputs), labels)
+        loss.backward()
+        optimizer.step()

@@ -1,0 +1,36 @@
+# expect: nothing
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(256, 10)
+y = (x[:, 0] > 0).long()
+loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(10, 16)
+        self.blocks = nn.ModuleList([nn.Linear(16, 16) for _ in range(6)])
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        for block in self.blocks:
+            if not self.training or torch.rand(()).item() < 0.5:
+                x = x + block(x).relu()
+        return self.head(x)
+
+
+model = Net()
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+criterion = nn.CrossEntropyLoss()
+
+for epoch in range(3):
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        loss = criterion(model(inputs), labels)
+        loss.backward()
+        optimizer.step()

@@ -1,0 +1,24 @@
+# expect: frozen-batchnorm-updating @ model(inputs)
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(256, 10)
+y = (x[:, 0] > 0).long()
+loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
+
+body = nn.Sequential(nn.Linear(10, 16), nn.BatchNorm1d(16), nn.ReLU())
+for p in body.parameters():
+    p.requires_grad_(False)
+model = nn.Sequential(body, nn.Linear(16, 2))
+optimizer = torch.optim.Adam(model[1].parameters(), lr=0.01)
+criterion = nn.CrossEntropyLoss()
+model.train()
+
+for epoch in range(3):
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        loss = criterion(model(inputs), labels)
+        loss.backward()
+        optimizer.step()

@@ -1,0 +1,22 @@
+# expect: nothing
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(256, 10)
+y = (x[:, 0] > 0).long()
+loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
+
+body = nn.Sequential(nn.Linear(10, 16), nn.ReLU())
+head = nn.Linear(16, 2)
+for p in body.parameters():
+    p.requires_grad = False
+optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
+criterion = nn.CrossEntropyLoss()
+for epoch in range(3):
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        loss = criterion(head(body(inputs)), labels)
+        loss.backward()
+        optimizer.step()

@@ -1,0 +1,19 @@
+# expect: nothing
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(256, 10)
+y = (x[:, 0] > 0).long()
+loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
+
+model = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 2)).bfloat16()
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-1)
+criterion = nn.CrossEntropyLoss()
+for epoch in range(6):
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        loss = criterion(model(inputs.bfloat16()).float(), labels)
+        loss.backward()
+        optimizer.step()

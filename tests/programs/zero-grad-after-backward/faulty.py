@@ -1,0 +1,24 @@
+# expect: zero-grad-after-backward @ model.zero_grad()
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(256, 10)
+y = (x[:, 0] > 0).long()
+loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
+model = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 2))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+criterion = nn.CrossEntropyLoss()
+
+def train_step(inputs, labels):
+    loss = criterion(model(inputs), labels)
+    loss.backward()
+    model.zero_grad()
+    optimizer.step()
+    return loss.item()
+
+
+for epoch in range(3):
+    for inputs, labels in loader:
+        train_step(inputs, labels)
