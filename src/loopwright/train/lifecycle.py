@@ -320,7 +320,8 @@ class Lifecycle:
         files.protect(files.checkpoint_name(loop, ended=True))
         files.go_on_writing()
         newest = run.saved_state()
-        if run.outcome.kind == "running" and newest is not None and newest["loop"] == state["loop"]:
+        left = run.outcome.kind not in ("finished", "stopped")
+        if left and newest is not None and newest["loop"] == state["loop"]:
             self._finish(loop, Outcome(**state["outcome"]))
         run.line(f"loop {loop.name}: had ended after {loop.turn} turns; nothing to do")
 

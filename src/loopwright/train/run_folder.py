@@ -20,7 +20,7 @@ from loopwright.checkpoint import disk, size_of
 from loopwright.checkpoint.lock import LOCK, RunLock
 from loopwright.checkpoint.store import Held, Store
 from loopwright.checkpoint.weights import load_weights_file, save_weights
-from loopwright.errors import CheckpointError, UsageError
+from loopwright.errors import CheckpointError, LoopwrightError, UsageError
 from loopwright.events import Classification, Outcome, PhaseTime, RunRecord
 from loopwright.train import folder as files
 from loopwright.train import identity, saving
@@ -175,7 +175,8 @@ class RunFolder:
         if self._mine:  # while the lock is held: nobody else's files can be here
             shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
             for name in ("run.json", "outcome.json", "metrics.jsonl", LOCK):
-                (self.path / name).unlink(missing_ok=True)
+                with suppress(OSError):  # the first failure is the one to report
+                    (self.path / name).unlink(missing_ok=True)
         self._begun = self._mine = False
         self.close()
         self._lock = self._store = None
@@ -364,9 +365,15 @@ class RunFolder:
 
     def failed(self, outcome: Outcome) -> None:
         """Note how a run failed; the weights of the failed state are not written."""
-        if self._begun:
-            self._run.outcome = outcome
-            self.finish(weights=False)
+        if not self._begun:
+            return
+        assert self._store is not None
+        try:
+            self._store.wait()
+        except LoopwrightError as error:  # of a write in the background; the run has failed already
+            self._run.note(f"a checkpoint could not be written: {error.what}")
+        self._run.outcome = outcome
+        self.finish(weights=False)
 
     def close(self) -> None:
         """Wait for the last write and give the folder up."""
