@@ -92,7 +92,7 @@ class Server:
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
-        self._read = self._line.makefile("r")
+        self._unread = b""
 
     def start(
         self,
@@ -116,7 +116,7 @@ class Server:
             "folder": str(folder),
         }
         self._line.sendall(json.dumps(request).encode() + b"\n")
-        while "pid" not in (answer := json.loads(self._read.readline())):
+        while "pid" not in (answer := self._answer(None)):
             self._note(answer)
         return Program(self, answer["pid"], folder)
 
@@ -124,24 +124,28 @@ class Server:
         """True when the program has ended within ``timeout`` seconds; its code is in ``codes``."""
         end = time.monotonic() + timeout
         while pid not in self.codes:
-            self._line.settimeout(max(0.001, end - time.monotonic()))
             try:
-                peeked = self._line.recv(1, socket.MSG_PEEK)
+                self._note(self._answer(max(0.001, end - time.monotonic())))
             except TimeoutError:
                 return False
-            finally:
-                self._line.settimeout(None)
-            if not peeked:
-                raise RuntimeError("the warmed process has gone")
-            self._note(json.loads(self._read.readline()))
         return True
+
+    def _answer(self, timeout: float | None) -> dict[str, int]:
+        """Return the next line from the warmed process; several may have come at once."""
+        self._line.settimeout(timeout)
+        while b"\n" not in self._unread:
+            piece = self._line.recv(1 << 16)
+            if not piece:
+                raise RuntimeError("the warmed process has gone")
+            self._unread += piece
+        line, _, self._unread = self._unread.partition(b"\n")
+        return json.loads(line)
 
     def _note(self, answer: dict[str, int]) -> None:
         self.codes[answer["ended"]] = answer["code"]
 
     def close(self) -> None:
         """End the warmed process."""
-        self._read.close()
         self._line.close()
         self._process.wait(30)
 

@@ -73,3 +73,13 @@ def test_torch_is_warm(run_program):
     """Torch is imported already, with one thread."""
     code = "import sys; warm = 'torch' in sys.modules; import torch; print(warm, torch.get_num_threads())"
     assert run_program(["-c", code]).out == "True 1\n"
+
+
+def test_many_ends_at_once(start_program, tmp_path):
+    """Programs that end in the same moment are each reported, whichever is waited for first."""
+    gate = tmp_path / "gate"
+    code = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.001)"
+    programs = [start_program(["-c", code, gate]) for _ in range(8)]
+    gate.write_text("")
+    time.sleep(2)
+    assert [program.wait(30).rc for program in programs] == [0] * 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from loopwright.cli.new import new, starter
@@ -27,8 +29,11 @@ def test_function_is_named_after_the_file(stem, name):
     assert f"def {name}(" in starter(stem)
 
 
-def test_written_recipe_loads(tmp_path, capsys):
+def test_written_recipe_loads(tmp_path, capsys, monkeypatch):
     """The starter is a recipe with help for every parameter, and says how to go on."""
+    monkeypatch.setitem(sys.modules, "mine", None)  # so that it is put back
+    del sys.modules["mine"]
+    monkeypatch.setattr(sys, "path", list(sys.path))
     new(tmp_path / "mine.py")
     info = registry.find(str(tmp_path / "mine.py"))
     assert info.name == "mine"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from loopwright.errors import UsageError
-from loopwright.train.batch_size import _largest, find_batch_size, out_of_memory
+from loopwright.train.batch_size import _largest, find_batch_size
+from loopwright.train.mishaps.memory import out_of_memory
 
 
 @given(room=st.integers(1, 3000), start=st.integers(1, 3000), limit=st.integers(1, 3000))

@@ -202,7 +202,7 @@ def test_an_exception_in_the_data(tmp_path):
         broken = True
 
         def __getitem__(self, i):
-            if Breaks.broken and i == 23:
+            if Breaks.broken and i == 7:
                 raise OSError("the disk is away")
             return super().__getitem__(i)
 

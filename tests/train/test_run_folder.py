@@ -696,7 +696,8 @@ def test_choose(tmp_path):
     first = numbered(tmp_path, settings)
     assert first == tmp_path / "digits" / "1"
     with pytest.raises(KeyError), make(first, settings=settings) as run:
-        for _step in run.loop(loader(), epochs=1):
+        for step in run.loop(loader(), epochs=1):
+            turn(run, step)
             raise KeyError
     assert numbered(tmp_path, settings) == first
     assert numbered(tmp_path, {**settings, "epochs": 5}) == first

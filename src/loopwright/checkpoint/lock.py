@@ -41,6 +41,9 @@ class RunLock:
     Args:
         folder: an existing run folder; the file ``.lock`` in it stays behind, empty.
         owner: whatever holds the folder for, handed to one who finds it held by this process.
+        quiet: change nothing in the folder until `announce`: whoever finds that there is nothing to
+            do leaves every byte and time as it was. Where there is no lock file yet, nothing is held
+            meanwhile.
 
     Raises:
         LockedError: another process has it: its pid, host and since when.
@@ -48,27 +51,46 @@ class RunLock:
         DiskError: the folder cannot be written.
     """
 
-    def __init__(self, folder: str | Path, *, owner: Any = None):
+    def __init__(self, folder: str | Path, *, owner: Any = None, quiet: bool = False):
         self.folder = Path(folder)
         self.owner = owner
         self.path = self.folder / LOCK
         self._key = os.path.realpath(self.path)
         self._pid = os.getpid()
         self._fd = -1
+        self._announced = False
         holder = _HELD.setdefault(self._key, self)
         if holder is not self and holder._pid == self._pid:
             raise _same_process(holder)
         _HELD[self._key] = self  # the entry of a parent process, if there was one, is not ours
         try:
-            self._take()
+            self._take(0 if quiet else os.O_CREAT)
+            if not quiet:
+                self.announce()
         except BaseException:
             self.release()
             raise
 
-    def _take(self) -> None:
+    def announce(self) -> None:
+        """Write into the lock file who holds it; the second time does nothing."""
+        if self._announced:
+            return
+        if self._fd < 0:
+            self._take(os.O_CREAT)
+        with disk.failures("lock the run folder", self.folder):
+            body = {"pid": self._pid, "host": socket.gethostname(), "since": _now()}
+            os.ftruncate(self._fd, 0)
+            disk.patch(self._fd, json.dumps(body).encode(), 0)
+        self._announced = True
+
+    def _take(self, create: int) -> None:
         with disk.failures("lock the run folder", self.folder):
             try:
-                self._fd = os.open(self.path, posix.LOCK_FLAGS, 0o666)
+                self._fd = os.open(self.path, posix.LOCK_FLAGS | create, 0o666)
+            except FileNotFoundError:
+                if create:
+                    raise
+                return
             except OSError as error:
                 if error.errno == errno.ELOOP:
                     raise CheckpointError(
@@ -77,9 +99,6 @@ class RunLock:
                 raise
             if not self._try():
                 raise self._locked()
-            body = {"pid": self._pid, "host": socket.gethostname(), "since": _now()}
-            os.ftruncate(self._fd, 0)
-            disk.patch(self._fd, json.dumps(body).encode(), 0)
 
     def _try(self) -> bool:
         try:
@@ -97,8 +116,9 @@ class RunLock:
 
     def _locked(self) -> LockedError:
         holder = read_holder(self.path)
-        who = "another process"
-        if holder:
+        pid = posix.lock_holder(self._fd)
+        who = f"process {pid}" if pid else "another process"
+        if holder and (not pid or holder["pid"] == str(pid)):  # a quiet one has not written its own
             who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
         return LockedError(
             f"the run folder is in use by {who}",

@@ -34,7 +34,7 @@ READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC",
 READ_FLAGS |= NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
 NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 NEW_FLAGS |= NO_FOLLOW | getattr(os, "O_CLOEXEC", 0)
-LOCK_FLAGS = os.O_RDWR | os.O_CREAT | NO_FOLLOW | getattr(os, "O_CLOEXEC", 0)
+LOCK_FLAGS = os.O_RDWR | NO_FOLLOW | getattr(os, "O_CLOEXEC", 0)
 
 
 def sync_folder(folder: Path) -> None:

@@ -30,6 +30,14 @@ from typing import Any
 from loopwright.cli.frames import PACKAGE, place, users_frames, users_frames_in_text
 from loopwright.errors import LoopwrightError, LoopwrightWarning
 
+HINT = "hint: "
+"""How the note of an exception begins that says what to do."""
+
+LONGEST = 300
+"""Characters of a message that are the error's line; a longer one stands above it in full."""
+
+_RECIPE = "__loopwright_recipe_place__"
+
 EVERYTHING = "the same command with --traceback shows the library's lines too"
 
 
@@ -47,9 +55,11 @@ class Failure:
 
 def failure(error: BaseException) -> Failure:
     """Sort an exception into what to say and the exit code."""
+    error = _in_our_words(error)
     frames = users_frames(error.__traceback__)
+    recipe = getattr(error, _RECIPE, None)
     if isinstance(error, LoopwrightError):
-        where = error.where or (place(frames[-1]) if frames else None)
+        where = error.where or (place(frames[-1]) if frames else recipe)
         # A table under the first line stands above: the error is the last thing that is read.
         what, _, table = error.what.partition("\n")
         before = [*table.splitlines(), *getattr(error, "__notes__", ())]
@@ -66,8 +76,40 @@ def failure(error: BaseException) -> Failure:
         return _users_error(error, frames, _named(error))
     if isinstance(error, OSError):
         return _system_error(error)
-    where = _ours(error)
-    return Failure(_named(error), where, EVERYTHING, 1, list(getattr(error, "__notes__", ())))
+    notes, hint = _notes(error)
+    where = recipe if recipe and notes else _ours(error)
+    return Failure(_named(error), where, hint or EVERYTHING, 1, notes)
+
+
+def locate(error: BaseException, recipe: str) -> None:
+    """Note which recipe was trained: the place of an exception for which none of its lines is to blame."""
+    setattr(error, _RECIPE, recipe)
+
+
+def _in_our_words(error: BaseException) -> BaseException:
+    """Return an error of ours for what torch raises wherever the program is: a worker has died."""
+    if "torch" not in sys.modules or isinstance(error, LoopwrightError):
+        return error
+    from loopwright.train.mishaps.dead_workers import dead_worker
+
+    died = dead_worker(error)
+    if died is None:
+        return error
+    died.__notes__ = [note for note in getattr(error, "__notes__", ()) if not note.startswith(HINT)]
+    setattr(died, _RECIPE, getattr(error, _RECIPE, None))
+    return died
+
+
+def _notes(error: BaseException) -> tuple[list[str], str | None]:
+    """Return an exception's notes, and the hint that is one of them or that torch's message has."""
+    notes = [line for note in getattr(error, "__notes__", ()) for line in str(note).splitlines()]
+    hints = [note for note in notes if note.startswith(HINT)]
+    hint = hints[-1].removeprefix(HINT) if hints else None
+    if hint is None and "torch" in sys.modules:
+        from loopwright.train.mishaps.hints import hint_for
+
+        hint = hint_for(error)
+    return [note for note in notes if note not in hints], hint
 
 
 def show(error: BaseException, *, everything: bool = False) -> int:
@@ -142,10 +184,10 @@ def colourful() -> bool:
 
 
 def _users_error(error: BaseException, frames: list[traceback.FrameSummary], named: str) -> Failure:
+    notes, hint = _notes(error)
     lines = _causes(error)
-    lines += ["Traceback (most recent call last):", *traceback.format_list(frames)]
-    lines += getattr(error, "__notes__", [])
-    return Failure(_one_line(named), place(frames[-1]), None, 1, lines)
+    lines += ["Traceback (most recent call last):", *traceback.format_list(frames), *notes]
+    return Failure(_one_line(named), place(frames[-1]), hint, 1, lines)
 
 
 def _causes(error: BaseException) -> list[str]:
@@ -178,6 +220,11 @@ def _system_error(error: OSError) -> Failure:
 
 def _named(error: BaseException) -> str:
     text = str(error)
+    if "torch" in sys.modules:
+        from loopwright.train.mishaps import memory
+
+        if memory.out_of_memory(error):
+            text = memory.reading(error)
     kind = type(error).__qualname__
     return _one_line(f"{kind}: {text}" if text else kind)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import loopwright as lw
+from loopwright.cli.failures import locate
 from loopwright.cli.loop_settings import LENGTHS, TRIES, LoopSettings
 from loopwright.errors import UsageError
+from loopwright.train.callsite import place_of
 
 if TYPE_CHECKING:
     from loopwright.cli.train import Asked
@@ -21,31 +23,59 @@ RUNS = Path("runs")
 
 def carry_out(asked: Asked) -> int:
     """Train, or one of the trials; returns the exit code."""
-    from loopwright.train.folder import choose
-
     lw.seed(asked.seed)
     job = asked.source.info.build(asked.parameters)
-    for name in TRIES:
-        if getattr(asked.loop, name):
-            from loopwright.cli import trials
+    try:
+        for name in TRIES:
+            if getattr(asked.loop, name):
+                from loopwright.cli import trials
 
-            getattr(trials, name)(asked, job)
-            return 0
+                getattr(trials, name)(asked, job)
+                return 0
+        return train_job(asked, job)
+    except Exception as error:
+        locate(error, place_of_recipe(asked))
+        raise
+
+
+def place_of_recipe(asked: Asked) -> str:
+    """Return ``mine.py:12``, where the recipe is written; of a built-in one, its name."""
+    source = asked.source
+    if source.file is None:
+        return f"recipe {source.name}"
+    return place_of(source.info.function) or source.info.where
+
+
+def train_job(asked: Asked, job: Job) -> int:
+    """Train what a recipe has made; returns the exit code."""
+    from loopwright.train.folder import choose
+
     start_from(job, asked.loop)
     arguments = fit_arguments(asked, job)
     folder = asked.loop.out or choose(
         RUNS, asked.source.name, arguments["recipe"], arguments["settings"], asked.loop.resume
     )
+    turns = turns_of_ended(folder)
     begun: list[Any] = []
     arguments["callbacks"] = [begun.append, *arguments["callbacks"]]
     try:
-        lw.fit(out=folder, **arguments)
+        run = lw.fit(out=folder, **arguments)
     except (KeyboardInterrupt, SystemExit) as error:
         if begun:
             error.add_note("the same command again goes on where it stopped")
         raise
-    conclude(folder, asked.loop)
+    conclude(folder, asked.loop, already=turns is not None and run.totals.get("turns") == turns)
     return 0
+
+
+def turns_of_ended(folder: Path) -> float | None:
+    """Return the turns of a run that has ended, with all that comes after the last; None of another."""
+    from loopwright.events import RunRecord
+    from loopwright.train.folder import take
+
+    record = RunRecord(name="")
+    take(record, folder, "outcome.json")
+    return record.totals.get("turns") if record.concluded else None
 
 
 def start_from(job: Job, loop: LoopSettings) -> None:
@@ -128,8 +158,8 @@ def recipe_record(asked: Asked) -> dict[str, Any]:
     }
 
 
-def conclude(folder: Path, loop: LoopSettings) -> None:
-    """Show what the run came to, and its report."""
+def conclude(folder: Path, loop: LoopSettings, *, already: bool) -> None:
+    """Show what the run came to, and its report; that it had ended ``already`` is the first line."""
     from loopwright.cli.terminal import console, show_page
     from loopwright.report.terminal import summary
     from loopwright.train.folder import read_run
@@ -137,8 +167,14 @@ def conclude(folder: Path, loop: LoopSettings) -> None:
     page = folder / "report.html"
     if not loop.quiet:
         out = console()
+        record = read_run(folder)
+        if already:
+            out.print(
+                f"{folder} had {record.outcome.kind} before ({record.outcome.reason}): nothing was "
+                "trained or changed; more --epochs go on from its end"
+            )
         out.print()
-        out.print(summary(read_run(folder), report=str(page)))
+        out.print(summary(record, report=str(page)))
     if loop.open:
         show_page(page)
 

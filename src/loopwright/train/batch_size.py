@@ -11,17 +11,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from loopwright.errors import UsageError
+from loopwright.train.mishaps.memory import out_of_memory
 from loopwright.train.trial import restored
 
-__all__ = ["find_batch_size", "out_of_memory"]
-
-_SAID = (
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "Cannot allocate memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
+__all__ = ["find_batch_size"]
 
 
 def find_batch_size(
@@ -74,17 +67,6 @@ def find_batch_size(
             hint='try precision="bf16", checkpoint_activations, or a smaller model',
         )
     return good
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory is short, on an accelerator or the CPU.
-
-    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."))
-    True
-    """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
 
 
 def _largest(fits: Callable[[int], bool], start: int, limit: int) -> int:

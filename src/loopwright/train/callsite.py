@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from types import CodeType, FrameType
+from typing import Any
 
 import torch
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_COMMAND_LINE = os.path.join(_OURS, "cli", "main.py")
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -24,10 +26,15 @@ def caller(depth: int = 1) -> CallSite:
 
 
 def where(site: CallSite | None) -> str | None:
-    """Return ``file.py:12`` of a call site, the path relative to the working folder if below it."""
+    """Return ``file.py:12`` of a call site, the path relative to the working folder if below it.
+
+    Where we called ourselves (``lw.fit``), it is the user's line that called us, if one did.
+    """
     if site is None:
         return None
     code, instruction = site
+    if code.co_filename.startswith(_OURS):
+        return user_line()
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= instruction < end and number is not None:
@@ -36,9 +43,14 @@ def where(site: CallSite | None) -> str | None:
 
 
 def user_frame(depth: int = 1) -> FrameType | None:
-    """Return the nearest frame above that is the user's: not ours, torch's, or wrapped around ours."""
+    """Return the nearest frame above that is the user's: not ours, torch's, or wrapped around ours.
+
+    None under the command line: what stands above it is the script that starts it.
+    """
     frame: FrameType | None = sys._getframe(depth + 1)
     while frame is not None and _of_a_library(frame.f_code):
+        if frame.f_code.co_filename == _COMMAND_LINE:
+            return None
         frame = frame.f_back
     return frame
 
@@ -57,6 +69,16 @@ def user_line() -> str | None:
     """Return ``file.py:12`` of the user's nearest frame."""
     frame = user_frame()
     return None if frame is None else f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def place_of(function: Any) -> str | None:
+    """Return ``file.py:12`` of a function of the user's; None for ours, torch's, an installed one's."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    if not isinstance(code, CodeType) or _of_a_library(code) or code.co_filename.startswith("<"):
+        return None
+    if any(part in code.co_filename for part in _INSTALLED):
+        return None
+    return f"{_short(code.co_filename)}:{code.co_firstlineno}"
 
 
 def _short(path: str) -> str:

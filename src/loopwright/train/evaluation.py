@@ -14,6 +14,7 @@ from loopwright.errors import DataError
 from loopwright.train import randomness
 from loopwright.train.callsite import user_frame
 from loopwright.train.data.source import Source
+from loopwright.train.leaving import frame_that_left, left_without_exception
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run
@@ -74,10 +75,18 @@ class Evaluation:
                         run.signals.waits_for_data = False
                     sent = run.transfer.send(batch)
                     count += 1
-                    yield run.transfer.receive(sent)
+                    batch = run.transfer.receive(sent)
+                    yield batch
                 if count == 0:
                     raise DataError("the evaluation loader gave no batch", slug="empty-loader")
                 complete = True
+            except GeneratorExit:
+                left = frame_that_left(sys._getframe(1))
+                if left is not None and not left_without_exception(left):
+                    from loopwright.train.mishaps.turn import evaluation_left
+
+                    evaluation_left(run, source, batch, count, left)  # pyrefly: ignore[unbound-name]
+                raise
             finally:
                 if region is not None:
                     region.__exit__(*sys.exc_info())

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from loopwright.errors import UsageError
 from loopwright.train import randomness
 from loopwright.train.callbacks import early_stopping
+from loopwright.train.data import travel
 from loopwright.train.meters import Mean
 from loopwright.train.metrics import MetricSet
 from loopwright.train.predictions import Predictions
 from loopwright.train.run import Run
+from loopwright.train.stepper import check_loss
 
 
 def fit(
@@ -99,6 +101,8 @@ def fit(
     """
     if criterion is None and compute_loss is None:
         raise UsageError("fit needs a criterion or compute_loss", slug="no-loss")
+    for loader in (valid_loader, test_loader):
+        travel.check(loader)
     if patience is not None:
         name, mode = keep_best or ("valid_loss", "min")
         if valid_loader is None and name.startswith("valid_"):
@@ -114,11 +118,12 @@ def fit(
             train_loader,
             epochs=epochs, steps=steps, minutes=minutes, samples=samples, tokens=tokens,
         ):  # fmt: skip
-            if step.index == 0 and run.folder is not None:
-                trial.summarise(step.batch)
             loss, _, _ = trial.loss(step.batch)
+            check_loss(loss, *trial.gave)
             step.backward(loss, trial.weight(step.batch))
             step.update()
+            if step.index == 0 and run.folder is not None:
+                trial.summarise(step.batch)
             due = evaluate_every is not None and (step.index + 1) % evaluate_every == 0
             if valid_loader is not None and (step.ends_epoch or step.ends_run or due):
                 step.log(**trial.evaluate(valid_loader, "valid"))
@@ -173,6 +178,13 @@ class _Trial:
         self.metrics = MetricSet(metrics)
         self.classes = classes
         self.classifies = classes is not None
+        made = criterion if compute_loss is None else compute_loss
+        code = getattr(made, "__code__", None)
+        self.gave = (
+            "the loss of " + ("the criterion" if compute_loss is None else "compute_loss"),
+            None if code is None else (code, 0),
+        )
+        """What gives the loss, and where it is written."""
 
     def loss(self, batch: Any) -> tuple[Tensor, Any, Any]:
         """Return loss, outputs and target; the latter two are None where only a loss is known."""

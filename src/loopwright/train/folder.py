@@ -217,6 +217,7 @@ def _summary(value: Any) -> ModelSummary | None:
 
 
 def _checkpoints(place: Path) -> list[CheckpointRow]:
+    """Return the checkpoints of a run that have a sound manifest, oldest first."""
     from loopwright.checkpoint.store import Store
 
     try:

@@ -194,24 +194,28 @@ class Lifecycle:
         self._finish(loop, loop.outcome)
         self._run.fire("loop_end", values={"how": how})
 
-    def leave(self, loop: Loop, how: str) -> None:
-        """The for statement dropped the loop in the middle of a body.
+    def leave(self, loop: Loop, how: str, frame: FrameType | None) -> None:
+        """The for statement in ``frame`` dropped the loop in the middle of a body.
 
         Runs while the interpreter closes the iterator, where an exception would only be printed; it
         is kept for the run's next use, and for ``close()``.
         """
         try:
-            self._leave(loop, how)
+            self._leave(loop, how, frame)
         except Exception as error:  # noqa: BLE001 - raised at the run's next use
             self._run.deferred = error
 
-    def _leave(self, loop: Loop, how: str) -> None:
+    def _leave(self, loop: Loop, how: str, frame: FrameType | None) -> None:
         step = loop.current
         if how == "exception":
             self._save_boundary(loop)
             reason = f"an exception left the loop in turn {loop.turn + 1}"
             kind = "interrupted" if self._run.signals.ended else "failed"
             self._finish(loop, Outcome(kind, reason, loop.elapsed()))
+            if kind == "failed" and step is not None and frame is not None:
+                from loopwright.train.mishaps.turn import body_left
+
+                body_left(loop, step, frame)
             return
         if step is not None:
             loop.current = None
@@ -230,8 +234,32 @@ class Lifecycle:
         """An exception came out of the loop itself, between two bodies."""
         self._save_boundary(loop)
         kind = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "failed"
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = _text(error)
         self._finish(loop, Outcome(kind, text.split("\n")[0], loop.elapsed(), error=text))
+        if kind == "failed":
+            from loopwright.train.mishaps.turn import between_turns
+
+            between_turns(loop, error)
+
+    def left(self, error: BaseException) -> None:
+        """An exception came to the end of the run's ``with`` block."""
+        from loopwright.train.mishaps.turn import tell
+
+        tell(error)
+        self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """Note the exception that ended the run."""
+        run, ended = self._run, isinstance(error, (KeyboardInterrupt, SystemExit))
+        text = _text(error)
+        run.outcome = Outcome(
+            "interrupted" if ended else "failed",
+            text.split("\n")[0],
+            run.outcome.seconds,
+            error=text,
+        )
+        if run.files is not None:
+            run.files.failed(run.outcome)
 
     def _save_boundary(self, loop: Loop) -> None:
         """Save the state at the beginning of a turn that did not come to its end, where it is known."""
@@ -295,11 +323,21 @@ class Lifecycle:
             before = self._run.phases.get(name, 0.0)
             self._run.phases[name] = before + getattr(loop, f"phase_{name}")
         if self._run.files is not None:
-            if outcome.kind == "failed":
+            if outcome.kind == "failed" and not self._trained(loop):
+                self._run.files.undo_begin()
+            elif outcome.kind == "failed":
                 self._run.files.failed(outcome)
             else:
                 self._run.best_weights.write()
                 self._run.files.finish(weights=outcome.kind != "interrupted")
+
+    def _trained(self, loop: Loop) -> bool:
+        """Return whether there is anything to keep: a failure before that leaves no new folder behind.
+
+        So a mistake that the first batch brings to light can be mended and the same command given
+        again: nothing stands in the folder that it would be compared with.
+        """
+        return bool(loop.base + loop.turn + loop.updates) or self._resumed
 
     def _state_for(self, loop: Loop) -> dict[str, Any] | None:
         saved = None if self._resumed else self._run.saved_state()
@@ -349,6 +387,10 @@ class Lifecycle:
             str(self._run.folder), self._run.files.allowed if self._run.files is not None else (),
             what="holds a run on other data", hint=likely_cause(then, now),
         )  # fmt: skip
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _reason(loop: Loop, how: str) -> str:

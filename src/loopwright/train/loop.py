@@ -138,7 +138,7 @@ class Loop:
         except GeneratorExit:
             left = frame_that_left(sys._getframe(1))
             how = "break" if left_without_exception(left) else "exception"
-            run.lifecycle.leave(self, how)
+            run.lifecycle.leave(self, how, left)
             raise
         except BaseException as error:
             run.lifecycle.fail(self, error)

@@ -415,18 +415,8 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         if error is not None and not isinstance(error, GeneratorExit):
-            self._failed(error)
+            self.lifecycle.left(error)
         self.close()
-
-    def _failed(self, error: BaseException) -> None:
-        ended = isinstance(error, (KeyboardInterrupt, SystemExit))
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        first = text.split("\n")[0]
-        self.outcome = Outcome(
-            "interrupted" if ended else "failed", first, self.outcome.seconds, error=text
-        )
-        if self.files is not None:
-            self.files.failed(self.outcome)
 
     def _repr_html_(self) -> str:
         return self.history._repr_html_()

@@ -21,7 +21,7 @@ from loopwright.checkpoint.lock import LOCK, RunLock
 from loopwright.checkpoint.store import Held, Store
 from loopwright.checkpoint.weights import load_weights_file, save_weights
 from loopwright.errors import CheckpointError, LoopwrightError, UsageError
-from loopwright.events import Classification, Outcome, PhaseTime, RunRecord
+from loopwright.events import CheckpointRow, Classification, Outcome, PhaseTime, RunRecord
 from loopwright.train import folder as files
 from loopwright.train import identity, saving
 from loopwright.train.history import History, read, strict
@@ -90,7 +90,7 @@ class RunFolder:
     def open(self) -> None:
         """Take the folder, where there is one, and what stands in it; refused while another has it."""
         if self._replaces:
-            RunLock(self.path).release()
+            RunLock(self.path, quiet=True).release()
         if self.there:
             self._take()
             self._recall(files.read_run(self.path))
@@ -125,7 +125,8 @@ class RunFolder:
             )  # fmt: skip
 
     def _take(self) -> None:
-        self._lock = RunLock(self.path, owner=self._run)
+        # Of a run that has nothing left to do not even the lock file's time changes.
+        self._lock = RunLock(self.path, owner=self._run, quiet=self.there)
         self._store = Store(self.path / "checkpoints", keep=self._run.policy.keep, lock=self._lock)
         self._best = self._recall_best()
 
@@ -157,6 +158,8 @@ class RunFolder:
                     slug="folder-taken", hint="the same command again goes on with that run",
                 )  # fmt: skip
         self._mine = True
+        assert self._lock is not None
+        self._lock.announce()
         self._write_asked()
         self.write_outcome()
         self._begun = True
@@ -172,7 +175,9 @@ class RunFolder:
         """Take away what this process made, when nothing was trained; what it has not, stays."""
         if self.there:
             return
-        if self._mine:  # while the lock is held: nobody else's files can be here
+        if self._mine and self.path in self._made:  # while the lock is held: all of it is ours
+            shutil.rmtree(self.path, ignore_errors=True)
+        elif self._mine:
             shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
             for name in ("run.json", "outcome.json", "metrics.jsonl", LOCK):
                 with suppress(OSError):  # the first failure is the one to report
@@ -180,8 +185,8 @@ class RunFolder:
         self._begun = self._mine = False
         self.close()
         self._lock = self._store = None
-        with suppress(OSError):  # not empty: somebody else has begun there
-            for place in self._made:
+        for place in self._made:
+            with suppress(OSError):  # gone, or not empty: somebody else has begun there
                 place.rmdir()
         if self._aside is not None:
             self._aside.rename(self.path)
@@ -295,6 +300,10 @@ class RunFolder:
         if self._store is None or not self._store.names():
             return None
         return self._store.load()[0]
+
+    def rows(self) -> list[CheckpointRow]:
+        """Wait for the write in flight and return what is saved, oldest first."""
+        return [] if self._store is None else self._store.rows()
 
     def load(self, name: str) -> Any:
         """Return one checkpoint's state."""

@@ -85,7 +85,7 @@ class Step:
         if loop.current is not self:
             self._stale("backward")
         site = caller()
-        check_loss(loss, "step.backward()", site)
+        check_loss(loss, "the loss given to step.backward()", site)
         started = perf_counter()
         loop.phase_forward += started - self._began
         if weight is None:

@@ -369,7 +369,7 @@ class Stepper:
             self.precision.forget_weights()
             with torch.enable_grad():
                 loss = fn()
-                check_loss(loss, "step.minimize(fn): fn()", site)
+                check_loss(loss, "the loss that fn() returned to step.minimize()", site)
                 with nullcontext() if self._fp32 else self.precision.off():
                     torch.autograd.backward(loss, inputs=inputs)
             window.site = site
@@ -439,22 +439,28 @@ class _Evaluated:
         return loss
 
 
-def check_loss(loss: Any, what: str, site: CallSite) -> None:
-    """Refuse what cannot be a loss, at the user's line."""
+def check_loss(loss: Any, what: str, site: CallSite | None) -> None:
+    """Refuse what cannot be a loss, at the user's line.
+
+    Args:
+        loss: anything.
+        what: names it, "the loss of the criterion".
+        site: the line to blame.
+    """
     if not isinstance(loss, Tensor):
         raise UsageError(
-            f"{what} needs the loss tensor, got {type(loss).__name__}",
+            f"{what} is {'None' if loss is None else f'a {type(loss).__name__}'}, not a tensor",
             slug="loss-not-a-tensor", where=where(site),
             hint="the tensor itself: no .item(), no float()",
         )  # fmt: skip
     if loss.numel() != 1:
         raise UsageError(
-            f"{what} needs one number, got a loss of shape {tuple(loss.shape)}",
+            f"{what} has the shape {tuple(loss.shape)}, and is not one number",
             slug="loss-not-scalar", where=where(site), hint="loss.mean()",
         )  # fmt: skip
     if not loss.requires_grad:
         raise UsageError(
-            f"{what} got a loss that no parameter takes part in",
+            f"{what} has no graph: no parameter takes part in it",
             slug="loss-not-attached", where=where(site),
             hint="it was computed from detached tensors, under torch.no_grad(), or everything "
             "is frozen",

@@ -46,7 +46,9 @@ def summary(model: nn.Module, example: Any = None) -> ModelSummary:
     if example is not None and not lazy:
         try:
             shapes, flops = _forward(model, example)
-        except Exception as error:  # whatever the user's forward raises  # noqa: BLE001
+        except Exception as error:  # whatever the user's forward raises
+            if "DataLoader worker" in str(error):  # torch raises this wherever the program is
+                raise
             warnings.warn(
                 LoopwrightWarning(
                     f"the model's summary has no shapes: its forward pass in eval mode raised "
@@ -60,7 +62,7 @@ def summary(model: nn.Module, example: Any = None) -> ModelSummary:
         rows=rows,
         parameters=rows[0].parameters,
         trainable=rows[0].trainable,
-        bytes=sum(t.nbytes for t in _tensors(model) if not is_lazy(t)),
+        bytes=sum(t.numel() * t.element_size() for t in _tensors(model) if not is_lazy(t)),
         flops=flops,
     )
 

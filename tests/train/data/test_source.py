@@ -270,6 +270,9 @@ def test_workers_are_let_go():
     """No worker process outlives a loop, however it ended."""
     import multiprocessing
 
+    before = (
+        multiprocessing.active_children()
+    )  # another test's, of a loader that is not yet forgotten
     run = make()
     for step in run.loop(loader(num_workers=2), epochs=2):
         turn(run, step)
@@ -278,7 +281,7 @@ def test_workers_are_let_go():
             raise KeyError
     for _step in run.loop(loader(num_workers=2), epochs=2):
         break
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= set(before)
 
 
 def test_two_loops_over_one_loader():

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import DataLoader
 
 from loopwright.errors import LoopwrightWarning
+from loopwright.train.data import workers
 from loopwright.train.data.bulk import gather_in_bulk
 
 Counter = Callable[[int], Iterable[int]]
@@ -91,10 +92,11 @@ class Feed:
         """Prepare for the loop's end inside an epoch: persistent workers end what they have begun."""
 
     def close(self) -> None:
-        """Let go of the iterator, and so of its workers (unless they are persistent).
+        """Let go of the iterator, and end its workers (unless they are persistent).
 
         Where that is inside an epoch, the position can still be asked for.
         """
+        workers.end(self.iterator)
         self.iterator = None
 
     def end_epoch(self) -> None:

@@ -22,6 +22,7 @@ from torch.utils.data import (
 )
 
 from loopwright.train import randomness
+from loopwright.train.data import travel
 from loopwright.train.data.feed import NOTHING, Account, Counter, Feed, PlainFeed, is_torchs
 from loopwright.train.data.loaders import Spent, as_loader, length_of
 from loopwright.train.data.map_feed import MapFeed
@@ -50,6 +51,7 @@ class Source:
         resumable: bool = True,
     ):
         self.loader = as_loader(loader, batch_size, shuffle)
+        travel.check(self.loader)
         self.length = length_of(self.loader)
         self.position = 0
         self.own = OwnState(loader=self.loader)
@@ -115,7 +117,11 @@ class Source:
             "own": self.own.capture(),
             "feed": self._feed.state_dict(NOTHING),
         }
-        self._feed.open()
+        try:
+            self._feed.open()
+        except Exception as error:
+            self._explain(error)
+            raise
         self._set_position(0)
 
     def resume_epoch(
@@ -160,9 +166,33 @@ class Source:
 
     def fetch(self) -> Any:
         """Return the next batch; raises StopIteration at the epoch's end."""
-        batch = self._feed.fetch()
+        try:
+            batch = self._feed.fetch()
+        except Exception as error:
+            ends = isinstance(error, StopIteration)
+            if not ends or (self.length is not None and self.fetched < self.length):
+                self._explain(error)
+            raise
         self._fetched.append(self._feed.account())
         return batch
+
+    def _explain(self, error: Exception) -> None:
+        """Say which sample it was: by a note, or by raising another error in its place."""
+        from loopwright.train.mishaps.fetching import explain
+
+        explained = explain(error, self)
+        if explained is not error:
+            raise explained from error
+
+    @property
+    def fetched(self) -> int:
+        """Batches of this epoch that were fetched."""
+        return self.position + len(self._fetched)
+
+    @property
+    def iterator(self) -> Any:
+        """The loader's iterator of the current epoch; None between epochs."""
+        return self._feed.iterator
 
     def hand_out(self) -> None:
         """Note that the oldest of the batches that were fetched is the loop's turn now."""
