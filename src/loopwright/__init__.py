@@ -3,7 +3,8 @@
 ``import loopwright as lw`` imports no torch; each public name is imported when it is first used.
 The names, by what they are for: ``Run``, ``fit`` (train); ``Mean``, ``Accuracy``, ``metric``,
 ``Predictions`` (measure); ``per_update``, ``warmup_cosine``, ``EMA`` (schedule and average);
-``load_weights``, ``freeze``, ``parameter_groups`` (fine-tune); ``recipe``, ``Job`` (command line).
+``load_weights``, ``freeze``, ``parameter_groups`` (fine-tune); ``recipe``, ``Job`` (command line); ``watch``,
+``check`` (find silent mistakes).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loopwright.checker.watching import check as check
+    from loopwright.checker.watching import watch as watch
     from loopwright.errors import CheckpointError as CheckpointError
     from loopwright.errors import DataError as DataError
     from loopwright.errors import DiskError as DiskError
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
+    "checker.watching": ("check", "watch"),
     "errors": (
         "CheckpointError",
         "DataError",

@@ -83,6 +83,7 @@ def test_dependencies_are_used_and_declared():
         "loopwright",
         "markupsafe",  # jinja2 brings it
         "IPython",  # only where a notebook runs already
+        "pytest",  # only where pytest itself loads the plugin
     }
 
 
