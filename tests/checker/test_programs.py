@@ -11,7 +11,7 @@ import pytest
 from checker.watched import PROGRAMS, expected, watch
 from loopwright.checker import registry
 
-FILES = sorted(PROGRAMS.rglob("*.py"))
+FILES = sorted(file for file in PROGRAMS.rglob("*.py") if file.parent.name != "ranks")
 NEEDS_RANKS = {"ddp-bypassed", "ddp-missing-set-epoch", "ddp-duplicate-data", "ranks-diverge"}
 
 
@@ -38,3 +38,15 @@ def test_every_rule_has_its_programs():
         if name not in NEEDS_RANKS:
             there = {path.stem.rpartition("_")[2] for path in (PROGRAMS / name).glob("*.py")}
             assert there >= {"faulty", "healthy"}, name
+
+
+def test_every_rule_has_its_page():
+    """Each rule has a page that shows it before and after, and no page is left over."""
+    folder = PROGRAMS.parents[1] / "docs" / "rules"
+    pages = {file.stem: file.read_text() for file in folder.glob("*.md")}
+    assert set(pages) - {"index"} == set(registry.names())
+    for name in registry.names():
+        assert pages[name].startswith(f"# {name}\n")
+        assert "```diff\n-" in pages[name]
+        assert f"ignore[{name}]" in pages[name]
+        assert f"({name}.md)" in pages["index"]

@@ -18,6 +18,7 @@ STEPS = "LOOPWRIGHT_STEPS"
 START = "loopwright.checker.process:start"
 
 _session: Session | None = None
+_forked = False
 
 
 def start() -> None:
@@ -36,7 +37,9 @@ def _renew() -> None:
 
 def _after_fork() -> None:
     """A forked process begins with empty books: a DataLoader's worker writes none, a rank its own."""
+    global _forked
     if _session is not None and _session.observer.installed:
+        _forked = True
         _session.observer.uninstall()
         _renew()
 
@@ -46,8 +49,8 @@ def _write() -> None:
     if session is None:
         return
     found = session.end(ended_well=process.ended_by() is None)
-    if not session.observer.counts and not found:
-        return
+    if not session.observer.counts and not found and _forked:
+        return  # a DataLoader's worker
     record = {
         "findings": [dataclasses.asdict(one) for one in found],
         **session.plain(),

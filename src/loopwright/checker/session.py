@@ -6,7 +6,7 @@ import traceback
 from typing import Any
 
 from loopwright.checker.accounts.books import Accounts
-from loopwright.checker.accounts.ranks import rank, rank_facts
+from loopwright.checker.accounts.ranks import rank_facts
 from loopwright.checker.registry import rules
 from loopwright.events import Finding
 from loopwright.observe.sites import known_codes
@@ -72,7 +72,7 @@ class Session:
             "steps": self.accounts.optimizers.total_steps,
             "files": list(dict.fromkeys(code.co_filename for code in known_codes())),
             "notes": self.notes,
-            "rank": rank(),
+            "rank": self.accounts.ranks.rank,
             "ranks": rank_facts(self.accounts.ranks),
         }
 

@@ -187,7 +187,7 @@ def carry_out(asked: Asked) -> int:
     record.program.exit_code = code if code >= 0 else 128 - code
     if not record.processes:
         record.notes.append(
-            "no process of the program imported torch and ended by itself, so nothing was observed"
+            "no process of the program imported torch and came to its end, so nothing was observed"
         )
     suppress.select(record, chosen, ignored)
     whole = not steps and not code and not chosen and not ignored

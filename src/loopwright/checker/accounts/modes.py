@@ -63,8 +63,10 @@ class Place:
         self.last_input: tuple[int, int, tuple[int, ...]] | None = None
         self.numbers = 0
         """Calls after which a number was read or a loss computed without a graph."""
-        self.wasted = self.used = 0
-        """Marked outputs whose graph died unused; or may have been used."""
+        self.wasted = 0
+        """Marked outputs whose graph died before any backward pass."""
+        self.reached = self.missed = 0
+        """Looked-at backward passes that ran through an output of this place; that did not."""
         self.waste_bytes = 0
         self.chains: list[list[tuple[Any, int, int]]] = []
         self.quiet_modules: dict[str, int] = {}
@@ -78,6 +80,12 @@ class Place:
         """An optimizer holds its parameters."""
         self.values_moved = False
         self.first_values: torch.Tensor | None = None
+
+    def measures(self) -> bool:
+        """True when no gradient ever came back through what is called here."""
+        return self.without_grad >= self.calls or (
+            self.reached == 0 and self.missed + self.wasted >= 2
+        )
 
     def first_parameter(self) -> int:
         """The id of a trainable parameter; 0 without one."""
@@ -122,8 +130,10 @@ class Modes:
         self.backwards = self.steps = 0
         self.step_chain: list[tuple[Any, int, int]] = []
         self.last_place: Place | None = None
-        self.ungraded: Place | None = None
+        self.unread: Place | None = None
+        """The place called last, as long as no number was read since."""
         self._pending: list[tuple[Place, nn.Module, list[tuple[nn.Module, str]]]] = []
+        self._nodes: dict[Place, Any] = {}
         self._outputs: list[tuple[weakref.ref[Any], Place]] = []
         self._marks: dict[int, Any] = {}
         self._root_ids: dict[int, tuple[weakref.ref[nn.Module], int]] = {}
@@ -175,7 +185,7 @@ class Modes:
             place.first, place.steps_at_first = event.number, self.optimizers.total_steps
         if place.blocks == 0 or self.optimizers.total_steps != place.steps_at_last:
             place.blocks += 1
-            if len(place.chains) < CHAINS and not grad:
+            if len(place.chains) < CHAINS:
                 place.chains.append(stack(2))
         place.last, place.steps_at_last = event.number, self.optimizers.total_steps
         place.waiting = grad
@@ -183,7 +193,7 @@ class Modes:
             self.here.inner = []
         place.looked_at = event.number
         self.last_place = place
-        self.ungraded = None if grad else place
+        self.unread = place
 
     def _input(self, place: Place, event: Event) -> None:
         first = next((one for one in event.args if isinstance(one, torch.Tensor)), None)
@@ -253,6 +263,9 @@ class Modes:
             self._recorded(place, event, inner)
         if output is not None and output.grad_fn is not None and torch.is_grad_enabled():
             self._outputs = [*self._outputs[-3:], (weakref.ref(output), place)]
+            if place.reached + place.missed < CHAINS:
+                # One graph a place lives until the next forward there or the next backward pass.
+                self._nodes[place] = output.grad_fn
             if place.calls <= 8 or content.is_power_of_two(place.calls):
                 self._watch_output(place, output, event.number)
 
@@ -281,12 +294,12 @@ class Modes:
                 place.inherited += 1
         if torch.is_grad_enabled():
             self._pending = [*self._pending[-8:], (place, event.subject, acting + resting)]
-            for module, _ in acting:
-                if isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is not None:
-                    if module.weight.requires_grad:
-                        self.free_norms.add(id(module))
-                    else:
-                        self.frozen_norms.setdefault(id(module), (type(module).__name__, place))
+        for module, _ in acting:
+            if isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is not None:
+                if module.weight.requires_grad:
+                    self.free_norms.add(id(module))
+                else:
+                    self.frozen_norms.setdefault(id(module), (type(module).__name__, place))
         self._values(place, event.subject)
 
     def _values(self, place: Place, root: nn.Module) -> None:
@@ -312,12 +325,22 @@ class Modes:
             if self.backwards == backwards:
                 place.wasted += 1
                 place.waste_bytes += size
-            else:
-                place.used += 1
 
         watched = self._marks
         if len(watched) < 256:
             watched[number] = weakref.ref(mark, died)
+
+    def before_backward(self, event: Event) -> None:
+        """Does this pass run through the outputs of the last forwards? Looked at a few times a place."""
+        root = event.subject
+        if not isinstance(root, torch.Tensor) or root.grad_fn is None:
+            return
+        asked, self._nodes = self._nodes, {}
+        if asked:
+            through = set(graph.nodes(root.grad_fn, 20_000))
+            for place, node in asked.items():
+                place.reached += node in through
+                place.missed += node not in through
 
     def after_backward(self, event: Event) -> None:
         """Which places train; and which of their modules did so in eval mode."""
@@ -360,15 +383,15 @@ class Modes:
 
     def after_item(self, event: Event) -> None:
         """A number was read."""
-        if self.ungraded is not None:
-            self.ungraded.numbers += 1
-            self.ungraded = None
+        if self.unread is not None:
+            self.unread.numbers += 1
+            self.unread = None
 
     def after_loss(self, event: Event) -> None:
         """A loss without a graph is a measurement."""
-        if self.ungraded is not None and not torch.is_grad_enabled():
-            self.ungraded.numbers += 1
-            self.ungraded = None
+        if self.unread is not None and not torch.is_grad_enabled():
+            self.unread.numbers += 1
+            self.unread = None
 
 
 def _first_tensor(value: Any) -> torch.Tensor | None:

@@ -84,6 +84,12 @@ class Parameters:
         self.orphans: dict[int, Orphan] = {}
         self.loaded: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.last_load = 0
+        self.shallow: list[tuple[Any, Any, Site]] = []
+        """Shallow copies of modules: the copy, the original, where it was made."""
+        self.aliases = Tally()
+        self.stacked = Tally()
+        """(layer, layer): linear layers that followed each other with nothing in between."""
+        self.large_inputs = Tally()
         self.stepped: dict[int, weakref.ref[torch.Tensor]] = {}
         """What some optimizer has stepped, now or earlier."""
         self.leaf_roots = Tally()
@@ -113,8 +119,15 @@ class Parameters:
             code = frame.f_code
             kind = -1 if code.co_name == "__setstate__" else kind_of(code.co_filename)
             frame = frame.f_back
-        if isinstance(event.subject, nn.Module):
-            self._born(event.subject, event, copied=kind != TORCH)
+        module = event.subject
+        if not isinstance(module, nn.Module):
+            return
+        self._born(module, event, copied=kind != TORCH)
+        for birth in list(self.births.values()):
+            other = birth.ref()
+            if other is not None and other is not module and shares_everything(module, other):
+                self.shallow.append((weakref.ref(module), weakref.ref(other), event.site))
+                break
 
     def _born(self, module: nn.Module, event: Event, *, copied: bool) -> None:
         self.births[id(module)] = Birth(module, event.site, event.number, copied=copied)
@@ -150,6 +163,14 @@ class Parameters:
         """Record inner calls in the forwards number 1, 2, 4, ... of each root and place."""
         root = self.root_of(event.subject)
         root.forwards += 1
+        for copied, original, site in self.shallow:
+            if (
+                copied() is event.subject
+                and original() is not None
+                and id(original()) in self.roots
+            ):
+                seen = self.aliases.add(site, copied=site, called=event.site)
+                seen.facts["kind"] = root.kind
         root.sites[event.site] += 1
         if is_power_of_two(root.sites[event.site]) or root.forwards <= 4:
             self.here.inner = []
@@ -178,6 +199,50 @@ class Parameters:
                 seen.sites.setdefault("forward", event.site)
         if torch.is_grad_enabled():
             self._cuts(event, inner)
+            self._stacked(event, inner)
+            self._large_input(event)
+
+    def _stacked(self, event: Event, inner: list[Any]) -> None:
+        """A linear layer whose input is the output of another, which does not narrow in between."""
+        previous = None
+        for call in inner:
+            layer = call.module
+            if isinstance(layer, nn.Linear):
+                fed = (
+                    previous is not None
+                    and call.pointer
+                    and call.pointer == previous.result_pointer
+                )
+                if fed and layer.in_features >= min(
+                    previous.module.in_features, layer.out_features
+                ):
+                    pair = (
+                        f"Linear{tuple(previous.module.weight.shape[::-1])}",
+                        f"Linear{tuple(layer.weight.shape[::-1])}",
+                    )
+                    birth = self.births.get(id(layer))
+                    self.stacked.add(pair, forward=event.site, made=birth.site if birth else None)
+                previous = call
+            elif not any(True for _ in layer.children()):
+                previous = None
+
+    def _large_input(self, event: Event) -> None:
+        """Values between 0 and 255, as pixels come."""
+        first = next((one for one in event.args if isinstance(one, torch.Tensor)), None)
+        if (
+            first is None
+            or not first.is_floating_point()
+            or first.requires_grad
+            or not content.readable(first)
+        ):
+            return
+        if not 2 <= first.dim() <= 5 or first.numel() < 16:
+            return
+        with content.quiet():
+            taken = content.sample(first, 1024).float()
+            low, high, mean = float(taken.min()), float(taken.max()), float(taken.mean())
+        if low >= 0 and 100 < high <= 255 and mean > 10:
+            self.large_inputs.add(event.site).facts |= {"low": low, "high": high, "mean": mean}
 
     def _cuts(self, event: Event, inner: list[Any]) -> None:
         """A module whose input needs no gradient although what made that input needs one."""
@@ -296,6 +361,14 @@ class Parameters:
     def loaded_since(self, number: int) -> bool:
         """True when weights were loaded into some module after event ``number``."""
         return self.last_load > number
+
+
+def shares_everything(first: nn.Module, second: nn.Module) -> bool:
+    """True for a shallow copy: the very dictionaries of layers or parameters are the same."""
+    return type(first) is type(second) and any(
+        vars(first).get(name) and vars(first)[name] is vars(second).get(name)
+        for name in ("_modules", "_parameters")
+    )
 
 
 def graph_pointer(tensor: torch.Tensor) -> int:

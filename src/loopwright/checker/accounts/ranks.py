@@ -44,6 +44,7 @@ class Ranks:
         self.data = data
         self.wrapped: list[Wrapped] = []
         self.collectives_in_training = 0
+        self.rank: int | None = None
         self.fetches = 0
         self.batches: list[int] = []
         self.sampler: str | None = None
@@ -52,6 +53,7 @@ class Ranks:
     def after_wrap(self, event: Event) -> None:
         """A model was wrapped for many ranks."""
         if not event.failed and isinstance(event.subject, DistributedDataParallel):
+            self.rank = rank()  # at the end the process group is gone
             self.wrapped.append(Wrapped(event.subject, event.site, event.number))
 
     def before_forward(self, event: Event) -> None:
@@ -119,7 +121,7 @@ def rank() -> int | None:
 def rank_facts(ranks: Any) -> dict[str, Any]:
     """What other ranks compare with, in plain values."""
     return {
-        "rank": rank(),
+        "rank": ranks.rank,
         "batches": list(ranks.batches),
         "sampler": ranks.sampler,
         "loader": _plain_place(ranks.loader_site),

@@ -71,6 +71,7 @@ class Schedules:
         self.states: list[tuple[weakref.ref[nn.Module], Site, int, int]] = []
         """state_dict() calls: module, place, event number, steps so far."""
         self.self_loads = Tally()
+        self.stale_saves = Tally()
         self.empty_loads: dict[int, dict[str, Any]] = {}
         self.loads: list[dict[str, Any]] = []
         self.saves: list[dict[str, Any]] = []
@@ -164,6 +165,25 @@ class Schedules:
                     "steps": self.optimizers.total_steps - taken[3],
                 }
 
+    def _is_it_stale(self, state: dict[Any, Any], event: Event) -> None:
+        """A state dict whose tensors are a module's own memory, taken some steps before it is written."""
+        tensors = [t for t in state.values() if isinstance(t, torch.Tensor) and not t.is_meta]
+        if not tensors or any(isinstance(t, nn.Parameter) for t in tensors):
+            return
+        pointers = {t.untyped_storage().data_ptr() for t in tensors if t.numel()}
+        for ref, site, _, steps in reversed(self.states):
+            module = ref()
+            own = [p for p in module.parameters() if p.numel()] if module is not None else []
+            if not own or own[0].untyped_storage().data_ptr() not in pointers:
+                continue
+            if steps < self.optimizers.total_steps:
+                seen = self.stale_saves.add((site, event.site), state=site, save=event.site)
+                seen.facts |= {
+                    "steps": self.optimizers.total_steps - steps,
+                    "tensors": len(tensors),
+                }
+            return
+
     def after_load_state_dict(self, event: Event) -> None:
         """Did anything fit?"""
         module, result = event.subject, event.result
@@ -205,8 +225,11 @@ class Schedules:
             )
 
     def before_save(self, event: Event) -> None:
-        """torch.save of a checkpoint with an optimizer's state."""
+        """torch.save of a checkpoint with an optimizer's state; or of a state dict from long ago."""
         value = event.args[0] if event.args else event.kwargs.get("obj")
+        for one in [value, *value.values()] if isinstance(value, dict) else ():
+            if isinstance(one, dict) and one:
+                self._is_it_stale(one, event)
         if len(self.saves) < 256 and _optimizer_key(value) is not None:
             path = event.args[1] if len(event.args) > 1 else event.kwargs.get("f")
             self.saves.append({"site": event.site, "path": _path(path)})

@@ -60,6 +60,17 @@ class BestStateAliased(Rule):
                 count=seen.count,
                 related=((loaded, "loaded back here, to no effect"),),
             )
+        for (taken, saved), seen in accounts.schedules.stale_saves.items():
+            yield self.finding(
+                taken,
+                f"this state dict was written {seen.facts['steps']} steps after it had been taken, and its "
+                f"{seen.facts['tensors']} tensors were the model's own memory: the latest weights were written",
+                why="state_dict() returns references, which followed the training",
+                fix="best_state = copy.deepcopy(model.state_dict())",
+                count=seen.count,
+                severity="warning",
+                related=((saved, "written here"),),
+            )
 
 
 class SchedulerWrongFrequency(Rule):

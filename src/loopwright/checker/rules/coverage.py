@@ -349,6 +349,66 @@ class LrAssignmentIgnored(Rule):
             )
 
 
+class EmaAliasesModel(Rule):
+    """A second network that is meant to be a copy shares all its weights with the first."""
+
+    name = "ema-aliases-model"
+    severity = "error"
+    about = "copy.copy(model) for a target network or an average: both are one set of weights."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for site, seen in accounts.parameters.aliases.items():
+            if seen.count < 2 or steps_of(accounts) < 2:
+                continue
+            yield self.finding(
+                site,
+                f"this copy of {seen.facts['kind']} is a shallow one: it shares every weight with the original, and was "
+                f"called {seen.count} times as a network of its own",
+                why="it changes with every step of the original",
+                fix="target = copy.deepcopy(model)",
+                count=seen.count,
+                related=((seen.sites.get("called"), "called here"),),
+            )
+
+
+class StackedLinear(Rule):
+    """Two linear layers follow each other with nothing in between."""
+
+    name = "stacked-linear"
+    severity = "hint"
+    about = "No activation between two linear layers: together they are one."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for (first, second), seen in accounts.parameters.stacked.items():
+            if seen.count >= 2:
+                yield self.finding(
+                    seen.sites.get("made") or seen.sites["forward"],
+                    f"the output of {first} goes into {second} as it is",
+                    why="the product of two matrices is one matrix: the second layer adds nothing that one could not do",
+                    fix="an activation in between",
+                    count=seen.count,
+                )
+
+
+class InputNotNormalized(Rule):
+    """The network is fed with large positive numbers."""
+
+    name = "input-not-normalized"
+    severity = "hint"
+    about = "Inputs between 0 and 255: the first layer starts far from where its initialisation was made for."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for site, seen in accounts.parameters.large_inputs.items():
+            if seen.count >= 3:
+                yield self.finding(
+                    site,
+                    f"the input was from {seen.facts['low']:.3g} to {seen.facts['high']:.3g}, mean {seen.facts['mean']:.3g}",
+                    why="initial weights are made for inputs around 0 with spread 1",
+                    fix="x = (x - mean) / std",
+                    count=seen.count,
+                )
+
+
 class UpdateLostToPrecision(Rule):
     """Steps are taken and not one bit of the weights changes."""
 
@@ -393,5 +453,6 @@ class SymmetricInit(Rule):
 RULES = (
     LossRewrapped, DetachedInForward, UnregisteredModules, UnregisteredParameter, ParamsNotInOptimizer,
     StaleOptimizerParams, OptimizerHasFrozenParams, UnusedParameters, ModuleCreatedInForward,
-    AccidentalWeightSharing, LrAssignmentIgnored, UpdateLostToPrecision, SymmetricInit,
+    AccidentalWeightSharing, LrAssignmentIgnored, EmaAliasesModel, StackedLinear, InputNotNormalized,
+    UpdateLostToPrecision, SymmetricInit,
 )  # fmt: skip

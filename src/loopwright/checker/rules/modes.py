@@ -31,7 +31,7 @@ class EvalInTrainMode(Rule):
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place in list(accounts.modes.places.values()):
-            if not place.noisy_calls or not place.inherited or place.with_graph > 0.5 * place.calls:
+            if not place.noisy_calls or not place.inherited or not place.measures():
                 continue
             if not place.numbers or place.repeated_inputs > 0.5 * (place.calls - 1) > 0:
                 continue
@@ -48,7 +48,7 @@ class EvalInTrainMode(Rule):
 
     def _is_evaluation(self, accounts: Accounts, place: Place) -> bool:
         trains = [
-            p for p in accounts.modes.places.values() if p.trained and p.root_id == place.root_id
+            p for p in accounts.modes.places.values() if p.reached and p.root_id == place.root_id
         ]
         if not trains or any(p.feeds_root > 0.5 * p.calls for p in trains):
             return False  # a generator: another network reads what it makes
@@ -78,7 +78,7 @@ class TrainInEvalMode(Rule):
             ):
                 continue
             measured = stamp.first_place
-            if measured is place or (measured.trained and measured.trained > 0.1 * measured.calls):
+            if measured is place or not measured.measures():
                 continue
             yield self.finding(
                 place.site,
@@ -125,14 +125,20 @@ class FrozenBatchnormUpdating(Rule):
         frozen = accounts.modes.frozen_norms.items()
         found: dict[Place, dict[str, int]] = {}
         for key, (name, place) in frozen:
-            if key not in accounts.modes.free_norms and place.trained >= 3:
+            untrained = (
+                not place.reached
+                and place.blocks >= 4
+                and not place.held
+                and not place.values_moved
+            )
+            if key not in accounts.modes.free_norms and (place.trained >= 3 or untrained):
                 counts = found.setdefault(place, {})
                 counts[name] = counts.get(name, 0) + 1
         for place, counts in found.items():
             yield self.finding(
                 place.site,
-                f"{sum(counts.values())} batch norms with frozen weights ({named(counts)}) were in train mode while "
-                f"{place.kind} was trained",
+                f"{sum(counts.values())} batch norms with frozen weights ({named(counts)}) were in train mode in "
+                f"{place.calls} calls of {place.kind} during the training",
                 why="their running statistics still move, so the frozen part's outputs change",
                 fix="backbone.eval()  # after model.train()",
                 count=place.trained,
@@ -150,9 +156,14 @@ class EvalWithoutNoGrad(Rule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place in list(accounts.modes.places.values()):
             trains = any(
-                p.trained and p.root_id == place.root_id for p in accounts.modes.places.values()
+                p.reached and p.root_id == place.root_id for p in accounts.modes.places.values()
             )
-            if place.wasted >= 2 and not place.used and place.with_graph >= 2 and trains:
+            if (
+                place.with_graph >= 2
+                and not place.reached
+                and place.wasted + place.missed >= 2
+                and trains
+            ):
                 yield self.finding(
                     place.site,
                     f"{place.with_graph} forward passes of {place.kind} built a graph that no backward pass used",
@@ -173,7 +184,7 @@ class TeacherInTrainMode(Rule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place in list(accounts.modes.places.values()):
             others = [p for p in accounts.modes.places.values() if p.root_id == place.root_id]
-            if any(p.trained for p in others) or not place.noisy_calls or place.blocks < 4:
+            if any(p.reached for p in others) or not place.noisy_calls or place.blocks < 4:
                 continue
             if (
                 place.held
