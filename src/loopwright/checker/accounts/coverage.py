@@ -33,6 +33,8 @@ class Fact:
     """The path of the plain container or attribute that holds it."""
     leaf: bool = True
     is_parameter: bool = True
+    key: int = 0
+    """Its id, for asking later whether it took part in a graph after all."""
     walks: int = 0
     called: bool = False
     cut: bool = False
@@ -99,6 +101,7 @@ def survey(book: Parameters) -> Survey:
             held=held if id(parameter) not in names else "",
             leaf=leaf,
             is_parameter=isinstance(parameter, nn.Parameter),
+            key=id(parameter),
             called=home is not None
             and any(id(home[0]) in root.called for root in book.roots.values()),
             cut=home is not None and id(home[0]) in book.cut_off,

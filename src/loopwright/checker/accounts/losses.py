@@ -196,8 +196,6 @@ def _look_at_cross_entropy(
         )
     elif values.dim() == 2 and values.shape[0] > 1 and _sums_to_one(values, 0, tolerance):
         place.note("columns", made_by=made_by, shape=tuple(values.shape))
-    elif made_by.startswith("Softmax"):
-        place.note("softmax other dim", made_by=made_by, shape=tuple(values.shape))
 
 
 def _look_at_nll(

@@ -208,20 +208,20 @@ class Parameters:
         for call in inner:
             layer = call.module
             if isinstance(layer, nn.Linear):
-                fed = (
+                if (
                     previous is not None
                     and call.pointer
                     and call.pointer == previous.result_pointer
-                )
-                if fed and layer.in_features >= min(
-                    previous.module.in_features, layer.out_features
                 ):
-                    pair = (
-                        f"Linear{tuple(previous.module.weight.shape[::-1])}",
-                        f"Linear{tuple(layer.weight.shape[::-1])}",
-                    )
-                    birth = self.births.get(id(layer))
-                    self.stacked.add(pair, forward=event.site, made=birth.site if birth else None)
+                    before = previous.module
+                    if layer.in_features >= min(before.in_features, layer.out_features):
+                        birth = self.births.get(id(layer))
+                        pair = tuple(
+                            f"Linear({one.in_features}, {one.out_features})"
+                            for one in (before, layer)
+                        )
+                        made = birth.site if birth else None
+                        self.stacked.add(pair, forward=event.site, made=made)
                 previous = call
             elif not any(True for _ in layer.children()):
                 previous = None

@@ -93,7 +93,8 @@ class DetachedInForward(Rule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for order, held in accounts.parameters.held.items():
             del order
-            cut = [fact for fact in held.unreached if fact.fresh and fact.cut]
+            reached = accounts.parameters.reached
+            cut = [f for f in held.unreached if f.fresh and f.cut and not reached.get(f.key)]
             cuts = accounts.parameters.cuts
             if not cut or not cuts or not held.reached or held.entry.steps < ENOUGH_STEPS:
                 continue
@@ -269,7 +270,12 @@ class UnusedParameters(Rule):
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for held in accounts.parameters.held.values():
-            unused = [f for f in held.unreached if f.fresh and f.registered and not f.called]
+            later = accounts.parameters.reached
+            unused = [
+                f
+                for f in held.unreached
+                if f.fresh and f.registered and not f.called and not later.get(f.key)
+            ]
             if held.entry.steps < 8 or not held.reached or not unused:
                 continue
             for made, facts in by_place(unused).items():

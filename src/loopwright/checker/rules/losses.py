@@ -38,17 +38,11 @@ class DoubleSoftmax(LossRule):
     name = "double-softmax"
     about = "cross_entropy gets probabilities: it applies log-softmax itself."
     losses = ("cross_entropy",)
-    seen = ("probabilities", "softmax other dim")
+    seen = ("probabilities",)
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        for place, what, facts in self.places(accounts):
-            if what == "softmax other dim" and len(facts["shape"]) == 2:
-                continue
-            values = (
-                f"values from {facts['low']:.3g} to {facts['high']:.3g}, every row sums to 1"
-                if "low" in facts
-                else f"of shape {facts['shape']}"
-            )
+        for place, _, facts in self.places(accounts):
+            values = f"values from {facts['low']:.3g} to {facts['high']:.3g}, every row sums to 1"
             made = " made by softmax" if facts["made_by"].startswith("Softmax") else ""
             yield self.finding(
                 place.site,
