@@ -22,7 +22,7 @@ class watch:  # noqa: N801  a context manager, named as it is used
     Args:
         steps: stop observing after that many optimizer steps.
 
-    Example:
+    Examples:
         >>> import torch, loopwright as lw
         >>> net = torch.nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
