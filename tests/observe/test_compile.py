@@ -12,6 +12,8 @@ from loopwright.checker.session import Session
 pytestmark = [
     pytest.mark.long,
     pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+    # Dynamo's own look at a resumed function's variables, with and without observation.
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
 ]
 
 
