@@ -20,6 +20,7 @@ OPTIONS = {
         "--clip",
         "--ema",
         "--nonfinite",
+        "--capture",
         "--compile",
         "--device",
         "--deterministic",

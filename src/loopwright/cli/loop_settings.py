@@ -77,6 +77,9 @@ class LoopSettings:
         NUMBERS,
         "At a loss or gradient that is nan or inf: stop, skip the update, or go back to a checkpoint.",
     )
+    capture: Literal["exact"] | None = setting(
+        None, NUMBERS, "Record the whole training step and replay it without Python, same numbers."
+    )
     compile: bool = setting(False, NUMBERS, "Compile the model with torch.compile.")
     device: str = setting("auto", NUMBERS, "cpu, cuda, cuda:1, mps; auto takes what there is.")
     deterministic: bool = setting(False, NUMBERS, "Use only operations with repeatable results.")

@@ -120,6 +120,7 @@ def fit_arguments(asked: Asked, job: Job) -> dict[str, Any]:
         "allow_change",
         "log",
         "nonfinite",
+        "capture",
     ):
         arguments[name] = getattr(loop, name)
     callbacks = list(job.callbacks)

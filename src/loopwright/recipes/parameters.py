@@ -29,6 +29,7 @@ LOOP_SETTINGS = frozenset(
         "device",
         "deterministic",
         "nonfinite",
+        "capture",
         "out",
         "resume",
         "allow_change",

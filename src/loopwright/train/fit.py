@@ -17,6 +17,7 @@ from loopwright.train.meters import Mean
 from loopwright.train.metrics import MetricSet
 from loopwright.train.predictions import Predictions
 from loopwright.train.run import Run
+from loopwright.train.step import Step
 from loopwright.train.stepper import check_loss
 
 
@@ -40,6 +41,7 @@ def fit(
     keep_best: tuple[str, str] | None = None,
     patience: int | None = None,
     evaluate_every: int | None = None,
+    capture: str | None = None,
     finish: Callable[[Run], str | None] | None = None,
     out: Any = None,
     **settings: Any,
@@ -77,6 +79,8 @@ def fit(
         patience: stop when ``keep_best``'s value (or ``valid_loss``) has not improved for so many
             epochs.
         evaluate_every: validate also every so many turns.
+        capture: ``"exact"`` records the whole step once and replays it without Python, with the same
+            bits (see ``Run.compile_step``); where it cannot, the run's notes say why.
         finish: called with the run at the end; the text it returns is shown in the report.
         out: the run's folder.
         **settings: every other keyword of ``Run``.
@@ -101,6 +105,8 @@ def fit(
     """
     if criterion is None and compute_loss is None:
         raise UsageError("fit needs a criterion or compute_loss", slug="no-loss")
+    if capture not in (None, "exact"):
+        raise UsageError(f"capture is 'exact' or None, got {capture!r}", slug="unknown-capture")
     for loader in (valid_loader, test_loader):
         travel.check(loader)
     if patience is not None:
@@ -114,14 +120,12 @@ def fit(
         ]  # fmt: skip
     with Run(out, model=model, optimizer=optimizer, **settings) as run:
         trial = _Trial(run, criterion, compute_loss, weight, metrics, classes)
+        train = trial.turn if capture is None else run.compile_step(trial.loss_and_weight)
         for step in run.loop(
             train_loader,
             epochs=epochs, steps=steps, minutes=minutes, samples=samples, tokens=tokens,
         ):  # fmt: skip
-            loss, _, _ = trial.loss(step.batch)
-            check_loss(loss, *trial.gave)
-            step.backward(loss, trial.weight(step.batch))
-            step.update()
+            train(step)
             if step.index == 0 and run.folder is not None:
                 trial.summarise(step.batch)
             due = evaluate_every is not None and (step.index + 1) % evaluate_every == 0
@@ -150,7 +154,7 @@ def _conclude(
     if final is not None:
         run.load_best()
     try:
-        with run.averaging_off() if final is not None else nullcontext():
+        with run.averaging.off() if final is not None else nullcontext():
             if trial.classifies and valid_loader is not None:
                 trial.evaluate(valid_loader, "valid", show=True)
             if test_loader is not None:
@@ -200,6 +204,18 @@ class _Trial:
         inputs, target = batch
         outputs = self.run.model(inputs)
         return self.criterion(outputs, target), outputs, target
+
+    def loss_and_weight(self, batch: Any) -> tuple[Tensor, Any]:
+        """Return a batch's loss and what it is the mean of."""
+        loss = self.loss(batch)[0]
+        check_loss(loss, *self.gave)
+        return loss, self.weight(batch)
+
+    def turn(self, step: Step) -> None:
+        """Train on one batch."""
+        loss, weight = self.loss_and_weight(step.batch)
+        step.backward(loss, weight)
+        step.update()
 
     def weight(self, batch: Any) -> Any:
         """Return what the batch's loss is the mean of; None for its samples."""

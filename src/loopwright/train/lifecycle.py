@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import UsageError
 from loopwright.events import EpochRow, Outcome
-from loopwright.train import identity, randomness, saving
+from loopwright.train import allocator, identity, randomness, saving
 from loopwright.train.boundary import Boundary
 from loopwright.train.callsite import user_line
 from loopwright.train.data.fingerprint import comparable, describe, likely_cause
@@ -77,6 +77,8 @@ class Lifecycle:
         self._run.concluded = False
         self._run.stepper.guard.watch()
         self._run.stepper.reads_at_once = loop._on_cpu
+        if loop._on_cpu:
+            allocator.keep_memory()
         self._run.nonfinite.recall.watch(self._run.models)
         loop.boundary = Boundary(loop)
         self._run.signals.install()

@@ -365,7 +365,7 @@ class Loop:
         )
         stepper.grad_norm = stepper.lr = None
         now = perf_counter()
-        run.settle_average()
+        run.averaging.settle()
         if now >= self._next_visit:
             self.visit_host()
             self.boundary.settle()
@@ -378,7 +378,7 @@ class Loop:
 
     def count_left_turn(self, step: Step) -> None:
         """Count the turn whose body was left by break or return."""
-        self.run.settle_average()
+        self.run.averaging.settle()
         if step._loss is None:
             self.skipped += 1
         self.turn += 1

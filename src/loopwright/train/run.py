@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from torch import nn
 from loopwright.errors import UsageError
 from loopwright.events import Outcome
 from loopwright.train import identity, prepare, runs, trackers
+from loopwright.train.averaging import Averaging
 from loopwright.train.best import BestWeights
 from loopwright.train.callbacks import Callback, Event, Moments
 from loopwright.train.callsite import user_line
@@ -37,6 +38,9 @@ from loopwright.train.signals import Signals
 from loopwright.train.stepper import Stepper
 from loopwright.train.transfer import Transfer
 from loopwright.train.window import Window
+
+if TYPE_CHECKING:
+    from loopwright.train.capture.step import CapturedStep
 
 LIMITS = ("epochs", "steps", "minutes", "samples", "tokens")
 
@@ -153,7 +157,7 @@ class Run:
         self._saved: dict[str, Any] | None = None
         self._looked = False
         self.deferred: BaseException | None = None
-        self._averaging_off = self._average_due = False
+        self.averaging = Averaging(self.ema)
         self.concluded = False  # what comes after the last loop was done
         self.phases: dict[str, float] = {}
         self.samples: list[str] = []
@@ -165,18 +169,19 @@ class Run:
             self._deterministic_before = torch.are_deterministic_algorithms_enabled()
             torch.use_deterministic_algorithms(True)
         self.environment = environment(self.device)
+        parameters = dict((recipe or {}).get("parameters") or {})
         self.identity = identity.describe(
             self.models, self.optimizers,
             {"precision": precision, "accumulate": accumulate, "clip": clip, "compile": compile,
              "deterministic": deterministic,
              "ema": None if self.ema is None else repr(self.ema),
              "scheduler": {k: identity.plain(s.scheduler) for k, s in self.schedules.items()} or None},
-            {k: v for k, v in {**self._parameters(recipe), **(settings or {})}.items()
+            {k: v for k, v in {**parameters, **(settings or {})}.items()
              if k not in LIMITS},
         )  # fmt: skip
         self.asked = identity.plain(dict(settings or {}))
         self.settings = {
-            **self._parameters(recipe), **dict(settings or {}), "precision": precision,
+            **parameters, **dict(settings or {}), "precision": precision,
             "accumulate": accumulate,
             "clip": clip, "compile": bool(compile), "device": str(self.device),
             "deterministic": deterministic,
@@ -253,6 +258,25 @@ class Run:
         self._loops.append(name)
         return Loop(self, source, limits, name)
 
+    def compile_step(self, fn: Callable[[Any], Any]) -> CapturedStep:
+        """Return a training step that is recorded once and replayed without Python, with the same bits.
+
+        ``loss = train(step)`` stands for forward, ``step.backward`` and ``step.update``. See
+        ``CapturedStep`` for what can be captured, and how it is proven.
+
+        Args:
+            fn: ``fn(batch)`` returns the loss.
+
+        Example::
+
+            train = run.compile_step(lambda batch: criterion(run.model(batch[0]), batch[1]))
+            for step in run.loop(train_loader, epochs=5):
+                train(step)
+        """
+        from loopwright.train.capture.step import CapturedStep
+
+        return CapturedStep(self, fn)
+
     def evaluate(self, loader: Any, *, batch_size: int | None = None) -> Evaluation:
         """Return batches of ``loader`` for validation: eval mode, no gradients, generators of its own.
 
@@ -262,30 +286,9 @@ class Run:
         self.check_open()
         return Evaluation(self, loader, batch_size)
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self) -> AbstractContextManager[None]:
         """Have the EMA's weights in the models for the length of a block; nothing without an EMA."""
-        self.settle_average()
-        if self.ema is None or not self.ema.started or self._averaging_off:
-            yield
-            return
-        with self.ema.swapped():
-            yield
-
-    def settle_average(self) -> None:
-        """Let the EMA see the last update: once a turn, however many optimizers stepped in it."""
-        if self._average_due and self.ema is not None:
-            self._average_due = False
-            self.ema.update()
-
-    @contextlib.contextmanager
-    def averaging_off(self) -> Iterator[None]:
-        """Leave the weights in the models as they are, also in ``evaluate``, for a block."""
-        before, self._averaging_off = self._averaging_off, True
-        try:
-            yield
-        finally:
-            self._averaging_off = before
+        return self.averaging.in_models()
 
     def stop(self, reason: str) -> None:
         """End the loop after this turn."""
@@ -457,24 +460,20 @@ class Run:
             schedule = self.schedules.get(window.name)
             if schedule is not None and schedule.kind == "update":
                 schedule.step(metric)
-        self._average_due = self.ema is not None
+        self.averaging.is_due()
         if not self._uncovered_checked:
             self._uncovered_checked = True
             prepare.warn_about_uncovered(self.optimizers, self.models)
 
     def weights(self, *, averaged: bool) -> dict[str, torch.Tensor]:
         """Return copies of all weights, with the model's name in front where there are several."""
-        with self.averaged() if averaged else contextlib.nullcontext():
+        with self.averaged() if averaged else nullcontext():
             return {
                 (f"{key}.{name}" if self._several_models else name): value.detach().clone()
                 for key, module in self.models.items()
                 for name, value in module.state_dict().items()
                 if isinstance(value, torch.Tensor)
             }
-
-    @staticmethod
-    def _parameters(recipe: Mapping[str, Any] | None) -> dict[str, Any]:
-        return dict((recipe or {}).get("parameters") or {})
 
     def saved_state(self) -> dict[str, Any] | None:
         """Return the newest checkpoint's state as it was when this process came, if there was one."""

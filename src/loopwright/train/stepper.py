@@ -263,13 +263,7 @@ class Stepper:
             self.grad_norm = total
             if self.precision.scaler is None:
                 flag, total = self._looked_at_later(grads, windows, turn, total)
-        if self.clip is None:
-            return flag
-        if self.clip.norm is not None:
-            gradients.clip_norm(grads, total, self.clip.norm)
-        else:
-            assert self.clip.value is not None
-            gradients.clip_value(grads, self.clip.value)
+        self.clip_by(grads, total)
         return flag
 
     def _looked_at(
@@ -301,6 +295,30 @@ class Stepper:
             self.nonfinite.loss(math.nan, f"the loss of turn {turn + 1}", windows[0].site)
             raise LeftOut
         return None, self._overflowed(grads, windows, turn)[0]
+
+    def clip_by(self, grads: list[Tensor], total: Tensor) -> None:
+        """Clip gradients whose norm is ``total``, where the run clips."""
+        if self.clip is None:
+            return
+        if self.clip.norm is not None:
+            gradients.clip_norm(grads, total, self.clip.norm)
+        else:
+            assert self.clip.value is not None
+            gradients.clip_value(grads, self.clip.value)
+
+    def replayed(self, window: Window, norm: float) -> None:
+        """Do what follows an update that a captured step has made."""
+        self.untouched = False
+        self.lr = float(window.optimizer.param_groups[0]["lr"])
+        self.grad_norm = norm
+        self.nonfinite.was_finite()
+        window.updates += 1
+        self.precision.forget_weights()
+        self._after_step([window], None)
+
+    def adopt(self, window: Window, turn: int, site: CallSite) -> None:
+        """Enter gradients that are there already as this turn's."""
+        window.add(turn, None, 1, site)
 
     def _overflowed(
         self, grads: list[Tensor], windows: Sequence[Window], turn: int

@@ -1,0 +1,56 @@
+"""The C library's allocator, told to keep the memory that a training step frees for the next step.
+
+glibc gives large blocks (from 128 kB) back to the system at once and asks for them again at the next step:
+some 500 page faults in each step of a perceptron with 784 inputs, of which none is left (25 to 35 % of
+its time). The price: the process keeps the most memory that it ever had on the heap.
+
+It is done once, for the whole process, where the C library is glibc and a loop runs on the CPU.
+``LOOPWRIGHT_ALLOCATOR=system`` in the environment leaves everything as it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+"""Names of mallopt's options, from malloc.h."""
+LARGEST_BLOCK = 32 << 20
+"""glibc's own limit for blocks that it takes from the heap; larger ones are mapped anew each time."""
+TOP = 64 << 20
+"""By how much the heap grows at once."""
+
+_done: bool | None = None
+
+
+def keep_memory() -> bool:
+    """Tell glibc to keep freed memory; a second call does nothing. Returns whether it is told."""
+    global _done
+    if _done is None:
+        _done = _is_wanted() and _tell()
+    return _done
+
+
+def _is_wanted() -> bool:
+    asked = os.environ.get("LOOPWRIGHT_ALLOCATOR", "")
+    preloaded = any(
+        name in os.environ.get("LD_PRELOAD", "") for name in ("jemalloc", "tcmalloc", "mimalloc")
+    )
+    return asked != "system" and not preloaded and _is_glibc()
+
+
+def _is_glibc() -> bool:
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except (AttributeError, ValueError, OSError):  # another system, another C library
+        return False
+
+
+def _tell() -> bool:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    told = [
+        mallopt(_MMAP_THRESHOLD, LARGEST_BLOCK), mallopt(_TRIM_THRESHOLD, 2**31 - 1), mallopt(_TOP_PAD, TOP)
+    ]  # fmt: skip
+    return all(told)

@@ -1,0 +1,94 @@
+"""Recording: which ATen operations ran, on which tensors, in which order.
+
+Below autograd everything that torch does to tensors is a call of an ATen operation: the forward pass,
+what the autograd engine runs backward, and what an optimizer does. A recording is a real run: its
+results are used, nothing is traced symbolically, and what is replayed later are the very same kernels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from loopwright.train.callsite import user_line
+
+_READS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "unique")
+"""Operations whose result the host looks at, or whose result's size depends on values."""
+
+
+@dataclass(slots=True)
+class Operation:
+    """One call; ``outputs`` as the operation returned them."""
+
+    function: Any
+    arguments: list[Any]
+    outputs: Any
+
+
+class Refused(Exception):  # noqa: N818 - not an error: the step is run as it stands
+    """A step that cannot be captured; the text says why."""
+
+
+class Recording(TorchDispatchMode):
+    """Keeps every operation of a ``with`` block, and so every tensor of it, alive.
+
+    Args:
+        reads: whether the host may look at values: an optimizer does at its own step counter.
+
+    Attributes:
+        operations: in order.
+        why_not: the first thing that cannot be replayed, None where all can.
+    """
+
+    def __init__(self, *, reads: bool = False):
+        super().__init__()
+        self.operations: list[Operation] = []
+        self.why_not: str | None = None
+        self._reads = reads
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        outputs = func(*args, **kwargs)
+        name = func._schema.name
+        if name.startswith("profiler::"):
+            return outputs
+        base = name.partition("::")[2]
+        if base in _READS or (base in ("index", "index_put_") and _masks(args)):
+            if self._reads and base == "_local_scalar_dense":
+                return outputs
+            self._refuse(f"the host looks at a value ({base}): what follows may depend on it")
+        if not isinstance(func, torch._ops.OpOverload):
+            self._refuse(f"{func} is no plain operation")
+        self.operations.append(Operation(func, _all_arguments(func, args, kwargs), outputs))
+        return outputs
+
+    def _refuse(self, why: str) -> None:
+        if self.why_not is None:
+            where = user_line()
+            self.why_not = f"{why} ({where})" if where else why
+
+
+def _masks(args: Any) -> bool:
+    return any(
+        isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
+        for index in (args[1] or [])
+    )
+
+
+def _all_arguments(func: Any, args: Any, kwargs: dict[str, Any]) -> list[Any]:
+    """Return a value for every argument of the schema, in its order."""
+    full = []
+    for number, argument in enumerate(func._schema.arguments):
+        if number < len(args):
+            full.append(args[number])
+        elif argument.name in kwargs:
+            full.append(kwargs[argument.name])
+        else:
+            full.append(argument.default_value)
+    return full

@@ -1,0 +1,106 @@
+"""The numbers by which one update of an optimizer differs from the next: learning rate, bias corrections.
+
+What an optimizer computes in Python stands in its operations as plain numbers. Which of them change is
+seen by recording two updates, one of them with another learning rate and a step later; what they are is
+recognised by both values, for which this module knows the formulas. From then on each update gets its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from loopwright.train.capture.record import Operation, Refused
+
+OTHER_LR = 0.7310585786300049
+"""Factor of the learning rate in the second recording; no product with it is met by chance."""
+
+
+class Number(float):
+    """A number that is another one at each update: ``place`` is where it stands in what ``of`` returns."""
+
+    place = -1
+
+
+def of(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Return the numbers of the coming update, in a fixed order, for all groups one after the other.
+
+    ``lr``, ``-lr``, decoupled decay ``1 - lr · wd``; and with a step counter ``n`` after it was raised:
+    Adam's ``-lr / (1 - beta1^n)`` and ``sqrt(1 - beta2^n)``, in the arithmetic of torch's
+    ``_single_tensor_adam``.
+    """
+    numbers: list[float] = []
+    for group in optimizer.param_groups:
+        lr = float(group["lr"])
+        numbers += [lr, -lr, 1 - lr * float(group.get("weight_decay", 0.0))]
+        step = _step(optimizer, group)
+        if "betas" in group and step is not None:
+            beta1, beta2 = map(float, group["betas"])
+            correction = 1 - beta1**step
+            numbers += [-(lr / correction), (1 - beta2**step) ** 0.5]
+        else:
+            numbers += [0.0, 0.0]
+    return numbers
+
+
+def _step(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float | None:
+    """Return the counter of the group's first parameter as the coming update sees it."""
+    for parameter in group["params"]:
+        step = optimizer.state.get(parameter, {}).get("step")
+        if step is not None:
+            return float(step) + 1
+    return None
+
+
+def counters_agree(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether all parameters of each group have made the same number of updates."""
+    for group in optimizer.param_groups:
+        steps = {
+            float(optimizer.state[p]["step"])
+            for p in group["params"]
+            if "step" in optimizer.state.get(p, {})
+        }
+        if len(steps) > 1:
+            return False
+    return True
+
+
+def recognised(
+    one: Sequence[Operation], other: Sequence[Operation], numbers: list[float], others: list[float]
+) -> list[Operation]:
+    """Return the first of two recordings of an update, with a `Number` where the two differ.
+
+    Args:
+        one: of the update with ``numbers``.
+        other: of one with ``others``.
+        numbers: what ``of`` returned before the first.
+        others: what it returned before the second.
+
+    Raises:
+        Refused: the two are not the same operations, or a number is none of those that are known.
+    """
+    if [op.function for op in one] != [op.function for op in other]:
+        raise Refused("the optimizer's updates are not all alike")
+    pairs = list(zip(numbers, others, strict=True))
+
+    def both(a: Any, b: Any) -> Any:
+        if isinstance(a, float) and isinstance(b, float) and a != b:
+            if (a, b) not in pairs:
+                raise Refused(
+                    f"the optimizer computes a number ({a}, then {b}) in a way that is not known"
+                )
+            found = Number(a)
+            found.place = pairs.index((a, b))
+            return found
+        if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
+            return [both(x, y) for x, y in zip(a, b, strict=True)]
+        if isinstance(a, int) and a != b:
+            raise Refused(f"the optimizer computes a whole number ({a}, then {b})")
+        return a
+
+    return [
+        Operation(x.function, [both(a, b) for a, b in zip(x.arguments, y.arguments, strict=True)], x.outputs)
+        for x, y in zip(one, other, strict=True)
+    ]  # fmt: skip

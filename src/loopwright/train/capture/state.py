@@ -1,0 +1,78 @@
+"""All that a training step changes, copied and put back: for running one step twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from loopwright.train import randomness
+
+if TYPE_CHECKING:
+    from loopwright.train.run import Run
+
+
+class State:
+    """Copies of weights, buffers, the optimizer's tensors and the generators."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._random = randomness.snapshot(run.device)
+        self._tensors = [(tensor, tensor.detach().clone()) for tensor in _all(run)]
+
+    def put_back(self) -> None:
+        """Let everything be as it was."""
+        with torch.no_grad():
+            for tensor, copy in self._tensors:
+                tensor.copy_(copy)
+        randomness.restore(self._random, self._run.device)
+
+    def differs(self) -> str | None:
+        """Say what is not as it was, bit for bit; None where all is."""
+        for number, (tensor, copy) in enumerate(self._tensors):
+            if not same_bits(tensor, copy):
+                return f"tensor {number} of shape {tuple(tensor.shape)} has other bits"
+        if not randomness.same(self._random, randomness.snapshot(self._run.device)):
+            return "it draws other random numbers"
+        return None
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal to the bit, nan included."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return torch.equal(a, b) or torch.equal(_bytes(a), _bytes(b))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _all(run: Run) -> Iterator[Tensor]:
+    for model in run.models.values():
+        yield from model.parameters()
+        yield from model.buffers()
+    for optimizer in run.optimizers.values():
+        for state in optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+def counts_in_python(optimizer: torch.optim.Optimizer) -> str | None:
+    """Return the name of a number that an optimizer keeps as such: a graph cannot move it on."""
+    for state in optimizer.state.values():
+        for name, value in state.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                return name
+            if isinstance(value, (list, dict)):
+                return name
+    return None
+
+
+def plain_options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return the options of all groups but the learning rates, to see whether somebody changes one."""
+    return [
+        {k: v for k, v in group.items() if k not in ("params", "lr", "initial_lr")}
+        for group in optimizer.param_groups
+    ]

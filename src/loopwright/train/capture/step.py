@@ -1,0 +1,322 @@
+"""``run.compile_step(fn)``: forward, loss, backward and update of one turn as two replayed graphs.
+
+A step proves itself. The first turn of each batch shape is run as it stands, the second is recorded, the
+next ones are run both ways from the same state and compared bit for bit; only then is it replayed, and it
+is compared again after 8, 16, 32, … replays, at each epoch's beginning, and when a number of the optimizer
+changes for the first time. On a difference, or where something cannot be replayed, the turns are run as
+they stand, and the run's notes say why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from loopwright.train import gradients, randomness
+from loopwright.train.batches import count_samples, tensors
+from loopwright.train.callsite import CallSite, caller
+from loopwright.train.capture import scalars
+from loopwright.train.capture.graph import Graph
+from loopwright.train.capture.record import Operation, Recording, Refused
+from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
+from loopwright.train.stepper import check_loss
+
+if TYPE_CHECKING:
+    from loopwright.train.run import Run
+    from loopwright.train.step import Step
+
+SHAPES = 8
+"""Batch shapes that are kept; a loader with more of them runs the others as they stand."""
+PROOFS = 3
+"""Turns that are run both ways before a shape is replayed."""
+FIRST_AGAIN = 8
+"""Replays after which it is run both ways again; then after twice as many, and so on."""
+
+
+class CapturedStep:
+    """One training step as a function of a ``Step``; returns the loss, detached.
+
+    Args:
+        run: with one optimizer, on a CPU.
+        fn: ``fn(batch)`` returns the loss (a mean over the batch), or ``(loss, weight)``. What it does in
+            Python is done when it is recorded and compared, not at each turn.
+
+    Attributes:
+        why_not: why turns are run as they stand, None while they are captured.
+        replayed: turns that were replayed.
+        proven: turns that were run both ways.
+    """
+
+    def __init__(self, run: Run, fn: Callable[[Any], Any]):
+        self.why_not: str | None = None
+        self.replayed = self.proven = 0
+        self._run = run
+        self._fn = fn
+        self._shapes: dict[Any, _Shape] = {}
+        self._modules = [m for model in run.models.values() for m in model.modules()]
+        if (why := _cannot(run)) is not None:
+            self.give_up(why)
+
+    def __call__(self, step: Step) -> Tensor:
+        """Train on the batch of ``step``: what ``backward`` and ``update`` do, in one call."""
+        if self.why_not is None:
+            shape = self._shape_of(step)
+            if shape is not None:
+                return shape.turn(step, caller())
+        return self.as_it_stands(step)
+
+    def as_it_stands(self, step: Step) -> Tensor:
+        """Train on the batch of ``step`` without a graph."""
+        loss, weight = split(self._fn(step.batch))
+        step.backward(loss, weight)
+        step.update()
+        return loss.detach()
+
+    def give_up(self, why: str) -> None:
+        """Run all turns from now on as they stand."""
+        if self.why_not is None:
+            self.why_not = why
+            self._shapes.clear()
+            self._run.note(f"steps are not captured: {why}")
+
+    def _shape_of(self, step: Step) -> _Shape | None:
+        modes = tuple([module.training for module in self._modules])
+        key = (_signature(step.batch), modes)
+        shape = self._shapes.get(key)
+        if shape is None and len(self._shapes) < SHAPES:
+            shape = self._shapes[key] = _Shape(self, self._run, self._fn)
+        return shape
+
+
+class _Shape:
+    """The graphs of one batch shape, and how far they are proven."""
+
+    def __init__(self, owner: CapturedStep, run: Run, fn: Callable[[Any], Any]):
+        self._owner = owner
+        self._run = run
+        self._fn = fn
+        (self._window,) = run.stepper.windows.values()
+        self._optimizer = self._window.optimizer
+        self._forward: Graph | None = None
+        self._update: Graph | None = None
+        self._weighs = False  # the weight is a tensor that fn computes
+        self._weight: Any = None
+        self._seen = self._replays = 0
+        self._proofs_left = PROOFS
+        self._again = FIRST_AGAIN
+        self._epoch = -1
+        self._options = plain_options(self._optimizer)
+        self._numbers: list[float] = []
+        self._moving: set[int] = set()
+
+    def turn(self, step: Step, site: CallSite) -> Tensor:
+        """Train on one batch."""
+        self._seen += 1
+        if self._seen == 1:  # lets the optimizer make its state
+            return self._owner.as_it_stands(step)
+        if self._forward is None:
+            return self._record(step, site)
+        numbers = scalars.of(self._optimizer)
+        if self._is_to_be_proven(step, numbers):
+            return self._prove(step, numbers)
+        self._owner.replayed += 1
+        return self._replay(step, numbers, site)
+
+    # -- recording -----------------------------------------------------------------------------
+
+    def _record(self, step: Step, site: CallSite) -> Tensor:
+        """Run a turn and keep its operations."""
+        stepper, loop = self._run.stepper, self._run.active
+        assert loop is not None
+        forward, clip, update = Recording(), Recording(), Recording(reads=True)
+        inputs = list(tensors(step.batch))
+        with forward:
+            loss, self._weight = split(self._fn(step.batch))
+        check_loss(loss, "run.compile_step(fn): fn()", site)
+        if not loop.record_loss(step, loss, self._weight_for(step, self._weight), site):
+            return loss.detach()
+        with forward:
+            torch.autograd.backward(loss)
+        parameters = [p for p in self._window.parameters() if p.grad is not None]
+        grads = gradients.of(parameters)
+        with forward:
+            total = gradients.norm(grads)
+        if not math.isfinite(value := total.item()):
+            self._owner.give_up("a gradient that is not finite came while it was recorded")
+            stepper.adopt(self._window, step.index, site)
+            step.update()
+            return loss.detach()
+        numbers = scalars.of(self._optimizer)
+        with clip:
+            stepper.clip_by(grads, total)
+        with update, stepper.guard.ours():
+            self._optimizer.step()
+        try:
+            self._refuse(forward, clip, update)
+            operations = [*clip.operations, *self._recognised(update, numbers)]
+            weights = [self._weight] if isinstance(self._weight, Tensor) else []
+            self._weighs = bool(weights)
+            self._forward = Graph(forward.operations, inputs, [loss, total, *weights, *grads])
+            self._update = Graph(operations, [*grads, total], [total])
+            self._numbers = numbers
+        except Refused as refused:
+            self._owner.give_up(str(refused))
+        for parameter in parameters:
+            parameter.grad = None
+        self._close(step, value)
+        return loss.detach()
+
+    def _refuse(self, *recordings: Recording) -> None:
+        """Raise ``Refused`` where the recordings would not be the whole step."""
+        for recording in recordings:
+            if recording.why_not is not None:
+                raise Refused(recording.why_not)
+        held = {id(p) for p in self._window.parameters()}
+        for model in self._run.models.values():
+            for name, parameter in model.named_parameters():
+                if parameter.grad is not None and id(parameter) not in held:
+                    raise Refused(f"{name} has a gradient and is in no optimizer")
+        if not scalars.counters_agree(self._optimizer):
+            raise Refused("the optimizer's parameters have made different numbers of updates")
+        if (name := counts_in_python(self._optimizer)) is not None:
+            raise Refused(f"the optimizer keeps {name!r} as a number, which a graph cannot move on")
+
+    def _recognised(self, update: Recording, numbers: list[float]) -> list[Operation]:
+        """Record another update, with another learning rate and undone again, and compare."""
+        groups, before = self._optimizer.param_groups, State(self._run)
+        rates = [group["lr"] for group in groups]
+        again = Recording(reads=True)
+        try:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * scalars.OTHER_LR
+            others = scalars.of(self._optimizer)
+            with again, self._run.stepper.guard.ours():
+                self._optimizer.step()
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
+            before.put_back()
+        return scalars.recognised(update.operations, again.operations, numbers, others)
+
+    # -- proof ---------------------------------------------------------------------------------
+
+    def _is_to_be_proven(self, step: Step, numbers: list[float]) -> bool:
+        moved = {i for i, (a, b) in enumerate(zip(numbers, self._numbers, strict=True)) if a != b}
+        self._numbers = numbers
+        due = (
+            self._proofs_left > 0 or self._replays >= self._again or step.epoch != self._epoch
+            or not moved <= self._moving
+        )  # fmt: skip
+        self._moving |= moved
+        return due or plain_options(self._optimizer) != self._options
+
+    def _prove(self, step: Step, numbers: list[float]) -> Tensor:
+        """Run the turn both ways from one state; what stays is what the turn as it stands gives."""
+        if plain_options(self._optimizer) != self._options:
+            self._owner.give_up("an option of the optimizer was changed")
+            return self._owner.as_it_stands(step)
+        before = State(self._run)
+        loss, *_ = self._run_graphs(step, numbers)
+        replayed = State(self._run)
+        before.put_back()
+        expected = self._owner.as_it_stands(step)
+        difference = replayed.differs()
+        if difference is None and not same_bits(loss, expected):
+            difference = f"the loss is {loss.item()!r} instead of {expected.item()!r}"
+        if difference is not None:
+            since = f" (after {self._replays} replayed turns)" if self._replays else ""
+            self._owner.give_up(
+                f"a replayed step is not the step as it stands: {difference}{since}"
+            )
+            return expected
+        self._owner.proven += 1
+        self._proofs_left = max(0, self._proofs_left - 1)
+        if self._replays >= self._again:
+            self._again *= 2
+        self._epoch = step.epoch
+        return expected
+
+    # -- replay --------------------------------------------------------------------------------
+
+    def _run_graphs(self, step: Step, numbers: list[float]) -> tuple[Tensor, Any, float]:
+        assert self._forward is not None
+        loss, total, *rest = self._forward(tensors(step.batch))
+        weight = rest.pop(0) if self._weighs else self._weight
+        value = total.item()
+        if math.isfinite(value) and math.isfinite(loss.item()):
+            assert self._update is not None
+            self._update([*rest, total], numbers)
+        return loss, weight, value
+
+    def _replay(self, step: Step, numbers: list[float], site: CallSite) -> Tensor:
+        run = self._run
+        loop = run.active
+        assert loop is not None
+        started = perf_counter()
+        loss, weight, value = self._run_graphs(step, numbers)
+        if not (math.isfinite(value) and math.isfinite(loss.item())):
+            # Once more as it stands: what is done about it, and which module it was, is known there.
+            randomness.restore(loop.boundary.body_random, run.device)
+            loop.boundary.buffers.put_back()
+            return self._owner.as_it_stands(step)
+        self._replays += 1
+        loop.record_loss(step, loss, self._weight_for(step, weight), site)
+        self._close(step, value)
+        step._began = perf_counter()
+        loop.phase_backward += step._began - started
+        return loss
+
+    def _close(self, step: Step, norm: float) -> None:
+        """Do what follows an update."""
+        self._run.stepper.replayed(self._window, norm)
+        step._called = True
+        loop = self._run.active
+        assert loop is not None
+        loop.updated(True)
+
+    @staticmethod
+    def _weight_for(step: Step, weight: Any) -> Any:
+        return (count_samples(step.batch) or 1) if weight is None else weight
+
+
+def split(result: Any) -> tuple[Any, Any]:
+    """Return the loss and its weight, None where ``fn`` gave none."""
+    return result if isinstance(result, tuple) else (result, None)
+
+
+def _cannot(run: Run) -> str | None:
+    """Say why a run's steps cannot be captured, None where they can."""
+    if run.device.type != "cpu":
+        return f"capture of steps on {run.device.type} is not there yet"
+    if len(run.optimizers) != 1:
+        return "the run has several optimizers"
+    if run.accumulate != 1:
+        return "accumulate is above 1"
+    if run.precision.scaler is not None:
+        return "fp16's scale changes from step to step"
+    if run._compiled:
+        return "the model is compiled"
+    (optimizer,) = run.optimizers.values()
+    hooks = [
+        *optimizer._optimizer_step_pre_hooks.values(),
+        *optimizer._optimizer_step_post_hooks.values(),
+    ]
+    if any(getattr(hook, "__self__", None) is not run.stepper.guard for hook in hooks):
+        return "the optimizer has hooks, which a graph does not call"
+    return None
+
+
+def _signature(batch: Any) -> Any:
+    """Return the same for two batches that one graph serves."""
+    if isinstance(batch, Tensor):
+        return (batch.shape, batch.dtype, batch.stride(), batch.requires_grad)
+    if isinstance(batch, dict):
+        return tuple([(key, _signature(value)) for key, value in batch.items()])
+    if isinstance(batch, (tuple, list)):
+        return (type(batch), *[_signature(part) for part in batch])
+    return repr(batch)
