@@ -99,7 +99,9 @@ def test_plugin(run_program, tmp_path, flags, failed):
     (tmp_path / "test_training.py").write_text(TESTS)
     plugin = ["-p", "loopwright.checker.pytest_plugin", "-p", "no:cacheprovider"]
     words = ["-m", "pytest", *plugin, *flags, "-q", "-rfE", "test_training.py"]
-    done = run_program(words, cwd=tmp_path)
+    # Where the package is installed, its entry point would register the plugin a second time.
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = run_program(words, cwd=tmp_path, env=alone)
     found = {
         line.split("::")[1].split(" ")[0]
         for line in done.out.splitlines()
