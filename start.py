@@ -5,6 +5,8 @@
     python3 start.py test --long     all tests, the long ones too; further words go to pytest
     python3 start.py lint            ruff, codespell, pyrefly
     python3 start.py docs            build the documentation into site/
+    python3 start.py kills           kill whole training programs, run them again, compare their bits
+    python3 start.py mutants         make mistakes in a copy of the engine: the fault tests must fail
     python3 start.py setup           set up for development, nothing else
 
 Any other words go to `loopwright` as they are. What has been set up is reused until pyproject.toml,
@@ -82,13 +84,30 @@ def docs(words):
     return become(command, cwd=ROOT, NO_MKDOCS_2_WARNING="1")
 
 
+def kills(words):
+    """Kill training programs at random moments; ``--count 500 --seed 0``."""
+    return become([PYTHON, "tests/faults/kills.py", *words], cwd=ROOT, OMP_NUM_THREADS="1")
+
+
+def mutants(words):
+    """See that the fault tests catch mistakes in the engine; ``--only WORDS`` of their names."""
+    return become([PYTHON, "tests/faults/mutants.py", *words], cwd=ROOT, OMP_NUM_THREADS="1")
+
+
 def setup(words):
     """Say where everything is."""
     print("ready: %s" % PYTHON)
     return 0
 
 
-TASKS = {"test": test, "lint": lint, "docs": docs, "setup": setup}
+TASKS = {
+    "test": test,
+    "lint": lint,
+    "docs": docs,
+    "kills": kills,
+    "mutants": mutants,
+    "setup": setup,
+}
 
 
 class SetupError(Exception):

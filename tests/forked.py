@@ -77,14 +77,24 @@ class Program:
 
 
 class Server:
-    """The warmed process and the line to it."""
+    """The warmed process and the line to it.
 
-    def __init__(self, folder: Path):
+    Args:
+        folder: where programs' output goes.
+        env: added to the environment of the warmed process itself (``LD_PRELOAD``), not of programs.
+    """
+
+    def __init__(self, folder: Path, env: dict[str, str] | None = None):
         self.codes: dict[int, int] = {}
         self._folder = folder
         self._count = 0
         self._line, theirs = socket.socketpair()
-        environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(SOURCE),
+            "OMP_NUM_THREADS": "1",
+            **(env or {}),
+        }
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(theirs.fileno())],
             env=environment,

@@ -10,8 +10,8 @@ import shutil
 import pytest
 import torch
 from alike import alike
-from faults import Disk, Killed, failing
 
+from faults import Disk, Killed, failing
 from loopwright.checkpoint import DamagedCheckpoint, RunLock, Store, disk, verify
 from loopwright.checkpoint.manifest import dump, read
 from loopwright.errors import CheckpointError, DiskError, LoopwrightWarning

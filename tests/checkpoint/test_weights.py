@@ -10,10 +10,10 @@ import os
 import pytest
 import torch
 from alike import alike
-from faults import failing
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from faults import failing
 from loopwright.checkpoint import UnsupportedState, load_weights_file, save_weights
 from loopwright.errors import CheckpointError, DiskError
 

@@ -49,8 +49,6 @@ OPTIONS = {
         "--ignore",
         "--baseline",
         "--update-baseline",
-        "--fix",
-        "--diff",
     ],
     "rules": ["RULE"],
     "evaluate": ["RUN", "--split", "--which", "--device", "--json"],

@@ -200,12 +200,16 @@ class Lifecycle:
         """The for statement in ``frame`` dropped the loop in the middle of a body.
 
         Runs while the interpreter closes the iterator, where an exception would only be printed; it
-        is kept for the run's next use, and for ``close()``.
+        is kept for the run's next use, and for ``close()``. Where the body has raised, its exception
+        is the one to see, and this one is only told of.
         """
         try:
             self._leave(loop, how, frame)
-        except Exception as error:  # noqa: BLE001 - raised at the run's next use
-            self._run.deferred = error
+        except Exception as error:  # noqa: BLE001 - raised at the run's next use, or told of
+            if how == "exception":
+                self._tell(f"the run's end could not be written: {error}")
+            else:
+                self._run.deferred = error
 
     def _leave(self, loop: Loop, how: str, frame: FrameType | None) -> None:
         step = loop.current
@@ -278,9 +282,12 @@ class Lifecycle:
             run.nonfinite.review()
             run.files.save(state, loop, "exception", background=False)
         except Exception as error:  # noqa: BLE001 - the exception that ends the loop is the one to see
-            text = f"the state before turn {loop.turn + 1} could not be saved: {error}"
-            run.note(text.split("\n", maxsplit=1)[0])
-            run.line(text)
+            self._tell(f"the state before turn {loop.turn + 1} could not be saved: {error}")
+
+    def _tell(self, text: str) -> None:
+        """Say and note what went wrong after the exception that ends the run."""
+        self._run.note(text.split("\n", maxsplit=1)[0])
+        self._run.line(text)
 
     def release(self, loop: Loop) -> None:
         """Give back what a loop holds while it runs."""

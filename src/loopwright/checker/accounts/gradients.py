@@ -393,13 +393,12 @@ class Gradients:
         if isinstance(parameters, torch.Tensor):
             parameters = [parameters]
         ids = {id(one) for one in parameters or ()}
-        state = scaled = owner = None
+        state = scaled = None
         for entry in self.optimizers.here():
             for ledger in entry.ledgers:
                 parameter = ledger.ref()
                 if parameter is None or id(parameter) not in ids:
                     continue
-                owner = owner or entry
                 if not ledger.deposits:
                     state = state or "nothing"
                 elif any(entry.order not in one.consumers for one in ledger.deposits):
@@ -416,11 +415,11 @@ class Gradients:
             else event.kwargs.get("max_norm", event.kwargs.get("clip_value"))
         )
         seen = self.clips.add((event.site, state), clip=event.site)
-        seen.facts |= {"limit": limit, "entry": owner}
+        seen.facts["limit"] = limit
         if self.last_backward is not None:
             seen.sites.setdefault("backward", self.last_backward[0])
         if scaled and self.scaler_enabled:
-            self.clips.add((event.site, "scaled"), clip=event.site).facts["entry"] = owner
+            self.clips.add((event.site, "scaled"), clip=event.site)
 
     def after_clip(self, event: Event) -> None:
         """Clipping writes to the gradients: known, not by hand."""
