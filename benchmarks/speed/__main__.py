@@ -1,0 +1,140 @@
+"""Time per training step: ours, the hand-written loop, and other engines as their users write them.
+
+    python benchmarks/speed [--rounds 11] [--workloads digits,…] [--contestants tutorial,loop,…] [--threads 1]
+
+Each contestant is a process of its own that stays; they train blocks of steps in turn, one at a time, and
+what is reported is the median over rounds of the tutorial loop's time divided by theirs, with the middle
+95 % of the rounds in brackets. The tutorial loop runs twice ("again"): what lies in its brackets is noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+CONTESTANTS = ("tutorial", "tutorial again", "loop", "fit", "exact", "lightning", "accelerate",
+               "ignite", "hf_trainer", "skorch_net", "keras_torch", "torchtnt_train")  # fmt: skip
+
+
+class Process:
+    """A contestant's process."""
+
+    def __init__(self, name, workload, threads):
+        self.name = name
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "KERAS_BACKEND": "torch"}
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "worker.py"), name.split()[0], workload, str(threads)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env=environment,
+        )  # fmt: skip
+        self.first = self._answer()
+
+    def _answer(self):
+        line = self._process.stdout.readline()
+        return json.loads(line) if line else {"missing": "it ended with an error"}
+
+    def block(self, steps):
+        """Train one block."""
+        print(f"block {steps}", file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def close(self):
+        """End it."""
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def measure(workload, names, rounds, threads):
+    """Return rows of one workload, and what could not run."""
+    running, missing = [], {}
+    for name in names:
+        one = Process(name, workload, threads)
+        if "missing" in one.first:
+            missing[name] = one.first["missing"]
+        else:
+            running.append(one)
+    results = {one.name: [] for one in running}
+    for _ in range(rounds):
+        for one in list(running):
+            answer = one.block(one.first["steps"])
+            if "missing" in answer:
+                missing[one.name] = answer["missing"]
+                running.remove(one)
+                continue
+            results[one.name].append(answer)
+    for one in running:
+        one.close()
+    return {
+        one.name: {
+            "us": [1e6 * r["seconds"] / one.first["steps"] for r in results[one.name]],
+            "first_s": one.first["ready"],
+            "peak_mb": results[one.name][-1]["peak_mb"],
+            "loss": results[one.name][-1]["loss"],
+        }
+        for one in running
+    }, missing  # fmt: skip
+
+
+def table(rows):
+    """Return lines: ratio to the tutorial loop, its spread, time per step, first step, memory, loss."""
+    base = rows["tutorial"]["us"]
+    lines = [
+        f"{'':16} {'times faster':>22} {'µs/step':>10} {'first step s':>13} {'MB':>6} {'loss':>8}"
+    ]
+    for name, row in rows.items():
+        ratios = sorted(a / b for a, b in zip(base, row["us"], strict=True))
+        cut = max(0, round(0.025 * len(ratios)))
+        low, high = ratios[cut], ratios[-1 - cut]
+        spread = f"{statistics.median(ratios):.2f} [{low:.2f}–{high:.2f}]"
+        lines.append(
+            f"{name:16} {spread:>22} {statistics.median(row['us']):10.0f} {row['first_s']:13.1f} "
+            f"{row['peak_mb']:6.0f} {row['loss']:8.4f}"
+        )
+    return lines
+
+
+def main():
+    """Measure and print; ``--json FILE`` keeps all numbers."""
+    from workloads import WORKLOADS
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workloads", default=",".join(WORKLOADS))
+    parser.add_argument("--contestants", default=",".join(CONTESTANTS))
+    parser.add_argument("--json")
+    asked = parser.parse_args()
+    names = asked.contestants.split(",")
+    if "tutorial" not in names:
+        names = ["tutorial", *names]
+    import torch
+
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}, torch {torch.__version__}, {asked.threads} threads, "
+        f"{asked.rounds} rounds"
+    )
+    kept = {}
+    for workload in asked.workloads.split(","):
+        rows, missing = measure(workload, names, asked.rounds, asked.threads)
+        print(f"\n{workload}")
+        if "tutorial" in rows:
+            print("\n".join(table(rows)))
+        for name, why in missing.items():
+            print(f"{name:16} not run: {why}")
+        kept[workload] = {"rows": rows, "missing": missing}
+    if asked.json:
+        Path(asked.json).write_text(json.dumps(kept, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""One contestant in a process of its own: reads ``block N``, answers with a line of JSON.
+
+python benchmarks/speed/worker.py CONTESTANT WORKLOAD THREADS
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from time import perf_counter
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+
+
+def main(name, workload, threads):
+    """Serve until the input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a contestant prints is not an answer
+    started = perf_counter()
+    try:
+        import torch
+
+        module = importlib.import_module(f"contestants.{name}")
+        from workloads import Missing, loss_of, make
+    except ImportError as error:
+        print(json.dumps({"missing": f"{error.name} is not installed"}), file=answers, flush=True)
+        return
+    torch.set_num_threads(threads)
+    try:
+        work = make(workload)
+    except Missing as missing:
+        print(json.dumps({"missing": str(missing)}), file=answers, flush=True)
+        return
+    contestant = module.Contestant(work)
+    contestant.block(3)
+    first = perf_counter() - started
+    print(json.dumps({"ready": first, "steps": work.steps}), file=answers, flush=True)
+    for line in sys.stdin:
+        seconds = contestant.block(int(line.split()[1]))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        answer = {"seconds": seconds, "loss": loss_of(work), "peak_mb": peak}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
