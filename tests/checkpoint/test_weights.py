@@ -97,6 +97,15 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
     assert torch.equal(load_weights_file(path)[0]["a"], torch.zeros(2))
 
 
+def test_a_pipe_is_not_replaced(tmp_path):
+    """What is there and no file (a device, a pipe) is refused: a rename would remove it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(DiskError, match="it is there and no file"):
+        save_weights(pipe, {"w": torch.ones(2)})
+    assert pipe.is_fifo()
+
+
 def test_one_flipped_bit_anywhere_is_found(tmp_path):
     """A flip in the header or in the numbers never gives other weights silently."""
     path = tmp_path / "w.safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 
 import pytest
 
@@ -34,6 +35,19 @@ def test_csv(run_cli, trained, rows, tmp_path):
     whole = tmp_path / "whole.csv"
     assert run_cli("predict", trained, tmp_path / "rows.csv", "--to", whole).rc == 0
     assert whole.read_text() == (tmp_path / "out.csv").read_text()
+
+
+def test_to_a_pipe(run_cli, trained, rows, tmp_path):
+    """``--to`` a pipe writes into it, and leaves it what it is."""
+    (tmp_path / "rows.csv").write_text("\n".join(rows[0]) + "\n")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    done = run_cli("predict", trained, "rows.csv", "--to", pipe, cwd=tmp_path)
+    assert done.rc == 0, done.err
+    assert os.read(reader, 1 << 16).decode().startswith("id,label,probability")
+    assert pipe.is_fifo()
+    os.close(reader)
 
 
 def test_one_line(run_cli, trained, rows):

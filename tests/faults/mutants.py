@@ -75,7 +75,7 @@ def run_tests(folder: Path, nodes: list[str], *words: str) -> dict[str, bool]:
     """
     out = folder / "results.xml"
     out.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider",
+    command = [sys.executable, "-m", "pytest", "-m", "", "-q", "--tb=no", "-p", "no:cacheprovider",
                f"--junitxml={out}", *words, *(f"tests/faults/{node}" for node in nodes)]  # fmt: skip
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

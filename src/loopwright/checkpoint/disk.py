@@ -190,6 +190,11 @@ class HashedReader:
         self._file.close()
 
 
+def is_device(path: Path) -> bool:
+    """Whether a path is a device or a pipe, ``/dev/stdout`` included: nothing may be put in its place."""
+    return path.parent == Path("/dev") or (path.exists() and not path.is_file())
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Write a small file so that its old content stays until the new one is complete."""
     temporary = path.with_name(f".tmp-{path.name}")

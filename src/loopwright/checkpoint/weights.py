@@ -52,6 +52,8 @@ def save_weights(
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     temporary = path.with_name(f".tmp-{path.name}")
     with disk.failures(f"write {path.name}", path, needed=size):
+        if disk.is_device(path):  # a rename would remove it
+            raise OSError(errno.EINVAL, "it is there and no file", str(path))
         temporary.unlink(missing_ok=True)
         try:
             _write(temporary, tensors, metadata)

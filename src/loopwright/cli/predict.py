@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
 
+from loopwright.checkpoint.disk import is_device
 from loopwright.errors import DataError, DiskError, UsageError
 
 if TYPE_CHECKING:
@@ -137,7 +138,13 @@ def _columns(row: Any) -> Row:
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> int:
-    """Write rows so that ``path`` is the old file or the whole new one; returns their number."""
+    """Write rows so that ``path`` is the old file or the whole new one; returns their number.
+
+    A device or a pipe (``/dev/stdout``) is written to as it is: it can't be replaced.
+    """
+    if is_device(path):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            return _write(file, rows)
     temporary = path.with_name(f".{path.name}.new")
     try:
         with temporary.open("w", encoding="utf-8", newline="") as file:
