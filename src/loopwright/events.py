@@ -101,6 +101,8 @@ class Finding:
     """What to write instead."""
     count: int = 1
     related: list[Place] = field(default_factory=list)
+    sites: dict[str, Place] = field(default_factory=dict)
+    """Further places by their part in it ("backward", "step"), for a fix."""
     ranks: list[int] = field(default_factory=list)
 
 

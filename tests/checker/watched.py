@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 RUN = """
-import json, os, runpy, sys, traceback
+import dataclasses, json, os, runpy, sys, traceback
 from loopwright.checker.session import Session
 path, out = sys.argv[1:3]
 session = Session()
@@ -23,15 +23,11 @@ except SystemExit:
 except BaseException:
     error = traceback.format_exc()
 found = session.end(ended_well=error is None)
+plain = session.plain()
+record = {"findings": [dataclasses.asdict(one) for one in found], **plain}
+record["problems"] = [*plain["notes"], *filter(None, [error])]
 with open(out, "w") as file:
-    json.dump(
-        {
-            "findings": [[f.rule, f.severity, f.place.file, f.place.line, f.message] for f in found],
-            "steps": session.accounts.optimizers.total_steps,
-            "problems": [*session.notes, *filter(None, [session.observer.failure, error])],
-        },
-        file,
-    )
+    json.dump(record, file)
 """
 
 
@@ -58,7 +54,17 @@ def watch(run_program, path, out) -> Watched:
     done = run_program(["-c", RUN, str(path), str(out)], cwd=out.parent)
     assert done.rc == 0, done.err
     seen = json.loads(out.read_text())
-    return Watched([Found(*one) for one in seen["findings"]], seen["steps"], seen["problems"])
+    found = [
+        Found(
+            one["rule"],
+            one["severity"],
+            one["place"]["file"],
+            one["place"]["line"],
+            one["message"],
+        )
+        for one in seen["findings"]
+    ]
+    return Watched(found, seen["steps"], seen["problems"])
 
 
 def expected(path: Path) -> list[tuple[str, str]]:

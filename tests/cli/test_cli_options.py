@@ -49,6 +49,8 @@ OPTIONS = {
         "--ignore",
         "--baseline",
         "--update-baseline",
+        "--fix",
+        "--diff",
     ],
     "rules": ["RULE"],
     "evaluate": ["RUN", "--split", "--which", "--device", "--json"],

@@ -45,6 +45,7 @@ def finding_of(raw: dict[str, Any]) -> Finding:
     made = Finding(**raw)
     made.place = Place(**raw["place"])
     made.related = [Place(**one) for one in raw["related"]]
+    made.sites = {role: Place(**one) for role, one in raw["sites"].items()}
     return made
 
 

@@ -55,12 +55,17 @@ class Rule:
     def finding(
         self, at: Site | Position | None, message: str, *, why: str = "", fix: str = "", count: int = 1,
         severity: Severity | None = None, related: tuple[tuple[Site | Position | None, str], ...] = (),
+        sites: dict[str, Site | Position | None] | None = None,
     ) -> Finding:  # fmt: skip
-        """A finding of this rule at a place; ``related`` are further places with a note each."""
+        """A finding of this rule at a place.
+
+        ``related`` are further places with a note each, ``sites`` those that a fix needs (``checker/fixes``).
+        """
         found = Finding(
             self.name, severity or self.severity, place(at), message, why=why, fix=fix, count=count
         )
         found.related = [place(where, note) for where, note in related if where is not None]
+        found.sites = {role: place(at) for role, at in (sites or {}).items() if at is not None}
         return found
 
 

@@ -173,14 +173,14 @@ def fingerprint(finding: Finding) -> dict[str, str]:
     }
 
 
-def apply_baseline(record: CheckRecord, file: Path) -> None:
-    """Drop what the baseline knows.
+def read_baseline(file: Path) -> list[dict[str, str]]:
+    """What a baseline knows.
 
     Raises:
         UsageError: there is no such file, or it is no baseline.
     """
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))["findings"]
+        known: list[dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))["findings"]
     except FileNotFoundError:
         raise UsageError(
             f"there is no baseline {file}",
@@ -188,10 +188,16 @@ def apply_baseline(record: CheckRecord, file: Path) -> None:
             where="command line",
             hint="--update-baseline writes it",
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{file} is no baseline", slug="bad-baseline", where="command line"
         ) from error
+    return known
+
+
+def apply_baseline(record: CheckRecord, file: Path) -> None:
+    """Drop what the baseline knows."""
+    known = read_baseline(file)
     kept = [one for one in record.findings if fingerprint(one) not in known]
     record.suppressed += len(record.findings) - len(kept)
     record.findings = kept

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,18 @@ FLAGS = (
         default=False,
         help="Write what is found into the baseline: it is known from now on.",
     ),
+    Flag(
+        name="fix",
+        annotation=bool,
+        default=False,
+        help="Rewrite the program where the fix is sure, and check it again.",
+    ),
+    Flag(
+        name="diff",
+        annotation=bool,
+        default=False,
+        help="Only show what --fix would write.",
+    ),
 )
 STDOUT = "-"
 
@@ -79,6 +92,8 @@ class Asked:
     folder: Path
     """Where settings are looked for: the script's folder."""
     given: dict[str, Any]
+    in_memory: bool = False
+    """The program comes from stdin or from the command line itself."""
 
 
 def check(*words: str) -> int:
@@ -110,7 +125,8 @@ def understand(words: Sequence[str]) -> Asked | None:
 
     folder = Path(program[0]).resolve().parent if program[0].endswith(".py") else Path.cwd()
     given = {**{flag.name: flag.default for flag in FLAGS}, **given}
-    return Asked(program_command(program, as_given=as_given), folder, given)
+    in_memory = not as_given and program[0] in ("-", "-c")
+    return Asked(program_command(program, as_given=as_given), folder, given, in_memory)
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str], bool]:
@@ -150,24 +166,68 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str], bool]:
 
 def carry_out(asked: Asked) -> int:
     """Run the program, bring the findings together, report them."""
+    from loopwright.checker import suppress
+    from loopwright.cli import fixing
+
+    chosen = choose(asked)
+    rewrites = asked.given["fix"] or asked.given["diff"]
+    if rewrites:
+        fixing.be_able(asked)
+    since = time.time()
+    record = observe(asked, chosen)
+    if asked.given["update_baseline"] and chosen.baseline is not None:
+        suppress.write_baseline(record, chosen.baseline)
+        print(f"wrote {chosen.baseline}", file=sys.stderr)
+    if rewrites:
+        record = fixing.fix(asked, chosen, record, since)
+    report(record, asked.given)
+    if record.program.exit_code:
+        return record.program.exit_code
+    return int(any(one.severity != "hint" for one in record.findings))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Flags and settings together."""
+
+    select: list[str]
+    ignore: list[str]
+    baseline: Path | None
+    steps: int | None
+
+
+def choose(asked: Asked) -> Chosen:
+    """What is to be reported: the command line wins over pyproject.toml.
+
+    Raises:
+        UsageError: a rule, a setting or a baseline that cannot be.
+    """
     from loopwright.checker import registry, suppress
-    from loopwright.checker.merge import read
-    from loopwright.checker.process import START, STEPS
-    from loopwright.observe.program import run
 
     settings = suppress.read_settings(asked.folder)
     given = asked.given
-    chosen = _names(given["select"]) or settings.select
-    ignored = _names(given["ignore"]) or settings.ignore
+    select = _names(given["select"]) or settings.select
+    ignore = _names(given["ignore"]) or settings.ignore
     suppress.check_names(
-        [*chosen, *ignored], [*registry.names(), "unused-ignore"], "--select and --ignore"
+        [*select, *ignore], [*registry.names(), "unused-ignore"], "--select and --ignore"
     )
     baseline = given["baseline"] or (Path(settings.baseline) if settings.baseline else None)
     if given["update_baseline"] and baseline is None:
         raise UsageError(
             "--update-baseline needs --baseline", slug="bad-baseline", where="command line"
         )
-    steps = given["steps"] or settings.steps
+    if baseline is not None and not given["update_baseline"]:
+        suppress.read_baseline(baseline)
+    return Chosen(select, ignore, baseline, given["steps"] or settings.steps)
+
+
+def observe(asked: Asked, chosen: Chosen) -> CheckRecord:
+    """Run the program observed; what was found, less what nobody wants to hear."""
+    from loopwright.checker import suppress
+    from loopwright.checker.merge import read
+    from loopwright.checker.process import START, STEPS
+    from loopwright.observe.program import run
+
     with tempfile.TemporaryDirectory(
         prefix="loopwright-check-", ignore_cleanup_errors=True
     ) as folder:
@@ -177,8 +237,8 @@ def carry_out(asked: Asked) -> int:
                 asked.command,
                 START,
                 folder,
-                quiet_stdout=given["json"] == STDOUT,
-                **({STEPS: str(steps)} if steps else {}),
+                quiet_stdout=asked.given["json"] == STDOUT,
+                **({STEPS: str(chosen.steps)} if chosen.steps else {}),
             )
         finally:
             signal.signal(signal.SIGINT, before)
@@ -189,18 +249,12 @@ def carry_out(asked: Asked) -> int:
         record.notes.append(
             "no process of the program imported torch and came to its end, so nothing was observed"
         )
-    suppress.select(record, chosen, ignored)
-    whole = not steps and not code and not chosen and not ignored
+    suppress.select(record, chosen.select, chosen.ignore)
+    whole = not chosen.steps and not code and not chosen.select and not chosen.ignore
     suppress.apply_comments(record, record.files, report_unused=whole)
-    if baseline is not None and given["update_baseline"]:
-        suppress.write_baseline(record, baseline)
-        print(f"wrote {baseline}", file=sys.stderr)
-    elif baseline is not None:
-        suppress.apply_baseline(record, baseline)
-    report(record, given)
-    if record.program.exit_code:
-        return record.program.exit_code
-    return int(any(one.severity != "hint" for one in record.findings))
+    if chosen.baseline is not None and not asked.given["update_baseline"]:
+        suppress.apply_baseline(record, chosen.baseline)
+    return record
 
 
 def report(record: CheckRecord, given: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ class Accounts:
         self.gradients = Gradients(self.optimizers)
         self.parameters = Parameters(self.optimizers, here)
         self.data = Data(self.gradients)
-        self.losses = Losses(self.data)
+        self.losses = Losses(self.data, self.parameters)
         self.graphs = Graphs()
         self.modes = Modes(self.optimizers, here)
         self.schedules = Schedules(self.optimizers, self.losses)

@@ -393,12 +393,13 @@ class Gradients:
         if isinstance(parameters, torch.Tensor):
             parameters = [parameters]
         ids = {id(one) for one in parameters or ()}
-        state = scaled = None
+        state = scaled = owner = None
         for entry in self.optimizers.here():
             for ledger in entry.ledgers:
                 parameter = ledger.ref()
                 if parameter is None or id(parameter) not in ids:
                     continue
+                owner = owner or entry
                 if not ledger.deposits:
                     state = state or "nothing"
                 elif any(entry.order not in one.consumers for one in ledger.deposits):
@@ -415,11 +416,11 @@ class Gradients:
             else event.kwargs.get("max_norm", event.kwargs.get("clip_value"))
         )
         seen = self.clips.add((event.site, state), clip=event.site)
-        seen.facts["limit"] = limit
+        seen.facts |= {"limit": limit, "entry": owner}
         if self.last_backward is not None:
             seen.sites.setdefault("backward", self.last_backward[0])
         if scaled and self.scaler_enabled:
-            self.clips.add((event.site, "scaled"), clip=event.site)
+            self.clips.add((event.site, "scaled"), clip=event.site).facts["entry"] = owner
 
     def after_clip(self, event: Event) -> None:
         """Clipping writes to the gradients: known, not by hand."""

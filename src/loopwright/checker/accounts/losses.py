@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from loopwright.checker.accounts.data import Data
+from loopwright.checker.accounts.parameters import Parameters
 from loopwright.checker.accounts.tally import Seen
 from loopwright.events import Event
 from loopwright.observe import content, graph
@@ -34,6 +36,8 @@ class LossPlace:
         self.name, self.site = name, site
         self.calls = 0
         self.looks = 0
+        self.made: Site | None = None
+        """Where the criterion was made that computes it; None for a function."""
         self.trained = False
         """A gradient was asked for."""
         self.seen: dict[str, Seen] = {}
@@ -72,8 +76,10 @@ class Passes:
 class Losses:
     """The account; see the module."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, parameters: Parameters) -> None:
         self.data = data
+        self.parameters = parameters
+        self._within: nn.Module | None = None
         self.unscaled: dict[Site, Passes] = {}
         self.follow = False
         """Note the range of all loss values: a scheduler is given a metric."""
@@ -81,6 +87,14 @@ class Losses:
         self._last_result: tuple[weakref.ref[Any], bool] | None = None
         self.places: dict[tuple[Site, str], LossPlace] = {}
         self.last: tuple[LossPlace, int] | None = None
+
+    def before_forward(self, event: Event) -> None:
+        """Which module computes a loss, if one does."""
+        self._within = event.subject
+
+    def after_forward(self, event: Event) -> None:
+        """Back in the program."""
+        self._within = None
 
     def before_backward(self, event: Event) -> None:
         """Is the root a mean over one batch, not divided by anything?"""
@@ -105,6 +119,8 @@ class Losses:
             if len(self.places) > 512:
                 return
             place = self.places[key] = LossPlace(event.subject, event.site)
+            birth = self.parameters.birth_of(self._within) if self._within is not None else None
+            place.made = birth.site if birth is not None else None
         place.calls += 1
         result = event.result
         if self.follow and isinstance(result, torch.Tensor) and result.numel() == 1:

@@ -39,6 +39,7 @@ class LossGraphRetained(Rule):
                 related=((site, "backward has freed nothing that is still referred to"),)
                 if holder is not None
                 else (),
+                sites={"held": holder.position if holder is not None else None},
             )
 
 
@@ -109,6 +110,7 @@ class SchedulerWrongFrequency(Rule):
                     fix="scheduler.step()  # after every optimizer.step()",
                     count=schedule.steps,
                     related=((schedule.site, f"{name}={length}"),),
+                    sites={"step": entry.usual_step()},
                 )
 
     def _too_often(
@@ -134,6 +136,7 @@ class SchedulerWrongFrequency(Rule):
             fix="scheduler.step()  # once per epoch, after the batches",
             count=schedule.steps,
             related=((schedule.site, f"{name}={length}, the number of epochs is {epochs}"),),
+            sites={"step": schedule.entry.usual_step() if schedule.entry is not None else None},
         )
 
 
@@ -198,6 +201,7 @@ class SchedulerBeforeOptimizer(Rule):
                 fix="optimizer.step()\nscheduler.step()",
                 count=schedule.steps,
                 related=((entry.usual_step(), "the optimizer steps after it"),),
+                sites={"step": entry.usual_step()},
             )
 
 

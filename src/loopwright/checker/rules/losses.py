@@ -73,6 +73,7 @@ class DoubleSigmoid(LossRule):
                 why="the prediction can never leave 0.5 to 0.73",
                 fix="give it the logits, or use binary_cross_entropy",
                 count=place.calls,
+                sites={"made": place.made},
                 severity="error" if what == "sigmoid" else "warning",
             )
 

@@ -44,12 +44,11 @@ class EvalInTrainMode(Rule):
                 why="dropout makes the measurement noisy and batch norm learns from the data that it is measured on",
                 fix="model.eval()  # before measuring, and model.train() before training on",
                 count=place.calls,
+                sites={"train": self._trains(accounts, place)[0].site},
             )
 
     def _is_evaluation(self, accounts: Accounts, place: Place) -> bool:
-        trains = [
-            p for p in accounts.modes.places.values() if p.reached and p.root_id == place.root_id
-        ]
+        trains = self._trains(accounts, place)
         if not trains or any(p.feeds_root > 0.5 * p.calls for p in trains):
             return False  # a generator: another network reads what it makes
         between = place.steps_at_last - place.steps_at_first
@@ -58,6 +57,12 @@ class EvalInTrainMode(Rule):
         if between / (place.blocks - 1) > 1.5:
             return True
         return any(after_in_loop(chain, accounts.modes.step_chain) for chain in place.chains[1:])
+
+    def _trains(self, accounts: Accounts, place: Place) -> list[Place]:
+        """Where the same module is trained, the busiest place first."""
+        places = accounts.modes.places.values()
+        found = [one for one in places if one.reached and one.root_id == place.root_id]
+        return sorted(found, key=lambda one: -one.trained)
 
 
 class TrainInEvalMode(Rule):
@@ -91,6 +96,7 @@ class TrainInEvalMode(Rule):
                     (stamp.site, "eval() is called here"),
                     (measured.site, "for this measurement"),
                 ),
+                sites={"eval": stamp.site, "measured": measured.site},
             )
 
 

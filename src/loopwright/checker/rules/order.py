@@ -46,6 +46,7 @@ class MissingZeroGrad(Rule):
                     (stale.sites.get("backward"), "backward adds to what is there"),
                     (zero, f"clears only {entry.zeroed} times in {entry.watched} steps"),
                 ),
+                sites={"backward": stale.sites.get("backward")},
             )
 
 
@@ -72,6 +73,7 @@ class ZeroGradAfterBackward(Rule):
                     (empty.sites.get("backward"), "backward made the gradients"),
                     (empty.sites.get("step"), "the step finds none"),
                 ),
+                sites={"backward": empty.sites.get("backward"), "step": empty.sites.get("step")},
             )
 
 
@@ -95,6 +97,7 @@ class StepBeforeBackward(Rule):
                 fix="loss.backward()\noptimizer.step()",
                 count=seen.count,
                 related=((seen.sites.get("backward"), "backward comes too late"),),
+                sites={"backward": seen.sites.get("backward")},
             )
         for entry in grouped(accounts.optimizers.entries, "delayed"):
             seen = entry.tally.get("delayed")
@@ -112,6 +115,7 @@ class StepBeforeBackward(Rule):
                 fix="loss.backward()\noptimizer.step()",
                 count=seen.count,
                 related=((seen.sites.get("backward"), "backward comes too late"),),
+                sites={"backward": seen.sites.get("backward")},
             )
 
 
@@ -217,6 +221,7 @@ class GradientsDiscarded(Rule):
                     (backward, "backward made them"),
                     (entry.usual_step(), "the step uses the last batch's only"),
                 ),
+                sites={"step": entry.usual_step()},
             )
 
 

@@ -55,6 +55,7 @@ class ClipMisplaced(Rule):
                 fix="loss.backward()\ntorch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)\noptimizer.step()",
                 count=late + early,
                 related=((seen.sites.get("backward"), "backward makes the gradients"),),
+                sites={"step": seen.facts["entry"].usual_step()},
             )
 
 
@@ -76,6 +77,7 @@ class ClipWithoutUnscale(Rule):
                     why="the limit applies to the scaled gradients: every update is shrunk by the scale",
                     fix="scaler.unscale_(optimizer)\ntorch.nn.utils.clip_grad_norm_(...)",
                     count=seen.count,
+                    sites={"step": seen.facts["entry"].usual_step()},
                 )
 
 
