@@ -33,6 +33,7 @@ OPTIONS = {
         "--keep-best",
         "--log",
         "--profile",
+        "--no-check",
         "--quiet",
         "--open",
         "--dry-run",

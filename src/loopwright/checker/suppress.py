@@ -92,6 +92,14 @@ def check_names(names: Iterable[str], known: list[str], flag: str) -> None:
             )
 
 
+def silence(record: CheckRecord, settings: Settings) -> None:
+    """Leave out what settings, comments and the baseline know, where nothing else was asked for."""
+    select(record, settings.select, settings.ignore)
+    apply_comments(record, record.files, report_unused=False)
+    if settings.baseline is not None:
+        apply_baseline(record, Path(settings.baseline))
+
+
 def select(record: CheckRecord, select: list[str], ignore: list[str]) -> None:
     """Keep only selected rules, and none that are ignored."""
     record.findings = [

@@ -127,6 +127,9 @@ class LoopSettings:
         "Trace steps with torch.profiler: 10:20 is the steps 10 to 19.",
         metavar="FROM:TO",
     )
+    no_check: bool = setting(
+        False, WATCH, "Do not check the first steps for silent mistakes (see loopwright rules)."
+    )
     quiet: bool = setting(False, WATCH, "No progress bar and no lines, only errors.")
     open: bool = setting(False, WATCH, "Open the report in the browser at the end.")
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
 
-from loopwright.checkpoint.disk import is_device
 from loopwright.errors import DataError, DiskError, UsageError
 
 if TYPE_CHECKING:
@@ -142,6 +141,8 @@ def write_csv(path: Path, rows: Iterable[Row]) -> int:
 
     A device or a pipe (``/dev/stdout``) is written to as it is: it can't be replaced.
     """
+    from loopwright.checkpoint.disk import is_device
+
     if is_device(path):
         with path.open("w", encoding="utf-8", newline="") as file:
             return _write(file, rows)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import loopwright as lw
 from loopwright.cli.failures import locate
+from loopwright.cli.first_steps import FirstSteps
 from loopwright.cli.loop_settings import LENGTHS, TRIES, LoopSettings
 from loopwright.errors import UsageError
 from loopwright.train.callsite import place_of
@@ -24,18 +25,19 @@ RUNS = Path("runs")
 def carry_out(asked: Asked) -> int:
     """Train, or one of the trials; returns the exit code."""
     lw.seed(asked.seed)
-    job = asked.source.info.build(asked.parameters)
-    try:
-        for name in TRIES:
-            if getattr(asked.loop, name):
-                from loopwright.cli import trials
+    with FirstSteps(asked) as first:
+        job = asked.source.info.build(asked.parameters)
+        try:
+            for name in TRIES:
+                if getattr(asked.loop, name):
+                    from loopwright.cli import trials
 
-                getattr(trials, name)(asked, job)
-                return 0
-        return train_job(asked, job)
-    except Exception as error:
-        locate(error, place_of_recipe(asked))
-        raise
+                    getattr(trials, name)(asked, job)
+                    return 0
+            return train_job(asked, job, first)
+        except Exception as error:
+            locate(error, place_of_recipe(asked))
+            raise
 
 
 def place_of_recipe(asked: Asked) -> str:
@@ -46,7 +48,7 @@ def place_of_recipe(asked: Asked) -> str:
     return place_of(source.info.function) or source.info.where
 
 
-def train_job(asked: Asked, job: Job) -> int:
+def train_job(asked: Asked, job: Job, first: FirstSteps) -> int:
     """Train what a recipe has made; returns the exit code."""
     from loopwright.train.folder import choose
 
@@ -57,7 +59,7 @@ def train_job(asked: Asked, job: Job) -> int:
     )
     turns = turns_of_ended(folder)
     begun: list[Any] = []
-    arguments["callbacks"] = [begun.append, *arguments["callbacks"]]
+    arguments["callbacks"] = [begun.append, first, *arguments["callbacks"]]
     try:
         run = lw.fit(out=folder, **arguments)
     except (KeyboardInterrupt, SystemExit) as error:

@@ -13,17 +13,21 @@ import sysconfig
 from dataclasses import dataclass
 from types import CodeType, FrameType
 
-USER, LIBRARY, TORCH, SKIP = 0, 1, 2, 3
-"""Whose file: the program's, an installed package's or Python's, torch's, a decorator's (never a caller)."""
+USER, LIBRARY, TORCH, SKIP, TOP = 0, 1, 2, 3, 4
+"""Whose file: the program's, an installed package's or Python's, torch's, a decorator's (never a caller), our
+command line's (what is above it is not the program).
+"""
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OURS_USER = (os.path.join(_OURS, "recipes") + os.sep,)
+_TOP = os.path.join(_OURS, "cli", "main.py")
 _FOUND = importlib.util.find_spec("torch")  # looked up, not imported: the command line reads rules
 _TORCH = os.path.dirname(os.path.abspath(_FOUND.origin or "")) + os.sep if _FOUND else os.devnull
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_PYTHONS = ("stdlib", "platstdlib", "scripts")  # scripts: what pip makes of console entry points
 _STDLIB = tuple(
-    {os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in ("stdlib", "platstdlib")}
-    | {sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib")}
+    {os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in _PYTHONS}
+    | {sysconfig.get_paths()[name] + os.sep for name in _PYTHONS}
 )
 _DECORATORS = tuple(
     os.path.join(_TORCH, *parts)
@@ -86,6 +90,8 @@ def _classify(filename: str) -> int:
         return SKIP
     if filename.startswith(_TORCH):
         return TORCH
+    if filename == _TOP:
+        return TOP
     if filename.startswith(_OURS) and not filename.startswith(_OURS_USER):
         return LIBRARY
     if filename.startswith("<frozen") or any(part in filename for part in _INSTALLED):
@@ -118,7 +124,7 @@ def site(depth: int, *, through_torch: bool = False) -> Site | None:
             if found is None:
                 found = _sites[key] = Site(code, frame.f_lasti, (code, frame.f_lasti))
             return found
-        if kind == LIBRARY:
+        if kind in (LIBRARY, TOP):
             return _by_library(frame)
         if kind == TORCH and not through_torch:
             return None
@@ -143,9 +149,12 @@ def _by_library(frame: FrameType) -> Site:
 
 def user_frame(frame: FrameType | None) -> FrameType | None:
     """The nearest frame of the program's own files, ``frame`` included."""
-    while frame is not None and kind_of(frame.f_code.co_filename) != USER:
+    while frame is not None:
+        kind = kind_of(frame.f_code.co_filename)
+        if kind in (USER, TOP):
+            return frame if kind == USER else None
         frame = frame.f_back
-    return frame
+    return None
 
 
 def stack(depth: int) -> list[tuple[CodeType, int, int]]:
@@ -153,7 +162,10 @@ def stack(depth: int) -> list[tuple[CodeType, int, int]]:
     frame: FrameType | None = sys._getframe(depth + 1)
     frames = []
     while frame is not None:
-        if kind_of(frame.f_code.co_filename) == USER:
+        kind = kind_of(frame.f_code.co_filename)
+        if kind == TOP:
+            break
+        if kind == USER:
             frames.append((frame.f_code, frame.f_lasti, id(frame)))
         frame = frame.f_back
     return frames[::-1]

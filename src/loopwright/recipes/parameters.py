@@ -40,6 +40,7 @@ LOOP_SETTINGS = frozenset(
         "keep_best",
         "log",
         "profile",
+        "no_check",
         "quiet",
         "open",
         "dry_run",

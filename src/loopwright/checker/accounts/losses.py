@@ -42,6 +42,11 @@ class LossPlace:
         """A gradient was asked for."""
         self.seen: dict[str, Seen] = {}
 
+    @property
+    def at(self) -> Site:
+        """Where a person would look: the program's call, or else where it made the criterion."""
+        return self.site if self.site.user is not None else self.made or self.site
+
     def note(self, what: str, **facts: Any) -> None:
         """One more call that showed ``what``."""
         found = self.seen.setdefault(what, Seen())

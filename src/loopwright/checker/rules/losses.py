@@ -45,7 +45,7 @@ class DoubleSoftmax(LossRule):
             values = f"values from {facts['low']:.3g} to {facts['high']:.3g}, every row sums to 1"
             made = " made by softmax" if facts["made_by"].startswith("Softmax") else ""
             yield self.finding(
-                place.site,
+                place.at,
                 f"cross_entropy got probabilities{made} ({values}) in {place.calls} calls, and took the softmax of them again",
                 why="the loss cannot fall below a bound and gradients become very small",
                 fix="give it the logits: leave the softmax out of the model",
@@ -66,7 +66,7 @@ class DoubleSigmoid(LossRule):
             if what == "inside" and place.count("inside") < 3:
                 continue
             yield self.finding(
-                place.site,
+                place.at,
                 f"binary_cross_entropy_with_logits got values from {facts['low']:.3g} to {facts['high']:.3g}"
                 + (" made by a sigmoid" if what == "sigmoid" else "")
                 + f" in {place.calls} calls, and took the sigmoid of them again",
@@ -94,7 +94,7 @@ class NllInputNotLogProbs(LossRule):
                 else f"values up to {facts['high']:.3g}, where log-probabilities are at most 0"
             )
             yield self.finding(
-                place.site,
+                place.at,
                 f"nll_loss got {told} in {place.calls} calls",
                 why="the loss is the negative of what it is given, and has no lower bound" if what == "logits"
                 else "the gradient vanishes for what is predicted worst",
@@ -120,7 +120,7 @@ class KlDivWrongInput(LossRule):
                 else "probabilities (log_target=False)"
             )
             yield self.finding(
-                place.site,
+                place.at,
                 f"the {argument} of kl_div was from {facts['low']:.3g} to {facts['high']:.3g} in {place.calls} calls, "
                 f"where it wants {wants}",
                 why="the value is not a divergence, and its minimum is elsewhere",
@@ -139,7 +139,7 @@ class SoftmaxWrongDim(LossRule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place, _, facts in self.places(accounts):
             yield self.finding(
-                place.site,
+                place.at,
                 f"what {place.name} got was normalised over the batch: in a batch of shape {facts['shape']} the columns "
                 "sum to 1, the rows do not",
                 why="the samples of a batch compete with each other instead of the classes",
@@ -159,7 +159,7 @@ class LossBroadcast(LossRule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place, _, facts in self.places(accounts):
             yield self._one(
-                place.site,
+                place.at,
                 facts["input"],
                 facts["target"],
                 facts["joint"],
@@ -195,7 +195,7 @@ class CeSingleLogit(LossRule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place, _, facts in self.places(accounts):
             yield self.finding(
-                place.site,
+                place.at,
                 f"cross_entropy got {facts['input']}: one class, so the loss was 0 in all {place.calls} calls",
                 why="there is no gradient and nothing is learnt",
                 fix="F.binary_cross_entropy_with_logits(logits.squeeze(1), target.float()), or two outputs",
@@ -217,7 +217,7 @@ class LabelsNotShifted(LossRule):
             if facts["embeddings"] != 1 or not causal:
                 continue
             yield self.finding(
-                place.site,
+                place.at,
                 f"the targets of shape {facts['shape']} equal the tokens that went into the embedding, element by element",
                 why="each position is asked for the token that it is given: nothing is predicted",
                 fix="cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())",
@@ -236,7 +236,7 @@ class FutureLeak(LossRule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place, _, facts in self.places(accounts):
             yield self.finding(
-                place.site,
+                place.at,
                 f"the targets are the next tokens, and attention over {facts['length']} positions looks at later ones "
                 f"(weight {facts['weight']:.3g})",
                 why="the model reads the answer, and knows nothing when it has to generate",
@@ -259,7 +259,7 @@ class PaddingInLoss(LossRule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place, _, facts in self.places(accounts):
             yield self.finding(
-                place.site,
+                place.at,
                 f"{100 * facts['share']:.0f} % of the targets are padding (token {facts['padding']}), and ignore_index is "
                 f"{facts['ignore']}",
                 why="the model is rewarded for predicting padding, and the mean loss is too low",
@@ -279,7 +279,7 @@ class TargetRequiresGrad(LossRule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place, _, facts in self.places(accounts):
             yield self.finding(
-                place.site,
+                place.at,
                 f"the target of {place.name}, of shape {facts['target']}, carries a graph: it was computed from a network "
                 "and not detached",
                 why="the gradient also moves the target towards the prediction",
