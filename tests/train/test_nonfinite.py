@@ -88,6 +88,8 @@ def test_stop_names_the_samples_whose_inputs_are_not_finite():
     assert "the model's inputs are not finite" in error.what
     assert "samples 9, 10 of the data set" in error.what
     assert "turn 3" in error.what
+    assert error.what.splitlines()[1] == "    input 0 is nan in 6 of 12 values, first in sample 9"
+    assert error.hint.startswith("mend the data")
 
 
 def test_stop_names_weights_that_are_not_finite():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from loopwright.errors import UsageError
 from loopwright.train import randomness
 from loopwright.train.callbacks import early_stopping
-from loopwright.train.data import travel
+from loopwright.train.callsite import place_of
 from loopwright.train.meters import Mean
 from loopwright.train.metrics import MetricSet
 from loopwright.train.predictions import Predictions
@@ -108,7 +108,10 @@ def fit(
     if capture not in (None, "exact"):
         raise UsageError(f"capture is 'exact' or None, got {capture!r}", slug="unknown-capture")
     for loader in (valid_loader, test_loader):
-        travel.check(loader)
+        if getattr(loader, "num_workers", 0):
+            from loopwright.train.data.travel import check
+
+            check(loader)
     if patience is not None:
         name, mode = keep_best or ("valid_loss", "min")
         if valid_loader is None and name.startswith("valid_"):
@@ -194,7 +197,15 @@ class _Trial:
         """Return loss, outputs and target; the latter two are None where only a loss is known."""
         if self.compute_loss is not None:
             result = self.compute_loss(self.run.model, batch)
-            return result if isinstance(result, tuple) else (result, None, None)
+            if not isinstance(result, tuple):
+                return result, None, None
+            if len(result) != 3:
+                raise UsageError(
+                    f"compute_loss returned {len(result)} values; it returns the loss, or (loss, "
+                    "outputs, target)",
+                    slug="compute-loss", where=place_of(self.compute_loss),
+                )  # fmt: skip
+            return result
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise UsageError(
                 f"a batch of (inputs, target) is expected, got {_shape(batch)}",

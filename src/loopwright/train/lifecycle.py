@@ -332,7 +332,7 @@ class Lifecycle:
             before = self._run.phases.get(name, 0.0)
             self._run.phases[name] = before + getattr(loop, f"phase_{name}")
         if self._run.files is not None:
-            if outcome.kind == "failed" and not self._trained(loop):
+            if outcome.kind == "failed" and not self.trained(loop):
                 self._run.files.undo_begin()
             elif outcome.kind == "failed":
                 self._run.files.failed(outcome)
@@ -340,7 +340,7 @@ class Lifecycle:
                 self._run.best_weights.write()
                 self._run.files.finish(weights=outcome.kind != "interrupted")
 
-    def _trained(self, loop: Loop) -> bool:
+    def trained(self, loop: Loop) -> bool:
         """Return whether there is anything to keep: a failure before that leaves no new folder behind.
 
         So a mistake that the first batch brings to light can be mended and the same command given

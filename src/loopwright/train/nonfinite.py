@@ -97,7 +97,11 @@ class NonFinite:
         assert loop is not None
         self._in_a_row += 1
         if self.policy == "stop":
-            self._stop(what, site, slug, hint, details=self._details(loop))
+            bad_input = self._bad_input(loop)
+            if bad_input is not None:
+                hint = "mend the data: nothing in a network gets rid of it again"
+            details = [] if bad_input is None else [bad_input]
+            self._stop(what, site, slug, hint, details=[*details, *self._details(loop)])
         if self._in_a_row > SKIPS_IN_A_ROW:
             self._stop(f"{what}, as in the {SKIPS_IN_A_ROW} updates before", site, slug, hint)
         loop.boundary.buffers.put_back()
@@ -119,6 +123,14 @@ class NonFinite:
         lines = [what, *(f"    {line}" for line in [*(details or []), *self._last_good()])]
         raise NonFiniteError("\n".join(lines), slug=slug, where=where(site), hint=hint)
 
+    @staticmethod
+    def _bad_input(loop: Loop) -> str | None:
+        """Say which input is not finite, or that the batch is empty."""
+        from loopwright.train.mishaps.describe import first_nonfinite_input
+
+        step = loop.current
+        return None if step is None else first_nonfinite_input(step.batch, loop.source.indices)
+
     def _details(self, loop: Loop) -> list[str]:
         """Say which module, and which samples."""
         found = self.recall.first_nonfinite(loop.boundary)
@@ -134,8 +146,10 @@ class NonFinite:
         return lines
 
     def _last_good(self) -> list[str]:
-        files = self._run.files
-        name = None if files is None else files.latest_name()
+        files, loop = self._run.files, self._run.active
+        if files is None or (loop is not None and not self._run.lifecycle.trained(loop)):
+            return []
+        name = files.latest_name()
         return [] if name is None else [f"the last good checkpoint is {name}"]
 
     def _rewind(self, what: str, site: CallSite | None, slug: str, hint: str) -> None:

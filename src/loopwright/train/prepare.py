@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from loopwright.errors import LoopwrightWarning, UsageError
+from loopwright.train.callsite import place_of
 from loopwright.train.schedules import Schedule, resolve
 
 if TYPE_CHECKING:
@@ -134,6 +136,16 @@ def _build(make: Callable[..., Any], found: dict[str, nn.Module]) -> Any:
     parameters = [p for module in found.values() for p in module.parameters() if p.requires_grad]
     if not parameters:
         raise UsageError("every parameter is frozen: there is nothing to train", slug="all-frozen")
+    try:
+        inspect.signature(make).bind(parameters)
+    except TypeError as error:
+        raise UsageError(
+            f"the function that makes the optimizer takes one argument, the parameters: {error}",
+            slug="not-an-optimizer", where=place_of(make),
+            hint="optimizer=lambda params: torch.optim.AdamW(params, lr=1e-3)",
+        ) from error  # fmt: skip
+    except ValueError:  # a builtin that does not tell
+        pass
     return make(parameters)
 
 

@@ -299,7 +299,7 @@ class RunFolder:
         """Return the newest sound checkpoint's state; None where there is no checkpoint."""
         if self._store is None or not self._store.names():
             return None
-        return self._store.load()[0]
+        return saving.checked(self._store.load()[0], self.path)
 
     def rows(self) -> list[CheckpointRow]:
         """Wait for the write in flight and return what is saved, oldest first."""
@@ -308,7 +308,7 @@ class RunFolder:
     def load(self, name: str) -> Any:
         """Return one checkpoint's state."""
         assert self._store is not None
-        return self._store.load(name)[0]
+        return saving.checked(self._store.load(name)[0], self.path)
 
     # -- weights -------------------------------------------------------------------------------
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,10 +80,26 @@ def restore(run: Run, loop: Loop, state: dict[str, Any]) -> None:
     loop.restored = {"random": state["random"]}
 
 
+def checked(state: Any, folder: Path) -> dict[str, Any]:
+    """Return a checkpoint's state if it is one of a run.
+
+    Raises:
+        CheckpointError: the checkpoint is whole, and holds something else.
+    """
+    needed = ("loop", "models", "optimizers", "random", "ended", "kept")
+    if not isinstance(state, dict) or any(name not in state for name in needed):
+        raise CheckpointError(
+            "the checkpoint is whole, and holds something else than a run's state",
+            slug="checkpoint-mismatch", where=str(folder), hint="another out=, or a copy of the folder",
+        )  # fmt: skip
+    return state
+
+
 def restore_weights(run: Run, state: dict[str, Any]) -> None:
     """Put back models, optimizers, schedules, the scaler and the average."""
     for key, model in run.models.items():
-        model.load_state_dict(_part(state["models"], key, "model"), strict=True)
+        with _fitting(key):
+            model.load_state_dict(_part(state["models"], key, "model"), strict=True)
         buffers = state["buffers"].get(key, {})
         with torch.no_grad():
             for name, buffer in model.named_buffers():
@@ -88,7 +107,8 @@ def restore_weights(run: Run, state: dict[str, Any]) -> None:
                     buffer.copy_(buffers[name])
     given = {k: [dict(group) for group in o.param_groups] for k, o in run.optimizers.items()}
     for key, optimizer in run.optimizers.items():
-        optimizer.load_state_dict(_part(state["optimizers"], key, "optimizer"))
+        with _fitting(key):
+            optimizer.load_state_dict(_part(state["optimizers"], key, "optimizer"))
     for key, schedule in run.schedules.items():
         if key in state["schedules"]:
             schedule.load_state_dict(state["schedules"][key])
@@ -97,6 +117,20 @@ def restore_weights(run: Run, state: dict[str, Any]) -> None:
     run.precision.load_state_dict(state["precision"])
     if run.ema is not None and state["ema"] is not None:
         run.ema.load_state_dict(state["ema"])
+
+
+@contextmanager
+def _fitting(name: str) -> Iterator[None]:
+    """Turn what torch says of a state that does not fit into a refusal of the checkpoint."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        said = [line.strip() for line in str(error).splitlines()]
+        raise CheckpointError(
+            f"the checkpoint's {name} does not fit: {said[min(1, len(said) - 1)]}",
+            slug="checkpoint-mismatch",
+            hint="allow_change is for values; to begin from the weights that fit, another out= and --init",
+        ) from error
 
 
 def with_buffers(state: dict[str, Any], buffers: dict[str, dict[str, torch.Tensor]]) -> None:

@@ -86,7 +86,7 @@ def test_samples(indices, words):
             [torch.tensor([-INF]), torch.tensor([NAN])],
             "input 1 is nan in 1 of 1 values, first in sample 11",
         ),
-        ([torch.zeros(0, 3), LONG], "input 0 is empty: its shape is (0, 3)"),
+        ([torch.zeros(0, 3), LONG], "input 0 is empty: float32 (0, 3)"),
         (
             Item(LONG, torch.tensor([[NAN]])),
             "input mask is nan in 1 of 1 values, first in sample 11",

@@ -22,7 +22,6 @@ from torch.utils.data import (
 )
 
 from loopwright.train import randomness
-from loopwright.train.data import travel
 from loopwright.train.data.feed import NOTHING, Account, Counter, Feed, PlainFeed, is_torchs
 from loopwright.train.data.loaders import Spent, as_loader, length_of
 from loopwright.train.data.map_feed import MapFeed
@@ -51,7 +50,10 @@ class Source:
         resumable: bool = True,
     ):
         self.loader = as_loader(loader, batch_size, shuffle)
-        travel.check(self.loader)
+        if getattr(self.loader, "num_workers", 0):
+            from loopwright.train.data.travel import check
+
+            check(self.loader)
         self.length = length_of(self.loader)
         self.position = 0
         self.own = OwnState(loader=self.loader)

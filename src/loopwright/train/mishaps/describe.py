@@ -108,7 +108,7 @@ def first_nonfinite_input(value: Any, indices: Any = None) -> str | None:
     found = list(_named_tensors(value))
     for name, part in found:
         if part.numel() == 0:
-            return f"{name} is empty: its shape is ({', '.join(map(str, part.shape))})"
+            return f"{name} is empty: {tensor(part)}"
     for word, test in (("nan", torch.isnan), ("inf", torch.isinf)):
         for name, part in found:
             if not (part.is_floating_point() or part.is_complex()):
