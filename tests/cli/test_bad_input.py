@@ -11,6 +11,7 @@ Every row starts in a folder of its own with the files that it names, and must
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -44,6 +45,9 @@ too little memory; disks that are full
 
 def test_the_table_is_large_and_even():
     """At least 120 distinct bad inputs, no more than six of a kind, and every kind that has to be there."""
+    for kind, rows in KINDS.items():
+        print(f"{len(rows)}  {kind}")
+    print(f"{len(TABLE)} in {len(KINDS)} kinds")
     assert len(TABLE) >= LEAST
     assert {kind for kind, rows in KINDS.items() if not 1 <= len(rows) <= MOST_OF_A_KIND} == set()
     seen = [
@@ -223,11 +227,14 @@ def prepare(row: Row, folder: Path, trained_recipe: Path) -> None:
 
 def check_words(row: Row, err: str) -> None:
     """``error: what (where)``, at most one hint, and nothing of the library's above."""
-    lines = err.splitlines()
+    lines = err.replace(
+        "\0", ""
+    ).splitlines()  # torch's last words for a crashed worker end with one
     hint = lines.pop() if lines[-1].startswith("hint: ") else ""
     assert lines[-1].startswith("error: "), err
     assert not any(line.startswith(("error: ", "hint: ")) for line in lines[:-1]), err
     assert row.error in lines[-1]
+    assert re.search(r" \([^()]+\)$", lines[-1]), f"no place in {lines[-1]}"
     assert row.hint in hint, err
     assert row.above in "\n".join(lines[:-1]), err
     for ours in ("loopwright/cli", "loopwright/train", "loopwright/checkpoint", "site-packages"):

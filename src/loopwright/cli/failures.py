@@ -59,8 +59,9 @@ def failure(error: BaseException) -> Failure:
     frames = users_frames(error.__traceback__)
     recipe = getattr(error, _RECIPE, None)
     if isinstance(error, LoopwrightError):
-        where = error.where or (place(frames[-1]) if frames else recipe)
-        where = None if where is None else where.removeprefix(f"{os.getcwd()}{os.sep}")
+        # Where no line of the user's is to blame, the words of the command are.
+        where = error.where or (place(frames[-1]) if frames else recipe) or "command line"
+        where = where.removeprefix(f"{os.getcwd()}{os.sep}")
         # A table under the first line stands above: the error is the last thing that is read.
         what, _, table = error.what.partition("\n")
         before = [*table.splitlines(), *getattr(error, "__notes__", ())]

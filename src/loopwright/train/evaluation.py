@@ -13,6 +13,7 @@ import torch
 from loopwright.errors import DataError
 from loopwright.train import randomness
 from loopwright.train.callsite import user_frame
+from loopwright.train.data.loaders import kind_of
 from loopwright.train.data.source import Source
 from loopwright.train.leaving import frame_that_left, left_without_exception
 
@@ -78,7 +79,11 @@ class Evaluation:
                     batch = run.transfer.receive(sent)
                     yield batch
                 if count == 0:
-                    raise DataError("the evaluation loader gave no batch", slug="empty-loader")
+                    raise DataError(
+                        f"the {kind_of(source.loader)} of this evaluation gave no batch",
+                        slug="empty-loader",
+                        hint="an evaluation over nothing has no mean: leave it out, or mend the data",
+                    )
                 complete = True
             except GeneratorExit:
                 left = frame_that_left(sys._getframe(1))

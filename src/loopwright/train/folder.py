@@ -27,6 +27,8 @@ __all__ = ["choose", "put_aside", "read_json", "read_run", "write_json", "write_
 
 FORMAT = 1
 _NUMBER = re.compile(r"[0-9]{1,9}")
+NAME_A_RUN = "name a folder that a run made, such as runs/digits/1"
+_FROM_A_COPY = "bring run.json back from a copy, or another out="
 
 
 def choose(
@@ -91,7 +93,10 @@ def check_can_write(folder: Path) -> None:
                     f"{place} is a file, not a folder", slug="out-is-a-file", hint="another out="
                 )
             if not os.access(place, os.W_OK | os.X_OK):
-                raise DiskError(f"{place} cannot be written to", slug="cannot-write")
+                raise DiskError(
+                    f"{place} cannot be written to", slug="cannot-write",
+                    hint="another out=, or change its permissions",
+                )  # fmt: skip
             return
 
 
@@ -104,7 +109,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder", slug="no-such-run")
+        raise UsageError(f"{folder} is not a folder", slug="no-such-run", hint=NAME_A_RUN)
     record = read_asked(folder)
     history = read(folder / "metrics.jsonl")
     record.series, record.epochs = history.series, history.epochs
@@ -133,18 +138,20 @@ def read_asked(folder: Path) -> RunRecord:
             environment=dict(asked["environment"]), model=_summary(asked.get("model")),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _not_a_run(folder, f"run.json lacks something ({_named(error)})") from error
+        raise _not_a_run(
+            folder, f"run.json lacks something ({_named(error)})", _FROM_A_COPY
+        ) from error
 
 
 def _asked(folder: Path) -> dict[str, Any]:
     try:
         asked = parse(folder / "run.json")
     except Unreadable as error:
-        raise _not_a_run(folder, f"run.json cannot be read: {error}") from error
+        raise _not_a_run(folder, f"run.json cannot be read: {error}", _FROM_A_COPY) from error
     if asked is None:
-        raise _not_a_run(folder, "it has no run.json")
+        raise _not_a_run(folder, "it has no run.json", NAME_A_RUN)
     if not isinstance(asked, dict) or type(asked.get("format")) is not int:
-        raise _not_a_run(folder, "run.json is not one of ours")
+        raise _not_a_run(folder, "run.json is not one of ours", NAME_A_RUN)
     if asked["format"] > FORMAT:
         raise CheckpointError(
             f"{folder} was written by a newer version (format {asked['format']}, this one reads "
@@ -154,8 +161,8 @@ def _asked(folder: Path) -> dict[str, Any]:
     return asked
 
 
-def _not_a_run(folder: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"{folder} is not a run folder: {why}", slug="not-a-run")
+def _not_a_run(folder: Path, why: str, hint: str) -> CheckpointError:
+    return CheckpointError(f"{folder} is not a run folder: {why}", slug="not-a-run", hint=hint)
 
 
 def _named(error: Exception) -> str:

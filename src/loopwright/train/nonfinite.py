@@ -140,7 +140,8 @@ class NonFinite:
             return lines
         rows = found.rows if found is not None else []
         if rows and max(rows) < len(indices) and len(rows) < len(indices):
-            lines.append(f"samples {_listed([indices[row] for row in rows])} of the data set")
+            one = "sample" if len(rows) == 1 else "samples"
+            lines.append(f"{one} {_listed([indices[row] for row in rows])} of the data set")
         else:
             lines.append(f"samples of the batch: {_listed(list(indices))}")
         return lines

@@ -30,12 +30,14 @@ def verification(path: Path) -> Verification:
     """
     if not path.is_dir():
         what = "is not a folder" if os.path.lexists(path) else "is not there"
-        raise UsageError(f"{path} {what}", slug="no-such-run", where="command line")
+        raise UsageError(
+            f"{path} {what}", slug="no-such-run", where="command line", hint=files.NAME_A_RUN
+        )
     if not any(os.path.lexists(path / name) for name in ("run.json", "checkpoints")):
         raise UsageError(
             f"{path} is not a run folder: it has neither run.json nor checkpoints",
             slug="not-a-run", where="command line",
-            hint="name a folder that a run made, such as runs/digits/1",
+            hint=files.NAME_A_RUN,
         )  # fmt: skip
     in_use = lock.holder_of(path)
     found = Verification(str(path), files.outcome_kind(path), [], "", in_use=in_use)

@@ -72,8 +72,8 @@ KINDS = {
         Row("train digits --lr inf", 2, f"--lr takes a finite number, not 'inf' {AT}"),
         Row("train digits --minutes inf", 2, f"--minutes takes a finite number, not 'inf' {AT}"),
         Row("train digits --clip nan", 2, f"--clip takes a number above 0, not 'nan' {AT}"),
-        Row("train digits --seed 1e30", 2, "seed"),
-        Row("train digits --seed 99999999999999999999", 2, "seed"),
+        Row("train digits --seed 1e30", 2, "--seed must be at least 0 and below 2**32, not 1000000"),
+        Row("train digits --seed 99999999999999999999", 2, "and below 2**32, not 99999999999999999999"),
     ],
     "devices that are not there": [
         Row("train digits --device cuda:99", 2, "device 'cuda:99' is not there",

@@ -84,7 +84,8 @@ KINDS = {
             **loss("(model(batch[0]) * 0).log().mean() * 0")),
         bad(1, "the gradients of turn 1 are not finite, in ", "a lower lr",
             **loss("(model(batch[0]) * 0).abs().sqrt().mean()")),
-        Row("train mine.py --out run --epochs 30", 1, "(epoch ", "a lower lr", recipe(
+        Row("train mine.py --out run --epochs 30", 1, "the loss of turn 2 (epoch 1) is nan", "a lower lr",
+            recipe(
             "criterion = nn.MSELoss(); optimizer = torch.optim.SGD(model.parameters(), lr=1e30)",
             sample="return X[index], X[index][:2]"), trained=True),
     ],
@@ -109,11 +110,13 @@ KINDS = {
             above="def callback(run):\n    @run.on('epoch_end')\n    def end(event):\n"
             "        raise ValueError('in a callback')",
             body="return lw.Job(model=model, optimizer=optimizer, criterion=criterion,"
-            " train_loader=loader, callbacks=[callback], epochs=2)", shown="after turn 4, epoch 1"),
+            " train_loader=loader, callbacks=[callback], epochs=2)",
+            shown="saved in run: the state after turn 3; the same command goes on from there"),
         bad(1, "ZeroDivisionError: division by zero (mine.py:", "", trained=True,
             body="return lw.Job(model=model, optimizer=optimizer, criterion=criterion,"
             " train_loader=loader, finish=lambda run: 1 / 0, epochs=2)"),
-        bad(2, "keep_best", "valid_loader", trained=True,
+        bad(2, "keep_best=('valid_loss', 'min') needs validation data (mine.py:", "valid_loader",
+            trained=True,
             body="return lw.Job(model=model, optimizer=optimizer, criterion=criterion,"
             " train_loader=loader, keep_best=('valid_loss', 'min'), epochs=2)"),
         bad(2, "a scheduler looks at 'nothing', which epoch 1 did not log", "", trained=True,

@@ -10,7 +10,7 @@ ONE = recipe()["mine.py"]
 KINDS = {
     "mistyped recipes": [
         Row("train digts", 2, "there is no recipe 'digts' (command line)", "did you mean 'digits'?"),
-        Row("train fashion_mnits", 2, "there is no recipe", "did you mean 'fashion-mnist'?"),
+        Row("train fashion_mnits", 2, "there is no recipe 'fashion-mnits'", "did you mean 'fashion-mnist'?"),
         Row("train zebra", 2, "there is no recipe 'zebra' (command line)", "there are: digits"),
         Row("train none.py", 2, "there is no file none.py"),
         Row("train mien.py", 2, "there is no file mien.py", "'mine.py'?", recipe()),
@@ -19,19 +19,22 @@ KINDS = {
     "recipe files that are none": [
         Row("train m.py", 2, "the file is empty (m.py)", "loopwright new", {"m.py": ""}),
         Row("train m.py", 2, "the file is empty (m.py)", "", {"m.py": "# nothing\n"}),
-        Row("train m.py", 2, "not valid Python", "", {"m.py": "def (:\n"}),
-        Row("train m.py", 2, "(m.py", "", {"m.py": b"\x00\x01\x02\xff\xfe"}),
+        Row("train m.py", 2, "the file is not valid Python: invalid syntax (m.py:1)", "",
+            {"m.py": "def (:\n"}),
+        Row("train m.py", 2, "the file is not valid Python: ", "", {"m.py": b"\x00\x01\x02\xff\xfe"}),
         Row("train m.py", 2, "this is a program: run it with python", "", {"m.py": PROGRAM}),
-        Row("train folder", 2, "folder is a folder", "", {"folder/x": ""}),
+        Row("train folder", 2, "folder is a folder (command line)", "name a .py file", {"folder/x": ""}),
     ],
     "files with too many recipes, or with a wrong signature": [
-        Row("train m.py", 2, "2 recipes", "", {"m.py": ONE + ONE.replace("def mine", "def b")}),
+        Row("train m.py", 2, "2 recipes in one file: mine (line 21), b (line 57)", "leave one",
+            {"m.py": ONE + ONE.replace("def mine", "def b")}),
         Row("train mine.py", 2, "parameter 'epochs' has the name of a setting that the loop owns",
             "rename it", recipe(parameters="epochs: int = 3")),
         Row("train mine.py", 2, "parameter 'dry_run' has the name of a setting", "rename it",
             recipe(parameters="dry_run: bool = False")),
         Row("train mine.py", 2, "parameter 'lr' has no type", "", recipe(parameters="lr")),
-        Row("train mine.py", 2, "has type object", "", recipe(parameters="thing: object = None")),
+        Row("train mine.py", 2, "has type object, which no flag can hold (mine.py:", "Path",
+            recipe(parameters="thing: object = None")),
     ],
     "recipes that fail": [
         Row("train mine.py", 1, "NameError: name 'nope' is not defined (mine.py:", "",
@@ -49,7 +52,7 @@ KINDS = {
     "recipes that return no job": [
         Row("train mine.py", 2, "recipe mine returned dict, not a Job", "", recipe("return {}")),
         Row("train mine.py", 2, "recipe mine returned NoneType, not a Job", "", recipe("return")),
-        Row("train mine.py", 2, "the job has no loss", "criterion",
+        Row("train mine.py", 2, "the job has no loss (mine.py:", "criterion",
             recipe("return lw.Job(model=model, optimizer=optimizer, train_loader=loader)")),
         Row("train mine.py", 2, "how long shall it train?", "--epochs 10",
             recipe("return lw.Job(model=model, optimizer=optimizer, criterion=criterion,"
@@ -60,9 +63,10 @@ KINDS = {
     "broken settings files": [
         Row("train none.toml", 2, "no such file: none.toml (command line)"),
         Row("train s.toml", 2, "s.toml sets nothing (s.toml)", "", {"s.toml": ""}),
-        Row("train s.toml", 2, "not valid TOML", "", {"s.toml": "recipe = = 3"}),
+        Row("train s.toml", 2, "not valid TOML: Invalid value (at line 1, column 10)", "",
+            {"s.toml": "recipe = = 3"}),
         Row("train s.toml", 2, "s.toml is not a text file", "", {"s.toml": b"\xff\xfe\x00"}),
-        Row("train s.yaml", 2, "not valid YAML", "", {"s.yaml": "recipe: ["}),
+        Row("train s.yaml", 2, "not valid YAML: while parsing a flow node", "", {"s.yaml": "recipe: ["}),
         Row("train d.toml", 2, "d.toml is a folder (command line)", "", {"d.toml/x": ""}),
     ],
     "wrong settings in a file": [

@@ -59,6 +59,14 @@ def as_loader(loader: Any, batch_size: int | None, shuffle: bool) -> Any:
     return loader
 
 
+def kind_of(loader: Any) -> str:
+    """Return what a message calls a loader: its class, or the function that makes its iterator."""
+    if isinstance(loader, _Factory):
+        name = getattr(loader.make, "__name__", type(loader.make).__name__)
+        return "lambda" if name == "<lambda>" else f"function {name}"
+    return type(loader).__name__
+
+
 def _name(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"a Tensor of shape {tuple(value.shape)}"
@@ -69,13 +77,13 @@ class _Factory:
     """A function that makes one epoch's iterator."""
 
     def __init__(self, make: Callable[[], Iterable[Any]]):
-        self._make = make
+        self.make = make
 
     def __iter__(self) -> Iterator[Any]:
-        made = self._make()
+        made = self.make()
         if not isinstance(made, Iterable):
             raise UsageError(
-                f"{getattr(self._make, '__name__', 'the function')}() returned "
+                f"{getattr(self.make, '__name__', 'the function')}() returned "
                 f"{_name(made)}, not batches",
                 slug="not-a-loader",
             )
