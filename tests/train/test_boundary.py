@@ -152,6 +152,61 @@ def test_an_exception_in_a_turn_that_validates(tmp_path, turn, place):
     assert equal(got, expected)
 
 
+class Stumbling:
+    """Six batches with a length; what comes after the last one of the second epoch fails at first."""
+
+    def __init__(self, fails):
+        self.epochs, self.fails = 0, fails
+
+    def __len__(self):
+        return 6
+
+    def __iter__(self):
+        yield from loader(shuffle=True)
+        self.epochs += 1
+        if self.fails and self.epochs == 2:
+            raise KeyError("after the last batch")
+
+
+@pytest.mark.parametrize("seldom", [False, True])
+@pytest.mark.parametrize(
+    ("place", "first"), [("batches", 11), ("epoch_end", 11), ("epoch_begin", 12)]
+)
+def test_an_exception_between_two_epochs(tmp_path, monkeypatch, place, first, seldom):
+    """An epoch's end that fails is a part of its last turn; one that is over is a boundary of its own.
+
+    The schedule steps at the epoch's end: neither left out nor done twice.
+    """
+    if seldom:
+        monkeypatch.setattr("loopwright.train.boundary.SHARE", -1.0)
+
+    def start(out, fails):
+        run = build(
+            out, scheduler=lw.per_epoch(lambda o: torch.optim.lr_scheduler.StepLR(o, 1, 0.5))
+        )
+        batches = Stumbling(fails and place == "batches")
+
+        def moment(event):
+            if event.epoch == {"epoch_end": 1, "epoch_begin": 2}[place]:
+                raise KeyError(place)
+
+        if fails and place != "batches":
+            run.on(place, moment)
+        return run, batches
+
+    lw.seed(0)
+    whole, batches = start(None, False)
+    go(whole, batches)
+    expected = everything(whole)
+    lw.seed(0)
+    run, batches = start(tmp_path / "run", True)
+    with run, pytest.raises(KeyError):
+        go(run, batches)
+    again, batches = start(tmp_path / "run", False)
+    assert go(again, batches)[0] == (first if not seldom or first == 12 else 0)
+    assert equal(everything(again), expected)
+
+
 def test_a_copy_that_costs_too_much(tmp_path, monkeypatch):
     """Where a copy would take too large a share of the time, the last checkpoint is gone on from."""
     monkeypatch.setattr("loopwright.train.boundary.SHARE", -1.0)

@@ -7,7 +7,8 @@ forward pass), the position in the data. What moves is noted at each turn; what 
 compared when it matters, and where it has moved after all the boundary is unknown and not saved.
 
 A turn that validates after its update (the last of an epoch, as a rule) would have lost its beginning:
-before such a turn a copy of the whole state is kept in memory.
+before such a turn a copy of the whole state is kept in memory. It serves until the next boundary is noted,
+so also when the end of the epoch fails: between its last turn and the end of its callbacks lies no boundary.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class Boundary:
         self.buffers = Buffers(run.models)
         self.device = run.device
         self.body_random = self._random = randomness.torchs(run.device)
-        self._turn = -1
+        self.turn = self.epoch = -1
         self._turns = 0
         self._counts = (0, 0)
         self._best: dict[str, Any] = {}
@@ -157,8 +158,7 @@ class Boundary:
         }
         if (numpy := sys.modules.get("numpy")) is not None:
             self._watched["numpy"] = Watched(numpy.random.get_state, randomness.equal)
-        self._held: Held | None = None
-        self._held_turn = -1
+        self.held: Held | None = None
         self._saved_turn = -1
         self._evaluations: list[int] = []
         self._hold_cost = 0.0
@@ -167,10 +167,15 @@ class Boundary:
     # -- turn by turn --------------------------------------------------------------------------
 
     def note(self) -> None:
-        """Note the boundary; called before each turn's batch is fetched (3 µs where little moves)."""
+        """Note the boundary (3 µs where little moves).
+
+        Called before each turn's batch is fetched, and after an epoch's end.
+        """
         loop, run = self._loop, self._run
+        if loop.source.position == loop.source.length:
+            return  # the epoch's end is still to come
         self._random = randomness.torchs(self.device)
-        self._turn = loop.turn
+        self.turn, self.epoch, self.held = loop.turn, loop.epoch, None
         self._turns += 1
         self._counts = (loop.samples, loop.tokens)
         self._best = {name: dict(value) for name, value in run.best.items()}
@@ -209,7 +214,9 @@ class Boundary:
         loop, run = self._loop, self._run
         turn = loop.base + loop.turn
         untouched = run.stepper.untouched and self._best == run.best
-        if self._turn != loop.turn or not untouched or loop.values.latest_turn > turn:
+        if self.turn != loop.turn or not untouched or loop.values.latest_turn > turn:
+            return None
+        if not loop.source.marked:
             return None
         if not self.buffers.known() or not all(w.known() for w in self._watched.values()):
             return None
@@ -255,7 +262,6 @@ class Boundary:
         Passed over where the copies would cost more than ``SHARE`` of the time, and where memory is short.
         """
         turn = self._loop.turn
-        self._held = None
         if self._run.files is None or self._saved_turn == turn:
             return
         expected = step.ends_epoch or step.ends_run
@@ -267,14 +273,9 @@ class Boundary:
             return
         state = self.state()
         if state is not None and 2 * _bytes(state) < _free_memory():
-            self._held = self._run.files.hold(state)
-            self._held_turn = turn
+            self.held = self._run.files.hold(state)
         self._began = perf_counter()
         self._hold_cost = self._began - now
-
-    def held(self) -> Held | None:
-        """Return the copy of this turn's beginning, where there is one."""
-        return self._held if self._held_turn == self._loop.turn else None
 
 
 def _equal(buffer: Tensor, noted: Tensor) -> bool:

@@ -28,7 +28,7 @@ __all__ = ["choose", "put_aside", "read_json", "read_run", "write_json", "write_
 FORMAT = 1
 _NUMBER = re.compile(r"[0-9]{1,9}")
 NAME_A_RUN = "name a folder that a run made, such as runs/digits/1"
-_FROM_A_COPY = "bring run.json back from a copy, or another out="
+_COPY = "bring run.json back from a copy, or another out="
 
 
 def choose(
@@ -138,16 +138,14 @@ def read_asked(folder: Path) -> RunRecord:
             environment=dict(asked["environment"]), model=_summary(asked.get("model")),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _not_a_run(
-            folder, f"run.json lacks something ({_named(error)})", _FROM_A_COPY
-        ) from error
+        raise _not_a_run(folder, f"run.json lacks something ({_named(error)})", _COPY) from error
 
 
 def _asked(folder: Path) -> dict[str, Any]:
     try:
         asked = parse(folder / "run.json")
     except Unreadable as error:
-        raise _not_a_run(folder, f"run.json cannot be read: {error}", _FROM_A_COPY) from error
+        raise _not_a_run(folder, f"run.json cannot be read: {error}", _COPY) from error
     if asked is None:
         raise _not_a_run(folder, "it has no run.json", NAME_A_RUN)
     if not isinstance(asked, dict) or type(asked.get("format")) is not int:

@@ -276,11 +276,12 @@ class Lifecycle:
             return
         loop.current = None
         try:
-            state = boundary.held() or boundary.state()
+            state = boundary.held or boundary.state()
             if state is None:
                 return
             run.nonfinite.review()
-            run.files.save(state, loop, "exception", background=False)
+            at = (boundary.turn, boundary.epoch)
+            run.files.save(state, loop, "exception", at=at, background=False)
         except Exception as error:  # noqa: BLE001 - the exception that ends the loop is the one to see
             self._tell(f"the state before turn {loop.turn + 1} could not be saved: {error}")
 

@@ -15,6 +15,7 @@ from loopwright.train import randomness
 from loopwright.train.batches import count_samples, count_tokens
 from loopwright.train.boundary import Boundary
 from loopwright.train.callsite import CallSite, user_line, where
+from loopwright.train.data.loaders import kind_of
 from loopwright.train.data.source import Source
 from loopwright.train.leaving import frame_that_left, left_without_exception
 from loopwright.train.limits import Limits
@@ -130,6 +131,8 @@ class Loop:
                     if not step.ends_epoch and (step.ends_run or run.stopped is not None):
                         break
                 self.end_epoch(step)  # pyrefly: ignore[unbound-name] - no epoch without a turn
+                self.boundary.settle()
+                self.boundary.note()
                 run.lifecycle.checkpoint_if_due(self, step)
                 if step.ends_run or run.stopped is not None:
                     how = "limit" if run.stopped is None else "stop"
@@ -255,12 +258,13 @@ class Loop:
         length, position = self.source.length, self.source.position
         if sent is _NOTHING and position == 0:
             raise DataError(
-                f"the {type(self.source.loader).__name__} gave no batch", slug="empty-loader"
-            )
+                f"the {kind_of(self.source.loader)} gave no batch", slug="empty-loader",
+                hint="look at what it yields: an epoch needs at least one batch",
+            )  # fmt: skip
         if length is not None and (sent is _NOTHING) != (position == length):
             more = "ended after" if sent is _NOTHING else "went on after"
             raise DataError(
-                f"the {type(self.source.loader).__name__} has len() {length} and {more} "
+                f"the {kind_of(self.source.loader)} has len() {length} and {more} "
                 f"{position} batches",
                 slug="loader-length",
                 hint="make __len__ of the loader or its sampler true, or pass an iterable "

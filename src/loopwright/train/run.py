@@ -15,7 +15,7 @@ from torch import nn
 
 from loopwright.errors import UsageError
 from loopwright.events import Outcome
-from loopwright.train import identity, prepare, runs, trackers
+from loopwright.train import identity, prepare, runs, saving, trackers
 from loopwright.train.averaging import Averaging
 from loopwright.train.best import BestWeights
 from loopwright.train.callbacks import Callback, Event, Moments
@@ -479,7 +479,7 @@ class Run:
         """Return the newest checkpoint's state as it was when this process came, if there was one."""
         if self._saved is None and self.files is not None and not self._looked:
             self._looked = True
-            self._saved = self.files.newest()
+            self._saved = saving.checked(self.files.newest(), self.files.path)
         return self._saved
 
     def line(self, text: str) -> None:

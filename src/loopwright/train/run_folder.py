@@ -223,27 +223,45 @@ class RunFolder:
 
     # -- checkpoints ---------------------------------------------------------------------------
 
-    def checkpoint_name(self, loop: Loop, ended: bool = False) -> str:
-        """Return the name of a loop's checkpoint at its current turn."""
+    def checkpoint_name(self, loop: Loop, ended: bool = False, turn: int | None = None) -> str:
+        """Return the name of a loop's checkpoint at a turn, the current one by default."""
         name = loop.name
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
             safe = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:30]
             name = f"{safe}-{zlib.crc32(name.encode()):08x}"
-        return f"loop-{name}-end" if ended else f"loop-{name}-turn-{loop.turn:08d}"
+        turn = loop.turn if turn is None else turn
+        return f"loop-{name}-end" if ended else f"loop-{name}-turn-{turn:08d}"
 
     def save(
-        self, state: Any, loop: Loop, reason: str, *, ended: bool = False, background: bool = True
+        self,
+        state: Any,
+        loop: Loop,
+        reason: str,
+        *,
+        at: tuple[int, int] | None = None,
+        ended: bool = False,
+        background: bool = True,
     ) -> None:
-        """Hand a state to the store; a loop's end stays for good, so that later loops can restart."""
+        """Hand a state to the store; a loop's end stays for good, so that later loops can restart.
+
+        Args:
+            state: at a turn's boundary.
+            loop: whose.
+            reason: why it is saved.
+            at: the boundary's turn and epoch; the current ones by default.
+            ended: the loop will not go on.
+            background: return before it is written.
+        """
         assert self._store is not None
-        name = self.checkpoint_name(loop, ended)
+        turn, epoch = at or (loop.turn, loop.epoch)
+        name = self.checkpoint_name(loop, ended, turn)
         if not self._room_checked:
             self._store.room_for(size_of(state))
             self._room_checked = True
-        best = [k for k, v in self._run.best.items() if v["turn"] == loop.turn and not ended]
+        best = [k for k, v in self._run.best.items() if v["turn"] == turn and not ended]
         meta = {
-            "turn": loop.turn,
-            "epoch": loop.epoch,
+            "turn": turn,
+            "epoch": epoch,
             "loop": loop.name,
             "reason": reason,
             "best": best,
@@ -299,7 +317,7 @@ class RunFolder:
         """Return the newest sound checkpoint's state; None where there is no checkpoint."""
         if self._store is None or not self._store.names():
             return None
-        return saving.checked(self._store.load()[0], self.path)
+        return self._store.load()[0]
 
     def rows(self) -> list[CheckpointRow]:
         """Wait for the write in flight and return what is saved, oldest first."""

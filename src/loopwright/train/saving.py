@@ -80,19 +80,19 @@ def restore(run: Run, loop: Loop, state: dict[str, Any]) -> None:
     loop.restored = {"random": state["random"]}
 
 
-def checked(state: Any, folder: Path) -> dict[str, Any]:
-    """Return a checkpoint's state if it is one of a run.
+def checked(state: Any, folder: Path) -> Any:
+    """Return a checkpoint's state if it is one of a run, or None for None.
 
     Raises:
         CheckpointError: the checkpoint is whole, and holds something else.
     """
     needed = ("loop", "models", "optimizers", "random", "ended", "kept")
-    if not isinstance(state, dict) or any(name not in state for name in needed):
-        raise CheckpointError(
-            "the checkpoint is whole, and holds something else than a run's state",
-            slug="checkpoint-mismatch", where=str(folder), hint="another out=, or a copy of the folder",
-        )  # fmt: skip
-    return state
+    if state is None or (isinstance(state, dict) and all(name in state for name in needed)):
+        return state
+    raise CheckpointError(
+        "the checkpoint is whole, and holds something else than a run's state",
+        slug="checkpoint-mismatch", where=str(folder), hint="another out=, or a copy of the folder",
+    )  # fmt: skip
 
 
 def restore_weights(run: Run, state: dict[str, Any]) -> None:

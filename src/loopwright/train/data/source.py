@@ -61,7 +61,7 @@ class Source:
         self._fetched: deque[Account] = deque()
         self._account = NOTHING
         self._once = isinstance(self.loader, Iterator)
-        self._mark = (NOTHING, 0)
+        self._mark: tuple[Account, int] | None = None
         self._epoch_start: dict[str, Any] | None = None
         self._resume: dict[str, Any] | None = None
 
@@ -213,7 +213,7 @@ class Source:
     def epoch_ended(self) -> None:
         """Note that the epoch is over; a source that can be read only once says so when asked again."""
         self._set_position(0)
-        self._epoch_start = None
+        self._epoch_start = self._mark = None
         self._feed.end_epoch()
         if self._once:
             self.loader = self._feed.loader = Spent()
@@ -238,19 +238,24 @@ class Source:
         """Mark the position as a turn's beginning, for ``state_at_mark``."""
         self._mark = (self._account, self.position)
 
+    @property
+    def marked(self) -> bool:
+        """Whether there is a mark, and no epoch has ended since."""
+        return self._mark is not None
+
     def state_at_mark(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """Return the state where ``mark`` was called last, in this epoch.
 
         Returns:
             What ``state_dict`` would have returned there, its ``own`` as it is now; and, where the mark
-            stands at the epoch's beginning, the process's generators from before the iterator was
-            made: an epoch begins with making it.
+            stands at the beginning of an epoch that has begun, the process's generators from before
+            the iterator was made: an epoch begins with making it.
         """
+        assert self._mark is not None, "mark() comes first"
         account, position = self._mark
         start = self._epoch_start
-        assert start is not None, "start_epoch() comes first"
         state = {"position": position, "own": self.own.capture(), "epoch_start": start}
-        if position:
+        if position or start is None:
             return {**state, "feed": self._feed.state_dict(account)}, None
         return {**state, "own": start["own"], "feed": start["feed"], "epoch_start": None}, start[
             "random"
