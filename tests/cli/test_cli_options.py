@@ -36,6 +36,8 @@ OPTIONS = {
         "--no-check",
         "--quiet",
         "--open",
+        "--nproc",
+        "--max-restarts",
         "--dry-run",
         "--overfit-one-batch",
         "--find-batch-size",

@@ -21,7 +21,17 @@ ARROWS = {
     "explainer": PLAIN | {"observe", "report"},
     "recipes": PLAIN | {"", "train"},
     "cli": PLAIN
-    | {"", "train", "recipes", "checkpoint", "report", "checker", "explainer", "observe"},
+    | {
+        "",
+        "train",
+        "recipes",
+        "checkpoint",
+        "parallel",
+        "report",
+        "checker",
+        "explainer",
+        "observe",
+    },
     "__main__": {"cli"},
 }
 """Room -> rooms that it may import; "" is the package itself (``import loopwright as lw``)."""

@@ -116,6 +116,13 @@ def _notes(error: BaseException) -> tuple[list[str], str | None]:
 
 def show(error: BaseException, *, everything: bool = False) -> int:
     """Print the failure to stderr; returns the exit code."""
+    if "loopwright.parallel.failures" in sys.modules:
+        from loopwright.parallel import current
+        from loopwright.parallel.failures import lost_the_others, what_happened
+
+        if current.WORLD is not None and lost_the_others(error):
+            print(what_happened(current.WORLD, error), file=sys.stderr)
+            return 1
     found = failure(error)
     if everything and found.hint == EVERYTHING:
         found.hint = None
@@ -153,6 +160,10 @@ def show_exit(end: SystemExit, *, everything: bool = False) -> int:
     """
     frames = users_frames(end.__traceback__)
     notes = getattr(end, "__notes__", [])
+    if end.code == 143 and not frames and os.environ.get("RANK", "0") != "0":
+        return 143  # the first rank says it
+    if type(end).__name__ == "EndedElsewhere":
+        return int(end.code or 1)
     if end.code == 143 and not frames:
         return _print(Failure("ended by SIGTERM", "signal 15", notes[-1] if notes else None, 143))
     if not frames:

@@ -21,6 +21,7 @@ LENGTH = "How long"
 NUMBERS = "How it computes"
 FOLDER = "Where it is kept"
 WATCH = "What is shown"
+RANKS = "Many processes"
 TRY = "Trying it out"
 
 COUNT = Range(least=1)
@@ -132,6 +133,19 @@ class LoopSettings:
     )
     quiet: bool = setting(False, WATCH, "No progress bar and no lines, only errors.")
     open: bool = setting(False, WATCH, "Open the report in the browser at the end.")
+
+    nproc: int | None = setting(
+        None,
+        RANKS,
+        "Train in that many processes on this machine, as torchrun does; each takes a full batch.",
+        limits=COUNT,
+    )
+    max_restarts: int = setting(
+        0,
+        RANKS,
+        "Start all processes again so many times when one has failed; they go on from a checkpoint.",
+        limits=Range(least=0),
+    )
 
     dry_run: bool = setting(
         False, TRY, "Two steps through every phase; nothing is written outside a temporary folder."

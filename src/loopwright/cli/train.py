@@ -41,6 +41,14 @@ def train(*words: str) -> int:
     asked = understand(words)
     if asked is None:
         return 0
+    if asked.loop.nproc is not None and asked.loop.nproc > 1:
+        from loopwright.parallel.launch import is_launched, launch
+
+        if not is_launched():
+            return launch(
+                "loopwright", ["train", *words],
+                processes=asked.loop.nproc, restarts=asked.loop.max_restarts,
+            )  # fmt: skip
     from loopwright.cli.training import carry_out
 
     return carry_out(asked)

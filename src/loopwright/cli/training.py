@@ -51,11 +51,15 @@ def place_of_recipe(asked: Asked) -> str:
 def train_job(asked: Asked, job: Job, first: FirstSteps) -> int:
     """Train what a recipe has made; returns the exit code."""
     from loopwright.train.folder import choose
+    from loopwright.train.parts import parts_of_a_run
 
     start_from(job, asked.loop)
     arguments = fit_arguments(asked, job)
-    folder = asked.loop.out or choose(
-        RUNS, asked.source.name, arguments["recipe"], arguments["settings"], asked.loop.resume
+    recipe, settings = arguments["recipe"], arguments["settings"]
+    folder = asked.loop.out or Path(
+        parts_of_a_run("ddp").first_does(
+            lambda: str(choose(RUNS, asked.source.name, recipe, settings, asked.loop.resume))
+        )
     )
     turns = turns_of_ended(folder)
     begun: list[Any] = []
@@ -66,7 +70,8 @@ def train_job(asked: Asked, job: Job, first: FirstSteps) -> int:
         if begun:
             error.add_note("the same command again goes on where it stopped")
         raise
-    conclude(folder, asked.loop, already=turns is not None and run.totals.get("turns") == turns)
+    if run.rank == 0:
+        conclude(folder, asked.loop, already=turns is not None and run.totals.get("turns") == turns)
     return 0
 
 

@@ -29,9 +29,11 @@ class Evaluation:
     swapped in, the grad mode.
     """
 
-    def __init__(self, run: Run, loader: Any, batch_size: int | None):
+    def __init__(self, run: Run, loader: Any, batch_size: int | None, *, sharded: bool = False):
         self._run = run
-        self._source = Source(loader, batch_size=batch_size, resumable=False)
+        self._source: Source = run.parts.source(
+            loader, batch_size=batch_size, sharded=sharded, resumable=False
+        )
 
     def __len__(self) -> int:
         if self._source.length is None:
@@ -54,6 +56,7 @@ class Evaluation:
             source.own.forked(),
             run.averaged(),
             torch.no_grad(),
+            run.parts.evaluating(run, source),
         ):
             try:
                 for model in run.models.values():
@@ -78,7 +81,7 @@ class Evaluation:
                     count += 1
                     batch = run.transfer.receive(sent)
                     yield batch
-                if count == 0:
+                if count == 0 and source.length != 0:  # a rank among several may have none
                     raise DataError(
                         f"the {kind_of(source.loader)} of this evaluation gave no batch",
                         slug="empty-loader",

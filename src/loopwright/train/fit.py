@@ -13,12 +13,12 @@ from loopwright.errors import UsageError
 from loopwright.train import randomness
 from loopwright.train.callbacks import early_stopping
 from loopwright.train.callsite import place_of
+from loopwright.train.loss import check_loss
 from loopwright.train.meters import Mean
 from loopwright.train.metrics import MetricSet
 from loopwright.train.predictions import Predictions
 from loopwright.train.run import Run
 from loopwright.train.step import Step
-from loopwright.train.stepper import check_loss
 
 
 def fit(

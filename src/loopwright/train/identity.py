@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from loopwright.errors import CheckpointError, LoopwrightWarning
 
+if TYPE_CHECKING:
+    from loopwright.train.run import Run
+
 WARNED_ONLY = {"environment.threads", "environment.torch", "environment.python",
-               "environment.device", "environment.deterministic", "environment.numpy"}  # fmt: skip
+               "environment.device", "environment.deterministic", "environment.numpy",
+               "environment.ranks"}  # fmt: skip
 """Differences under which a resumed run goes on, with a warning that its bits may differ."""
+
+
+LIMITS = ("epochs", "steps", "minutes", "samples", "tokens")
+
+
+def of_run(run: Run, engine: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the identity of a run; how long it trains is no part of it."""
+    schedules = {key: plain(schedule.scheduler) for key, schedule in run.schedules.items()}
+    return describe(
+        run.models, run.optimizers,
+        {**engine, "ema": None if run.ema is None else repr(run.ema), "scheduler": schedules or None},
+        {name: value for name, value in settings.items() if name not in LIMITS},
+    )  # fmt: skip
 
 
 def describe(

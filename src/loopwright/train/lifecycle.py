@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from loopwright.errors import UsageError
 from loopwright.events import EpochRow, Outcome
 from loopwright.train import allocator, identity, randomness, saving
-from loopwright.train.boundary import Boundary
 from loopwright.train.callsite import user_line
 from loopwright.train.data.fingerprint import comparable, describe, likely_cause
 from loopwright.train.progress import Progress
@@ -61,6 +60,7 @@ class Lifecycle:
             self._run.line(f"resumed at turn {loop.turn} (epoch {loop.epoch + 1})")
         elif self._run.files is not None and not self._run.files.begun:
             self._run.line(f"new run in {self._run.folder}")
+        self._ready(loop, resumed=state is not None)
         self._run.history.forget_after(loop.base + loop.turn)
         trained = {p for w in self._run.stepper.windows.values() for p in w.parameters()}
         for module in self._run.models.values():
@@ -80,7 +80,7 @@ class Lifecycle:
         if loop._on_cpu:
             allocator.keep_memory()
         self._run.nonfinite.recall.watch(self._run.models)
-        loop.boundary = Boundary(loop)
+        loop.boundary = self._run.parts.boundary(loop)
         self._run.signals.install()
         loop.progress = Progress(
             shown=self._run.progress,
@@ -99,6 +99,9 @@ class Lifecycle:
         self._last_save = time.monotonic()
         self._run.fire("loop_begin")
         return True
+
+    def _ready(self, loop: Loop, *, resumed: bool) -> None:
+        """Do what is left once a loop stands where it begins, or goes on."""
 
     def evaluation_begins(self, frame: FrameType, source: Source) -> None:
         """Note that a turn validates: the next that does is expected at the same distance."""
@@ -135,23 +138,25 @@ class Lifecycle:
         """Save after a turn where the policy says so."""
         if self._run.files is None or step.ends_run:
             return
+        reason = self._due(loop, step)
+        if reason is not None:
+            loop.visit_host()
+            self.save(loop, reason=reason)
+
+    def _due(self, loop: Loop, step: Step) -> str | None:
+        """Return why a checkpoint is due after a turn; None where none is."""
         policy, now = self._run.policy, time.monotonic()
         if policy.every_steps is not None and loop.turn % policy.every_steps == 0:
-            reason = "steps"
-        elif (
-            policy.every_minutes is not None and now - self._last_save >= 60 * policy.every_minutes
-        ):
-            reason = "minutes"
-        elif (
+            return "steps"
+        if policy.every_minutes is not None and now - self._last_save >= 60 * policy.every_minutes:
+            return "minutes"
+        if (
             policy.every_epochs is not None and step.ends_epoch
             and loop.epoch % policy.every_epochs == 0
             and self._save_cost <= policy.most * (now - self._last_save)
         ):  # fmt: skip
-            reason = "epoch"
-        else:
-            return
-        loop.visit_host()
-        self.save(loop, reason=reason)
+            return "epoch"
+        return None
 
     def save(
         self, loop: Loop, *, reason: str, ended: str | None = None, background: bool = True
@@ -164,7 +169,7 @@ class Lifecycle:
         loop.boundary.settle()
         self._run.best_weights.write()
         self._run.files.save(
-            saving.collect(self._run, loop, ended), loop, reason,
+            self._collect(loop, ended), loop, reason,
             ended=ended is not None, background=background,
         )  # fmt: skip
         loop.boundary.saved()
@@ -172,6 +177,9 @@ class Lifecycle:
         self._save_cost = self._last_save - started
         name = self._run.files.checkpoint_name(loop, ended is not None)
         self._run.fire("checkpoint", values={"name": name, "reason": reason})
+
+    def _collect(self, loop: Loop, ended: str | None) -> Any:
+        return saving.collect(self._run, loop, ended)
 
     def interrupt(self, loop: Loop, step: Step) -> None:
         """End for a signal after a turn: save the boundary, and raise what the signal means."""

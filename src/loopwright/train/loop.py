@@ -273,6 +273,7 @@ class Loop:
         return sent
 
     def _make_step(self, sent: Any) -> Step:
+        """Return the turn of a batch that was fetched."""
         batch = sent if self._on_cpu else self.run.transfer.receive(sent)
         limits = self.limits
         self.source.hand_out()
@@ -280,20 +281,10 @@ class Loop:
             ends_epoch = self.source.position == self.source.length
         else:
             ends_epoch = self._ahead is _NOTHING
-        samples = count_samples(batch) or 1
-        self.samples += samples
-        if limits.tokens is not None:
-            tokens = count_tokens(batch)
-            if tokens is None:
-                raise DataError(
-                    "tokens= counts the first integer tensor with two dimensions, and the batch "
-                    "has none",
-                    slug="no-tokens",
-                )
-            self.tokens += tokens
+        self._count(count_samples(batch) or 1, 0 if limits.tokens is None else _tokens(batch))
         ends_run = limits.reached(
             self.epoch + ends_epoch, self.turn + 1, self.samples, self.tokens
-        ) or (limits.minutes is not None and self.elapsed() >= 60 * limits.minutes)
+        ) or (limits.minutes is not None and self._time_is_up(60 * limits.minutes))
         run = self.run
         updates = (
             run.accumulate == 1 or ends_epoch or ends_run
@@ -303,6 +294,13 @@ class Loop:
             self, batch, self.turn, self.epoch,
             updates=updates, ends_epoch=ends_epoch, ends_run=ends_run,
         )  # fmt: skip
+
+    def _count(self, samples: int, tokens: int) -> None:
+        self.samples += samples
+        self.tokens += tokens
+
+    def _time_is_up(self, seconds: float) -> bool:
+        return self.elapsed() >= seconds
 
     def record_loss(self, step: Step, loss: torch.Tensor, weight: Any, site: CallSite) -> bool:
         """Note the loss of a backward; False where it is not finite and the turn goes on without it."""
@@ -470,3 +468,13 @@ class Loop:
         self._epoch_seconds = state["epoch_seconds"]
         self.values.load_state_dict(state)
         self.source.load_state_dict(state["source"])
+
+
+def _tokens(batch: Any) -> int:
+    tokens = count_tokens(batch)
+    if tokens is None:
+        raise DataError(
+            "tokens= counts the first integer tensor with two dimensions, and the batch has none",
+            slug="no-tokens",
+        )
+    return tokens

@@ -6,12 +6,14 @@ All speak torchmetrics' words: ``update`` adds a batch and never reads anything 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from loopwright.errors import UsageError
+from loopwright.parallel import current
 from loopwright.train.device_sum import DeviceSum, has_float64
 
 __all__ = ["Accuracy", "Mean", "Sum"]
@@ -77,9 +79,19 @@ class Mean:
         # 0/0 is NaN; a sum of weights of exactly 0 must not turn a rounding error into inf.
         return torch.where(weight == 0, torch.nan, total / weight)
 
+    def parts(self) -> tuple[str, Tensor, Tensor]:
+        """Return what a mean over several ranks is made of: this one's sum and weight."""
+        return "mean", self._sum.tensor(), self._weight.tensor()
+
     def compute(self) -> float:
-        """Return the mean (waits for the device); NaN when nothing was added."""
-        return float(self.tensor())
+        """Return the mean (waits for the device); NaN when nothing was added.
+
+        Among several ranks it is the mean over all, and every rank has to ask for it.
+        """
+        if current.WORLD is None:
+            return float(self.tensor())
+        total, weight = current.WORLD.total([float(part) for part in self.parts()[1:]])
+        return total / weight if weight else math.nan
 
     def reset(self) -> None:
         """Forget everything that was added."""
@@ -96,7 +108,7 @@ class Mean:
         self._weight.load(state["weight"])
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.compute():.6g})"
+        return f"{type(self).__name__}({float(self.tensor()):.6g})"
 
 
 def _product(values: Tensor, weight: Tensor | float) -> Tensor:
@@ -125,9 +137,15 @@ class Sum:
         """Return the sum as a 0-d tensor on its device, without waiting for it."""
         return self._sum.tensor()
 
+    def parts(self) -> tuple[str, Tensor, float]:
+        """Return what a sum over several ranks is made of."""
+        return "sum", self._sum.tensor(), 1.0
+
     def compute(self) -> float:
-        """Return the sum (waits for the device)."""
-        return float(self.tensor())
+        """Return the sum (waits for the device); among several ranks over all, and every one has to ask."""
+        if current.WORLD is None:
+            return float(self.tensor())
+        return current.WORLD.total([float(self.tensor())])[0]
 
     def reset(self) -> None:
         """Forget everything that was added."""
@@ -142,7 +160,7 @@ class Sum:
         self._sum.load(state["sum"])
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.compute():.6g})"
+        return f"{type(self).__name__}({float(self.tensor()):.6g})"
 
 
 class Accuracy:
@@ -199,6 +217,10 @@ class Accuracy:
         """Return the accuracy as a 0-d tensor on its device, without waiting for it."""
         return self._mean.tensor()
 
+    def parts(self) -> tuple[str, Tensor, Tensor]:
+        """Return what the accuracy over several ranks is made of: hits and targets."""
+        return self._mean.parts()
+
     def compute(self) -> float:
         """Return the accuracy between 0 and 1 (waits for the device); NaN when nothing counted."""
         return self._mean.compute()
@@ -216,7 +238,7 @@ class Accuracy:
         self._mean.load_state_dict(state)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.compute():.6g})"
+        return f"{type(self).__name__}({float(self.tensor()):.6g})"
 
     def _hits(self, outputs: Tensor, target: Tensor) -> Tensor:
         single = outputs.ndim == target.ndim + 1 and outputs.shape[-1] == 1

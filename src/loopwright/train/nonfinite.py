@@ -34,6 +34,10 @@ REWINDS_TO_ONE = 3
 """A run that comes to nan from one checkpoint again and again will come there once more."""
 
 
+class LeftOut(Exception):  # noqa: N818 - not an error: the run goes on without an update
+    """A gradient was not finite, and its update is left out."""
+
+
 class NonFinite:
     """What a run does about values that are not finite.
 

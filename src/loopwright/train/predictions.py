@@ -19,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from loopwright.errors import DataError, UsageError
 from loopwright.events import Classification, Worst
+from loopwright.parallel import current
 from loopwright.train.labels import Labels, count, read_labels
 from loopwright.train.meters import class_dim
 from loopwright.train.png import data_uri
@@ -175,6 +176,8 @@ class Predictions:
         best = order.topk(min(self.worst, len(order))).indices
         if index is None:
             index = torch.arange(self._samples, self._samples + len(loss), device=loss.device)
+            if (world := current.WORLD) is not None:  # each rank has every size-th sample
+                index = index * world.size + world.rank
         shown = None
         if isinstance(inputs, Tensor) and len(inputs) == len(loss):
             shown = inputs.detach().index_select(0, best.to(inputs.device))

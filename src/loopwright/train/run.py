@@ -21,28 +21,23 @@ from loopwright.train.best import BestWeights
 from loopwright.train.callbacks import Callback, Event, Moments
 from loopwright.train.callsite import user_line
 from loopwright.train.data.own_state import OwnState
-from loopwright.train.data.source import Source
 from loopwright.train.data.validation import ValidationData
 from loopwright.train.environment import environment
 from loopwright.train.evaluation import Evaluation
 from loopwright.train.gradients import parse_clip
 from loopwright.train.history import History
-from loopwright.train.lifecycle import Lifecycle
 from loopwright.train.limits import Limits
 from loopwright.train.loop import Loop
 from loopwright.train.nonfinite import NonFinite
+from loopwright.train.parts import parts_of_a_run
 from loopwright.train.policy import Checkpoint
 from loopwright.train.precision import Precision
 from loopwright.train.run_folder import RunFolder
-from loopwright.train.signals import Signals
-from loopwright.train.stepper import Stepper
 from loopwright.train.transfer import Transfer
 from loopwright.train.window import Window
 
 if TYPE_CHECKING:
     from loopwright.train.capture.step import CapturedStep
-
-LIMITS = ("epochs", "steps", "minutes", "samples", "tokens")
 
 
 class Run:
@@ -84,6 +79,8 @@ class Run:
             the first module), ``"skip"`` (the update is left out) or ``"rewind"`` (weights and optimizers
             go back to the newest checkpoint, the data goes on). It is never stepped on.
         nonfinite_every: on an accelerator, look at every so many updates only; see ``NonFinite``.
+        parallel: how the ranks of ``torchrun`` train one model: ``"ddp"``, or a dict with that as its
+            ``strategy``, ``timeout_s`` and keywords of ``DistributedDataParallel``.
 
     Raises:
         UsageError: a setting that cannot be.
@@ -115,12 +112,15 @@ class Run:
         allow_change: Sequence[str] = (),
         nonfinite: str = "stop",
         nonfinite_every: int = 1,
+        parallel: str | Mapping[str, Any] = "ddp",
     ):
         prepare.check(accumulate=accumulate, resume=resume, nonfinite=nonfinite, out=out)
-        self.device = prepare.pick_device(device)
+        self.parts = parts_of_a_run(parallel)
+        self.device = self.parts.pick_device(device)
         self.precision = Precision(precision, self.device)
         clip_rule = parse_clip(clip)
         self.models, self._several_models = prepare.models(model)
+        given, self.models = self.models, self.parts.bare(self.models)
         for module in self.models.values():
             module.to(self.device)
         self.optimizers, self._several_optimizers = prepare.optimizers(optimizer, self.models)
@@ -128,7 +128,7 @@ class Run:
         self.nonfinite = NonFinite(self, nonfinite, nonfinite_every)
         self.validation = ValidationData()
         self.own = OwnState(model=self.models, optimizer=self.optimizers)
-        self.stepper = Stepper(
+        self.stepper = self.parts.stepper(
             self.optimizers, precision=self.precision, clip=clip_rule,
             names=partial(prepare.parameter_names, self.models), after_step=self._after_step,
             nonfinite=self.nonfinite,
@@ -139,7 +139,7 @@ class Run:
             self.ema.attach(self.models)
         self.policy = checkpoint if checkpoint is not None else Checkpoint()
         self.transfer = Transfer(self.device)
-        self.signals = Signals()
+        self.signals = self.parts.signals()
         self.moments = Moments()
         self.stopped: str | None = None
         self.best: dict[str, dict[str, float]] = {}
@@ -151,7 +151,7 @@ class Run:
         self.counts: dict[str, dict[str, int]] = {}
         self.outcome = Outcome()
         self.closed = False
-        self.progress = progress
+        self.progress = progress and self.parts.is_first
         self._loops: list[str] = []
         self.active: Loop | None = None
         self._saved: dict[str, Any] | None = None
@@ -162,30 +162,24 @@ class Run:
         self.phases: dict[str, float] = {}
         self.samples: list[str] = []
         self.best_weights = BestWeights(self)
-        self.lifecycle = Lifecycle(self)
+        self.lifecycle = self.parts.lifecycle(self)
         self._uncovered_checked = False
         self._deterministic_before: bool | None = None
         if deterministic:
             self._deterministic_before = torch.are_deterministic_algorithms_enabled()
             torch.use_deterministic_algorithms(True)
-        self.environment = environment(self.device)
-        parameters = dict((recipe or {}).get("parameters") or {})
-        self.identity = identity.describe(
-            self.models, self.optimizers,
-            {"precision": precision, "accumulate": accumulate, "clip": clip, "compile": compile,
-             "deterministic": deterministic,
-             "ema": None if self.ema is None else repr(self.ema),
-             "scheduler": {k: identity.plain(s.scheduler) for k, s in self.schedules.items()} or None},
-            {k: v for k, v in {**parameters, **(settings or {})}.items()
-             if k not in LIMITS},
-        )  # fmt: skip
-        self.asked = identity.plain(dict(settings or {}))
-        self.settings = {
-            **parameters, **dict(settings or {}), "precision": precision,
-            "accumulate": accumulate,
-            "clip": clip, "compile": bool(compile), "device": str(self.device),
+        self.environment = {**environment(self.device), **self.parts.facts}
+        engine = {
+            "precision": precision, "accumulate": accumulate, "clip": clip, "compile": compile,
             "deterministic": deterministic,
         }  # fmt: skip
+        parameters = dict((recipe or {}).get("parameters") or {})
+        self.settings = {
+            **parameters, **dict(settings or {}), **engine, "compile": bool(compile),
+            "device": str(self.device),
+        }  # fmt: skip
+        self.identity = identity.of_run(self, engine, {**parameters, **(settings or {})})
+        self.asked = identity.plain(dict(settings or {}))
         self.recipe = None if recipe is None else dict(recipe)
         self.folder = None if out is None else Path(out)
         self.name = name or (self.folder.name if self.folder is not None else "run")
@@ -198,20 +192,31 @@ class Run:
             for module in self.models.values():
                 module.compile(**(compile if isinstance(compile, dict) else {}))
         self._compiled = bool(compile)
-        for register in [*trackers.resolve_all(log), *callbacks]:
+        self.callables = self.parts.wrap(given, self.models, self.device)
+        for register in [*(trackers.resolve_all(log) if self.parts.is_first else ()), *callbacks]:
             register(self)
 
     # -- what was given, prepared --------------------------------------------------------------
 
     @property
     def model(self) -> Any:
-        """The module to call; a dict of them when a dict was given."""
-        return self.models if self._several_models else self.models["model"]
+        """The module to call, over all ranks where there are several; a dict when a dict was given."""
+        return self.callables if self._several_models else self.callables["model"]
 
     @property
     def optimizer(self) -> Any:
         """The optimizer; a dict of them when a dict was given."""
         return self.optimizers if self._several_optimizers else self.optimizers["optimizer"]
+
+    @property
+    def rank(self) -> int:
+        """This process among those that train the model, from 0; the first one writes and shows."""
+        return self.parts.rank
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train the model."""
+        return self.parts.size
 
     def lr(self) -> float:
         """Return the learning rate of the first optimizer's first group."""
@@ -231,6 +236,7 @@ class Run:
         name: str | None = None,
         batch_size: int | None = None,
         shuffle: bool = False,
+        sharded: bool = False,
     ) -> Loop:
         """Return a loop over ``loader``; the first limit that is reached ends it.
 
@@ -245,6 +251,7 @@ class Run:
             name: by which a resumed program finds this loop again; by default its number.
             batch_size: for a data set.
             shuffle: for a data set.
+            sharded: among several ranks, the loader gives this rank's own share already.
         """
         self.check_open()
         limits = Limits(epochs, steps, minutes, samples, tokens)
@@ -254,9 +261,11 @@ class Run:
                 f"this run has a loop called {name!r} already",
                 slug="loop-name-taken", where=user_line(),
             )  # fmt: skip
-        source = Source(loader, batch_size=batch_size, shuffle=shuffle)
+        source = self.parts.source(
+            loader, batch_size=batch_size, shuffle=shuffle, sharded=sharded, even=True
+        )
         self._loops.append(name)
-        return Loop(self, source, limits, name)
+        return self.parts.loop(self, source, limits, name)
 
     def compile_step(self, fn: Callable[[Any], Any]) -> CapturedStep:
         """Return a training step that is recorded once and replayed without Python, with the same bits.
@@ -277,22 +286,25 @@ class Run:
 
         return CapturedStep(self, fn)
 
-    def evaluate(self, loader: Any, *, batch_size: int | None = None) -> Evaluation:
+    def evaluate(
+        self, loader: Any, *, batch_size: int | None = None, sharded: bool = False
+    ) -> Evaluation:
         """Return batches of ``loader`` for validation: eval mode, no gradients, generators of its own.
 
         Training is the same, bit for bit, with and without it. With an EMA the averaged weights are
-        in the model meanwhile.
+        in the model meanwhile. Among several ranks each gets a share (``sharded``: its loader gives
+        that already), no sample twice; call it on every rank.
         """
         self.check_open()
-        return Evaluation(self, loader, batch_size)
+        return Evaluation(self, loader, batch_size, sharded=sharded)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Have the EMA's weights in the models for the length of a block; nothing without an EMA."""
         return self.averaging.in_models()
 
     def stop(self, reason: str) -> None:
-        """End the loop after this turn."""
-        self.stopped = reason
+        """End the loop after this turn; among several ranks after the next, when all know."""
+        self.parts.stop(self, reason)
 
     # -- values, state, callbacks --------------------------------------------------------------
 
@@ -372,7 +384,7 @@ class Run:
     def add_to_report(self, predictions: Any) -> None:
         """Show predictions (confusion matrix, worst samples) in the report."""
         if self.files is not None:
-            self.files.add_classification(predictions.record())
+            self.files.add_classification(self.parts.of_all(predictions.record()))
 
     def fire(
         self, moment: str, *, values: dict[str, Any] | None = None, epoch: int | None = None
@@ -432,7 +444,7 @@ class Run:
 
     def _open_folder(self, folder: Path, resume: str, allowed: tuple[str, ...]) -> RunFolder:
         try:
-            files = RunFolder(self, folder, resume, allowed)
+            files = self.parts.folder(self, folder, resume, allowed)
             runs.close_older(folder)
             files.open()
         except BaseException:

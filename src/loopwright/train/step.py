@@ -15,7 +15,8 @@ from loopwright.errors import StateError, UsageError
 from loopwright.train import gradients
 from loopwright.train.batches import count_samples
 from loopwright.train.callsite import caller, user_line, where
-from loopwright.train.stepper import check_loss
+from loopwright.train.closures import minimize
+from loopwright.train.loss import check_loss
 from loopwright.train.window import Window
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Step:
         check_loss(loss, "the loss given to step.backward()", site)
         started = perf_counter()
         loop.phase_forward += started - self._began
+        counted = weight is None
         if weight is None:
             weight = count_samples(self.batch)
             if weight is None:
@@ -105,7 +107,7 @@ class Step:
         only = self._only
         loop.run.stepper.backward(
             loss, weight, turn=self.index, closes=self.updates,
-            only=only, site=site, retain_graph=retain_graph,
+            only=only, site=site, retain_graph=retain_graph, counted=counted,
         )  # fmt: skip
         self._called = False
         self._began = perf_counter()
@@ -229,7 +231,7 @@ class Step:
         window = self._only if optimizer is None else stepper.window_of(optimizer)
         if window is None:
             window = next(iter(stepper.windows.values()))
-        loss = stepper.minimize(fn, window, turn=self.index, site=site, device=loop.run.device)
+        loss = minimize(stepper, fn, window, turn=self.index, site=site, device=loop.run.device)
         self._called = True
         if loss is None:
             return torch.full((), float("nan"), device=loop.run.device)

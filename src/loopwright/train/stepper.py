@@ -1,4 +1,4 @@
-"""What ``step.backward``, ``step.gradients``, ``step.update`` and ``step.minimize`` do to tensors.
+"""What ``step.backward``, ``step.gradients`` and ``step.update`` do to tensors.
 
 The order of an update is: unscale, normalise, measure, clip, optimizer, scheduler, clear, average.
 Nothing here knows of loaders, epochs or files.
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from loopwright.errors import StateError, UsageError
-from loopwright.train import found_inf, gradients, randomness
+from loopwright.train import found_inf, gradients
 from loopwright.train.callsite import CallSite, user_line, where
 from loopwright.train.guard import Guard
-from loopwright.train.nonfinite import NonFinite
+from loopwright.train.nonfinite import LeftOut, NonFinite
 from loopwright.train.precision import Precision, power_of_two_near
 from loopwright.train.window import Window
 
@@ -110,6 +110,7 @@ class Stepper:
         only: Window | None,
         site: CallSite,
         retain_graph: bool = False,
+        counted: bool = False,  # noqa: ARG002
     ) -> None:
         """Run backward of the (weighted, scaled) loss and enter it in the windows.
 
@@ -121,6 +122,7 @@ class Stepper:
             only: the one optimizer whose parameters may receive gradients.
             site: the user's line, for messages.
             retain_graph: as torch's.
+            counted: the weight is the batch's number of samples, which all ranks know of each other.
         """
         windows = self._all if only is None else (only,)
         self.untouched = self.untouched and not any(
@@ -144,14 +146,8 @@ class Stepper:
                     where=where(site),
                     hint="give the same weight to both, or add the losses up and call backward once",
                 )
-        elif turn == self._plain_turn:
-            factor = None
-        elif not isinstance(weight, Tensor) and not weight:
-            factor = 0.0  # an empty micro-batch says nothing of the window's magnitude
         else:
-            if self.unit is None:
-                self.unit = power_of_two_near(weight)
-            factor = weight / self.unit
+            factor = self._factor(weight, plain=turn == self._plain_turn)
         if factor is not None:
             loss = loss * factor
         if not self.reads_at_once:
@@ -173,6 +169,16 @@ class Stepper:
                 window.site = site
             else:
                 window.add(turn, factor, weight, site)
+
+    def _factor(self, weight: float | Tensor, *, plain: bool) -> Any:
+        """Return what a turn's losses are multiplied by; None where the update has no other turn."""
+        if plain:
+            return None
+        if not isinstance(weight, Tensor) and not weight:
+            return 0.0  # an empty micro-batch says nothing of the window's magnitude
+        if self.unit is None:
+            self.unit = power_of_two_near(weight)
+        return weight / self.unit
 
     # -- update ------------------------------------------------------------------------------
 
@@ -306,6 +312,14 @@ class Stepper:
             assert self.clip.value is not None
             gradients.clip_value(grads, self.clip.value)
 
+    def for_all(self, loss: Tensor) -> Tensor:
+        """Return the loss whose gradients an evaluation of ``minimize`` computes."""
+        return loss
+
+    def of_all(self, loss: Tensor, window: Window) -> Tensor:  # noqa: ARG002
+        """Return the loss that the optimizer is told, after its gradients were computed."""
+        return loss
+
     def replayed(self, window: Window, norm: float) -> None:
         """Do what follows an update that a captured step has made."""
         self.untouched = False
@@ -341,148 +355,6 @@ class Stepper:
             for parameter in group["params"]:
                 parameter.grad = None
         window.clear()
-
-    # -- closures ----------------------------------------------------------------------------
-
-    def minimize(
-        self, fn: Callable[[], Tensor], window: Window, *, turn: int, site: CallSite,
-        device: torch.device,
-    ) -> Tensor | None:  # fmt: skip
-        """Let an optimizer evaluate ``fn`` as often as it likes; returns the first loss, detached.
-
-        None where a gradient was not finite and the run has gone back to a checkpoint.
-
-        Every evaluation clears the gradients, starts from the same generator states, runs backward
-        and clips; the generators end where one evaluation leaves them.
-        """
-        if self.precision.scaler is not None:
-            raise UsageError(
-                'step.minimize() evaluates more than once per update, which precision="fp16" cannot',
-                slug="minimize-fp16", where=where(site), hint='precision="bf16" or "fp32"',
-            )  # fmt: skip
-        if self.nonfinite.policy == "skip":
-            raise UsageError(
-                "step.minimize() moves the weights before it knows that a loss is not finite, so "
-                "nonfinite='skip' cannot leave that out",
-                slug="minimize-skip", where=where(site), hint="nonfinite='rewind' or 'stop'",
-            )  # fmt: skip
-        if window.turns:
-            raise StateError(
-                "step.minimize() inside an accumulation window: gradients of earlier turns wait",
-                slug="minimize-in-window", where=where(site), hint="accumulate=1 with closures",
-            )  # fmt: skip
-        self.untouched = False
-        start = randomness.snapshot(device)
-        losses: list[Tensor] = []
-        inputs = None
-        if len(self._all) > 1:
-            inputs = [p for p in window.parameters() if p.requires_grad]
-
-        def closure() -> Tensor:
-            if losses:
-                randomness.restore(start, device)
-            for group in window.optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None
-            self.precision.forget_weights()
-            with torch.enable_grad():
-                loss = fn()
-                check_loss(loss, "the loss that fn() returned to step.minimize()", site)
-                with nullcontext() if self._fp32 else self.precision.off():
-                    torch.autograd.backward(loss, inputs=inputs)
-            window.site = site
-            grads = gradients.of(window.parameters())
-            if not grads:
-                raise StateError(
-                    "step.minimize(fn): no parameter of the optimizer got a gradient from fn()",
-                    slug="no-gradient", where=where(site),
-                )  # fmt: skip
-            self._measure_and_clip(grads, (window,), turn)
-            losses.append(loss.detach())
-            return loss
-
-        # torch's own optimizers evaluate the closure before they use a gradient; others (some SAMs)
-        # expect the first gradient to be there already.
-        evaluate: Any = closure
-        if not type(window.optimizer).__module__.startswith("torch.optim"):
-            evaluate = _Evaluated(closure, window.parameters())
-        try:
-            with self.guard.ours():
-                window.optimizer.step(evaluate)
-        except LeftOut:
-            self._clear(window)
-            return None
-        if not losses:
-            raise StateError(
-                f"{type(window.optimizer).__name__}.step(closure) never called the closure",
-                slug="closure-not-called", where=where(site),
-            )  # fmt: skip
-        self._clear(window)
-        window.last_turn = turn
-        window.updates += 1
-        self.precision.forget_weights()
-        self._after_step([window], None)
-        return losses[0]
-
-
-class LeftOut(Exception):  # noqa: N818 - not an error: the run goes on without an update
-    """A gradient was not finite, and its update is left out."""
-
-
-class _Evaluated:
-    """A closure that was evaluated already, for an optimizer that may expect the gradients.
-
-    If the optimizer evaluates first instead, with the weights still as they were, it gets that
-    evaluation: BatchNorm's statistics and the cost are those of the evaluations it asked for.
-    """
-
-    def __init__(self, closure: Callable[[], Tensor], parameters: Sequence[Tensor]):
-        self._closure = closure
-        self._parameters = parameters
-        self._before = [p.detach().clone() for p in parameters]
-        self._loss: Tensor | None = closure()
-        self._grads = [None if p.grad is None else p.grad.clone() for p in parameters]
-
-    def __call__(self) -> Tensor:
-        loss, self._loss = self._loss, None
-        unmoved = loss is not None and all(
-            torch.equal(p, before) for p, before in zip(self._parameters, self._before, strict=True)
-        )
-        if loss is None or not unmoved:
-            loss = self._closure()
-        else:
-            for parameter, grad in zip(self._parameters, self._grads, strict=True):
-                parameter.grad = grad  # the optimizer may have cleared them first
-        self._before, self._grads = [], []
-        return loss
-
-
-def check_loss(loss: Any, what: str, site: CallSite | None) -> None:
-    """Refuse what cannot be a loss, at the user's line.
-
-    Args:
-        loss: anything.
-        what: names it, "the loss of the criterion".
-        site: the line to blame.
-    """
-    if not isinstance(loss, Tensor):
-        raise UsageError(
-            f"{what} is {'None' if loss is None else f'a {type(loss).__name__}'}, not a tensor",
-            slug="loss-not-a-tensor", where=where(site),
-            hint="the tensor itself: no .item(), no float()",
-        )  # fmt: skip
-    if loss.numel() != 1:
-        raise UsageError(
-            f"{what} has the shape {tuple(loss.shape)}, and is not one number",
-            slug="loss-not-scalar", where=where(site), hint="loss.mean()",
-        )  # fmt: skip
-    if not loss.requires_grad:
-        raise UsageError(
-            f"{what} has no graph: no parameter takes part in it",
-            slug="loss-not-attached", where=where(site),
-            hint="it was computed from detached tensors, under torch.no_grad(), or everything "
-            "is frozen",
-        )  # fmt: skip
 
 
 def _equal(a: Any, b: Any) -> bool:

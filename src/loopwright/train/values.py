@@ -35,7 +35,7 @@ class Values:
             if isinstance(value, dict):
                 self.log(turn, {f"{name}/{key}": item for key, item in value.items()})
                 continue
-            self.waiting.append((turn, name, _one_number(name, value)))
+            self.waiting.append((turn, name, one_number(name, value)))
 
     def latest(self, name: str) -> float | None:
         """Return this epoch's mean of a value as far as it has settled; None if it was not logged."""
@@ -44,13 +44,12 @@ class Values:
 
     def settle(self, epoch: int, history: History) -> None:
         """Bring what waits to the host and into the history."""
-        if not self.waiting:
+        logged = self._settled()
+        if not logged:
             return
-        logged, self.waiting = self.waiting, []
-        numbers: list[Any] = to_host([value for _, _, value in logged])
         rows: dict[int, dict[str, float]] = {}
         self.latest_turn = logged[-1][0]
-        for (turn, name, _), number in zip(logged, numbers, strict=True):
+        for turn, name, number in logged:
             rows.setdefault(turn, {})[name] = number
             mean = self.means.setdefault(name, [0.0, 0, 0.0])
             mean[0] += number
@@ -58,6 +57,14 @@ class Values:
             mean[2] = number
         for turn, values in rows.items():
             history.log(turn, epoch, values)
+
+    def _settled(self) -> list[tuple[int, str, float]]:
+        """Return what waited, on the host."""
+        if not self.waiting:
+            return []
+        logged, self.waiting = self.waiting, []
+        numbers: list[Any] = to_host([value for _, _, value in logged])
+        return [(*one[:2], number) for one, number in zip(logged, numbers, strict=True)]
 
     def forget_after(self, turn: int) -> None:
         """Forget what waits of later turns."""
@@ -98,7 +105,8 @@ class Values:
         self.means = {name: list(mean) for name, mean in state["means"].items()}
 
 
-def _one_number(name: str, value: Any) -> Any:
+def one_number(name: str, value: Any) -> Any:
+    """Return a logged value as a float, or as a 0-d tensor where reading it would wait."""
     if isinstance(value, torch.Tensor):
         value = value.detach()
         if value.numel() != 1:

@@ -24,7 +24,7 @@ from loopwright.train.capture import scalars
 from loopwright.train.capture.graph import Graph
 from loopwright.train.capture.record import Operation, Recording, Refused
 from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
-from loopwright.train.stepper import check_loss
+from loopwright.train.loss import check_loss
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run
@@ -291,6 +291,8 @@ def split(result: Any) -> tuple[Any, Any]:
 
 def _cannot(run: Run) -> str | None:
     """Say why a run's steps cannot be captured, None where they can."""
+    if run.world_size > 1:
+        return "there are several ranks"
     if run.device.type != "cpu":
         return f"capture of steps on {run.device.type} is not there yet"
     if len(run.optimizers) != 1:

@@ -31,9 +31,9 @@ SECONDS = 0.5
 
 def describe(source: Source) -> dict[str, Any]:
     """Return plain facts about a loop's data, one name a fact."""
-    loader = source.loader
+    loader = source.given
     dataset = getattr(loader, "dataset", None)
-    facts: dict[str, Any] = {"loader": type(loader).__name__, "batches": source.length}
+    facts: dict[str, Any] = {"loader": type(loader).__name__, "batches": source.given_length}
     if isinstance(loader, DataLoader):
         facts["batch_size"] = loader.batch_size
     if dataset is not None:

@@ -96,6 +96,8 @@ def draws_at_once(sampler: Any) -> bool:
     if type(sampler) is RandomSampler:
         once = not sampler.replacement and sampler.num_samples <= len(sampler.data_source)
         return once or sampler.generator is None
+    if type(sampler).__name__ == "SampleShare":  # of one rank; draws in generators of its own
+        return hasattr(sampler.sampler, "__len__")
     return type(sampler) in (
         SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler
     )  # fmt: skip

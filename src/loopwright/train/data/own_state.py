@@ -29,6 +29,7 @@ WIDTH = 100
 
 _LIBRARIES = ("torch.", "numpy.", "builtins.", "collections.", "multiprocessing.", "threading.")
 _OURS = "loopwright."
+_SHARES = "loopwright.parallel.shares"
 _WRAPPERS = ("torch.nn.parallel.", "torch.distributed.", "torch._dynamo.", "torch.jit.")
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _PLAIN = (bool, int, float, str, type(None))
@@ -113,7 +114,7 @@ def _walk(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         path, found = waiting.popleft()
         if id(found) in seen or isinstance(found, (*_PLAIN, torch.Tensor, np.ndarray, type)):
             continue
-        if type(found).__module__.startswith(_OURS) and not isinstance(found, Dataset):
+        if type(found).__module__.startswith(_OURS) and not _holds_data(found):
             continue  # the run itself, where a transform knows it
         seen.add(id(found))
         keep.append(found)
@@ -174,6 +175,10 @@ def _parts_of_function(path: str, function: types.FunctionType) -> Iterator[tupl
         value = function.__globals__.get(name)
         if _is_generator(value) or isinstance(value, types.FunctionType):
             yield f"{function.__module__}.{name}", value
+
+
+def _holds_data(found: Any) -> bool:
+    return isinstance(found, Dataset) or type(found).__module__ == _SHARES
 
 
 def _is_generator(value: Any) -> bool:

@@ -35,6 +35,8 @@ class Source:
     """One loader, ready to give epochs of batches.
 
     Attributes:
+        given: the whole loader, of which a rank among several may have a share; ``given_length``
+            batches.
         length: batches in an epoch; None where only the end itself tells (an ``IterableDataset``,
             a generator), in which case the loop fetches one batch ahead.
         position: batches of this epoch that were handed out.
@@ -49,21 +51,25 @@ class Source:
         shuffle: bool = False,
         resumable: bool = True,
     ):
-        self.loader = as_loader(loader, batch_size, shuffle)
+        self.given = self.loader = as_loader(loader, batch_size, shuffle)
         if getattr(self.loader, "num_workers", 0):
             from loopwright.train.data.travel import check
 
             check(self.loader)
-        self.length = length_of(self.loader)
+        self.given_length = self.length = length_of(self.loader)
+        self._take_share()
         self.position = 0
         self.own = OwnState(loader=self.loader)
         self._feed = make_feed(self.loader) if resumable else PlainFeed(self.loader)
         self._fetched: deque[Account] = deque()
         self._account = NOTHING
-        self._once = isinstance(self.loader, Iterator)
+        self._once = isinstance(self.given, Iterator)
         self._mark: tuple[Account, int] | None = None
         self._epoch_start: dict[str, Any] | None = None
         self._resume: dict[str, Any] | None = None
+
+    def _take_share(self) -> None:
+        """Let ``loader`` and ``length`` be those of this process; all of it where there is no other."""
 
     @property
     def samples_per_epoch(self) -> int | None:

@@ -42,11 +42,11 @@ class ValidationData:
         line = _key(frame)
         last = self._loaders.get(line)
         known = self._known.get(line)
-        if known is not None and last is not None and last() is source.loader:
+        if known is not None and last is not None and last() is source.given:
             known["times"] += 1
             return
         try:
-            self._loaders[line] = ref(source.loader)
+            self._loaders[line] = ref(source.given)
         except TypeError:  # a list
             return
         facts = describe(source)

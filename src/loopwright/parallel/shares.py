@@ -1,0 +1,290 @@
+"""Each rank's share of what a loader gives: samples of a sampler, batches of anything else.
+
+All ranks draw the same order, with generators that are seeded by a number they agree on and by the epoch,
+and each takes every ``size``-th of it. So the shares of one epoch are the data set, and another epoch has
+another order. Where they are unequal and each rank must have as many turns as the others, the last turn
+of a rank without a batch is *padding*: a batch it had already, which counts for nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import zlib
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    Sampler,
+    SequentialSampler,
+    get_worker_info,
+)
+
+from loopwright.errors import DataError, UsageError
+from loopwright.parallel.apart import Stream, seeded
+from loopwright.parallel.world import World
+
+
+class Share:
+    """What all kinds have in common.
+
+    Args:
+        world: the ranks.
+        even: every rank gets as many turns as the others.
+
+    Attributes:
+        seed: all ranks agree on it.
+        epoch: makes another order.
+        padded: the last batch of this epoch is padding.
+    """
+
+    def __init__(self, world: World, *, even: bool):
+        self.seed = 0
+        self.epoch = 0
+        self.padded = False
+        self._rank = world.rank
+        self._size = world.size
+        self._even = even
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration be that epoch's."""
+        self.epoch = epoch
+
+    @property
+    def _draws(self) -> int:
+        return (self.seed + 1_000_003 * self.epoch) % 2**63
+
+
+class SampleShare(Share, Sampler[Any]):
+    """A rank's share of a sampler that batches of ``batch_size`` are made of.
+
+    Args:
+        sampler: gives the order of all samples.
+        batch_size: of each rank.
+        drop_last: leave out the rest that does not make a full batch for every rank.
+        world: the ranks.
+        even: see `Share`.
+    """
+
+    def __init__(
+        self, sampler: Any, batch_size: int, world: World, *, drop_last: bool, even: bool
+    ):  # fmt: skip
+        super().__init__(world, even=even)
+        self.sampler = sampler
+        self._world = world
+        self._batch_size = batch_size
+        self._drop_last = drop_last
+
+    def __iter__(self) -> Iterator[Any]:
+        if not hasattr(self.sampler, "__len__"):
+            return self._endless()
+        with seeded(self._draws):
+            order = list(self.sampler)
+        check_agreed(order, self._world)
+        order = order[: self._kept(len(order))]
+        mine = order[self._rank :: self._size]
+        self.padded = self._pads(len(order), len(mine))
+        if self.padded:
+            # A whole batch, of which BatchNorm can take a variance.
+            mine += order[: self._batch_size]
+        return iter(mine)
+
+    def _endless(self) -> Iterator[Any]:
+        stream, inner = Stream(self._draws), iter(self.sampler)
+        while True:
+            try:
+                several = [stream.read(inner.__next__) for _ in range(self._size)]
+            except StopIteration:
+                return
+            yield several[self._rank]
+
+    def _kept(self, total: int) -> int:
+        """Return how many samples of all are used: the rest of an epoch is left out where that is asked."""
+        whole = self._batch_size * (self._size if self._even else 1)
+        return total // whole * whole if self._drop_last else total
+
+    def __len__(self) -> int:
+        total = self._kept(len(self.sampler))
+        mine = len(range(self._rank, total, self._size))
+        return mine + (min(self._batch_size, total) if self._pads(total, mine) else 0)
+
+    def _pads(self, total: int, mine: int) -> bool:
+        turns = math.ceil(total / (self._batch_size * self._size))
+        return self._even and math.ceil(mine / self._batch_size) < turns
+
+
+class BatchShare(Share, Sampler[Any]):
+    """A rank's share of a batch sampler."""
+
+    def __init__(self, batches: Any, world: World, *, even: bool):
+        super().__init__(world, even=even)
+        self.batches = batches
+        self._world = world
+
+    def __iter__(self) -> Iterator[Any]:
+        with seeded(self._draws):
+            order = list(self.batches)
+        check_agreed(order, self._world)
+        mine = order[self._rank :: self._size]
+        self.padded = len(mine) < len(self)
+        if self.padded:
+            mine.append(order[-1])
+        return iter(mine)
+
+    def __len__(self) -> int:
+        return _length(len(self.batches), self._rank, self._size, even=self._even)
+
+
+class LoaderShare(Share):
+    """A rank's share of a loader with a length that is no ``DataLoader``: every ``size``-th batch.
+
+    Every rank makes the whole loader's batches, unless it is a list.
+    """
+
+    def __init__(self, loader: Any, world: World, *, even: bool):
+        super().__init__(world, even=even)
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        total, latest = 0, None
+        mine = 0
+        for latest in self._all():
+            if total % self._size == self._rank:
+                mine += 1
+                yield latest
+            total += 1
+        self.padded = total > 0 and mine < _length(total, self._rank, self._size, even=self._even)
+        if self.padded:
+            yield latest
+
+    def _all(self) -> Iterator[Any]:
+        if type(self.loader) in (list, tuple):
+            return iter(self.loader)
+        return _drawn(self.loader, self._draws)
+
+    def __len__(self) -> int:
+        return _length(len(self.loader), self._rank, self._size, even=self._even)
+
+
+class StreamShare(Share, IterableDataset[Any]):
+    """A rank's share of a stream: of a data set's samples, in each worker, or of batches.
+
+    Every rank reads the whole stream and lets the others' parts pass.
+    """
+
+    def __init__(self, stream: Any, world: World):
+        super().__init__(world, even=False)
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        seed = self._draws + (0 if worker is None else 7919 * (worker.id + 1))
+        for number, item in enumerate(_drawn(self.stream, seed)):
+            if number % self._size == self._rank:
+                yield item
+
+
+def _drawn(stream: Any, seed: int) -> Iterator[Any]:
+    """Iterate with draws of its own: the same on every rank, whatever the ranks draw in between."""
+    drawn = Stream(seed)
+    inner = drawn.read(stream.__iter__)
+    while True:
+        try:
+            item = drawn.read(inner.__next__)
+        except StopIteration:
+            return
+        yield item
+
+
+def _length(total: int, rank: int, size: int, *, even: bool) -> int:
+    return math.ceil(total / size) if even else len(range(rank, total, size))
+
+
+def check_agreed(order: list[Any], world: World) -> None:
+    """Refuse orders that are not the same on every rank."""
+    told = world.exchange(_digest(order))
+    if len(set(told)) > 1:
+        raise DataError(
+            f"the ranks have drawn {len(set(told))} different orders of the data, so their shares "
+            "would overlap",
+            slug="ranks-disagree-on-order",
+            hint="seed the sampler's own generator alike on every rank, or sharded=True where each "
+            "rank's loader gives that rank's own share",
+        )
+
+
+def _digest(order: list[Any]) -> int:
+    try:
+        return zlib.crc32(array("q", order))
+    except TypeError:  # indices of another kind, or lists of them
+        return zlib.crc32(repr(order).encode())
+
+
+def share_of(loader: Any, world: World, *, even: bool) -> tuple[Any, Any]:
+    """Return a rank's share of any loader, and what has ``set_epoch`` in it.
+
+    Args:
+        loader: anything that can be iterated over; not changed.
+        world: the ranks.
+        even: every rank gets as many turns as the others, for training.
+    """
+    if not isinstance(loader, DataLoader):
+        made = (
+            LoaderShare(loader, world, even=even)
+            if _is_sized(loader)
+            else StreamShare(loader, world)
+        )
+        return made, made
+    share: Any
+    if isinstance(loader.dataset, IterableDataset):
+        share = StreamShare(loader.dataset, world)
+        return _with(loader, dataset=share), share
+    batches: Any = loader.batch_sampler
+    if type(batches) not in (BatchSampler, type(None)):
+        share = BatchShare(batches, world, even=even)
+        return _with(loader, batch_sampler=share), share
+    sampler: Any = loader.sampler if batches is None else batches.sampler
+    if isinstance(sampler, DistributedSampler):
+        if even:
+            return loader, sampler
+        # It pads, and metrics would count a sample twice.
+        dataset: Any = loader.dataset
+        sampler = SequentialSampler(dataset)
+    share = SampleShare(
+        sampler, 1 if batches is None else batches.batch_size, world,
+        drop_last=batches is not None and batches.drop_last, even=even,
+    )  # fmt: skip
+    if batches is None:
+        return _with(loader, sampler=share), share
+    # The share has left the rest out where that is asked.
+    again = BatchSampler(share, batches.batch_size, drop_last=False)
+    return _with(loader, sampler=share, batch_sampler=again), share
+
+
+def _is_sized(loader: Any) -> bool:
+    try:
+        len(loader)
+    except (TypeError, NotImplementedError):
+        return False
+    return True
+
+
+def _with(loader: DataLoader[Any], **changed: Any) -> DataLoader[Any]:
+    """Return a copy of a loader with other parts, whatever its class; the workers are its own.
+
+    ``DataLoader`` refuses to set these after it is made; nothing has been iterated over here.
+    """
+    if any(name not in vars(loader) for name in changed):
+        raise UsageError(
+            f"a {type(loader).__name__} keeps its sampler elsewhere than torch's DataLoader does",
+            slug="loader-not-shareable",
+            hint="let each rank's loader give its own share, and say sharded=True",
+        )
+    made = copy.copy(loader)
+    vars(made).update(changed, _iterator=None)
+    return made

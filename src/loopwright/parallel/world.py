@@ -1,0 +1,183 @@
+"""What one rank may ask of all: everything that is said here is JSON or plain tensors, never a pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from loopwright.errors import LoopwrightError
+from loopwright.parallel.standing import Standing
+
+
+class EndedElsewhere(SystemExit):
+    """The first rank has failed and says why; this one ends with the same exit code, silently."""
+
+
+class World:
+    """All ranks, seen from one of them. Each method but ``rank`` and the like is a collective call.
+
+    Attributes:
+        rank: this process, from 0.
+        size: how many there are, at least 2.
+        local_rank: this process among those of its machine.
+        of: PyTorch's group that this is the face of.
+        limit_s: seconds that a collective may take.
+        standing: what writes down where this rank is; None in a group that the program has made.
+    """
+
+    limit_s = 0.0
+    standing: Standing | None = None
+
+    def __init__(self, rank: int, size: int, local_rank: int, group: Any = None):
+        self.rank = rank
+        self.size = size
+        self.local_rank = local_rank
+        self.of = dist.group.WORLD
+        self._group = group
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes and shows."""
+        return self.rank == 0
+
+    def where_all_stand(self) -> list[str]:
+        """Return a line for each rank (not a collective call)."""
+        return [] if self.standing is None else self.standing.others(self.size)
+
+    # -- plain values --------------------------------------------------------------------------
+
+    def exchange(self, value: Any) -> list[Any]:
+        """Return every rank's value, in the order of the ranks."""
+        mine = _bytes_of(value)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(sizes, torch.tensor([mine.numel()]), group=self._group)
+        longest = max(int(size) for size in sizes)
+        padded = torch.zeros(longest, dtype=torch.uint8)
+        padded[: mine.numel()] = mine
+        found = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
+        dist.all_gather(found, padded, group=self._group)
+        return [_value_of(one[: int(size)]) for one, size in zip(found, sizes, strict=True)]
+
+    def first(self, value: Any = None) -> Any:
+        """Return the first rank's value."""
+        mine = _bytes_of(value) if self.is_first else torch.empty(0, dtype=torch.uint8)
+        size = torch.tensor([mine.numel()])
+        dist.broadcast(size, 0, group=self._group)
+        if not self.is_first:
+            mine = torch.empty(int(size), dtype=torch.uint8)
+        dist.broadcast(mine, 0, group=self._group)
+        return _value_of(mine)
+
+    def first_does(self, do: Callable[[], Any]) -> Any:
+        """Let the first rank do something; returns what it returned there.
+
+        Raises:
+            EndedElsewhere: it has failed; the first rank raises the failure itself.
+        """
+        if not self.is_first:
+            told = self.first()
+            if "code" in told:
+                raise EndedElsewhere(told["code"])
+            return told["value"]
+        try:
+            value = do()
+        except Exception as error:
+            self.first({"code": error.exit_code if isinstance(error, LoopwrightError) else 1})
+            raise
+        self.first({"value": value})
+        return value
+
+    # -- numbers -------------------------------------------------------------------------------
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """Return the sums over all ranks, in float64."""
+        return self.begin_total(numbers).wait()
+
+    def begin_total(self, numbers: Sequence[float]) -> Totals:
+        """Start adding up over all ranks, in the background."""
+        return Totals(numbers, self._group)
+
+    def total_tensor(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over all ranks, on its device."""
+        total = tensor.detach().clone()
+        dist.all_reduce(total, group=self._group if total.device.type == "cpu" else None)
+        return total
+
+    # -- tensors -------------------------------------------------------------------------------
+
+    def take_firsts(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite tensors with the first rank's, in place."""
+        for tensor in tensors:
+            plain = tensor.detach()
+            whole = plain if plain.is_contiguous() else plain.contiguous()
+            dist.broadcast(whole, 0, group=self._group if whole.device.type == "cpu" else None)
+            if whole is not plain:
+                plain.copy_(whole)
+
+    def firsts(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the first rank's tensors by name, on the CPU."""
+        kinds = {}
+        if tensors is not None:
+            kinds = {n: [str(t.dtype).partition(".")[2], list(t.shape)] for n, t in tensors.items()}
+        found = {}
+        for name, (dtype, shape) in self.first(kinds).items():
+            if self.is_first:
+                assert tensors is not None
+                tensor = tensors[name].detach().cpu().contiguous()
+            else:
+                tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+            if tensor.numel():
+                dist.broadcast(tensor.reshape(-1).view(torch.uint8), 0, group=self._group)
+            found[name] = tensor
+        return found
+
+    def to_first(self, value: Any, tensors: Mapping[str, Tensor]) -> list[tuple[Any, Any]]:
+        """Send a value and CPU tensors to the first rank; returns all of them there, [] elsewhere."""
+        kinds = {n: [str(t.dtype).partition(".")[2], list(t.shape)] for n, t in tensors.items()}
+        told = self.exchange([value if not self.is_first else None, kinds])
+        if not self.is_first:
+            for tensor in tensors.values():
+                if tensor.numel():
+                    plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                    dist.send(plain, 0, group=self._group)
+            return []
+        found: list[tuple[Any, Any]] = [(value, dict(tensors))]
+        for rank, (theirs, kinds_there) in enumerate(told):
+            if rank == 0:
+                continue
+            received = {}
+            for name, (dtype, shape) in kinds_there.items():
+                tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+                if tensor.numel():
+                    dist.recv(tensor.reshape(-1).view(torch.uint8), rank, group=self._group)
+                received[name] = tensor
+            found.append((theirs, received))
+        return found
+
+
+class Totals:
+    """A sum over all ranks that is under way."""
+
+    def __init__(self, numbers: Sequence[float], group: Any):
+        self._sums = torch.tensor(numbers, dtype=torch.float64)
+        self._work = dist.all_reduce(self._sums, group=group, async_op=True)
+
+    def wait(self) -> list[float]:
+        """Return the sums."""
+        if self._work is not None:
+            self._work.wait()
+            self._work = None
+        return self._sums.tolist()
+
+
+def _bytes_of(value: Any) -> Tensor:
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def _value_of(content: Tensor) -> Any:
+    return json.loads(content.numpy().tobytes())

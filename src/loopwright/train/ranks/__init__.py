@@ -1,0 +1,15 @@
+"""A run as one rank among several: what the classes beside this folder do differently then.
+
+=============  =====================================================================================
+`parts`        the classes that such a run is made of
+`source`       its share of the data, as many turns as the others have
+`loop`         what the ranks say to each other once an update: amounts, signals, who wants to stop
+`stepper`      loss weights and gradients over all ranks
+`values`       losses and logged values over all ranks
+`lifecycle`    a common beginning, common decisions to save
+`folder`       the first rank's folder, seen from every rank
+`states`       every rank's own state inside one checkpoint
+=============  =====================================================================================
+
+Imported only where there are several ranks.
+"""

@@ -1,0 +1,92 @@
+"""A loop's beginning, checkpoints and end for one rank among several: decided by all or by the first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loopwright.errors import StateError
+from loopwright.parallel.apart import spread
+from loopwright.parallel.wrapping import guard
+from loopwright.train import saving
+from loopwright.train.boundary import Boundary
+from loopwright.train.callsite import user_line
+from loopwright.train.lifecycle import Lifecycle
+from loopwright.train.ranks.states import gathered
+
+if TYPE_CHECKING:
+    from loopwright.train.loop import Loop
+    from loopwright.train.ranks.parts import OverRanks
+    from loopwright.train.run import Run
+    from loopwright.train.step import Step
+
+
+class LifecycleOverRanks(Lifecycle):
+    """What a run does around its loops, on every rank at the same turn."""
+
+    def __init__(self, run: Run):
+        super().__init__(run)
+        self._parts: OverRanks = run.parts  # type: ignore[assignment]
+        self._world = self._parts.world
+        self._guards: list[Any] = []
+
+    def _ready(self, loop: Loop, *, resumed: bool) -> None:
+        self._parts.wish = None
+        handles = [guard(m, self._refuse_bypass) for m in self._run.callables.values()]
+        self._guards = [handle for handle in handles if handle is not None]
+        if not resumed:
+            loop.source.set_seed(spread(self._world))  # type: ignore[attr-defined]
+
+    def release(self, loop: Loop) -> None:
+        """Give back what a loop holds while it runs."""
+        for handle in self._guards:
+            handle.remove()
+        self._guards = []
+        super().release(loop)
+
+    def _refuse_bypass(self) -> None:
+        loop = self._run.active
+        if loop is not None and loop.current is not None:
+            raise StateError(
+                "the model was called past its DDP: this rank's gradients would stay its own, and the "
+                "ranks would train models that differ",
+                slug="ddp-bypassed", where=user_line(),
+                hint="run.model(inputs) instead of model(inputs)",
+            )  # fmt: skip
+
+    def _due(self, loop: Loop, step: Step) -> str | None:
+        """Return why a checkpoint is due; what the clock says is the first rank's clock."""
+        policy = self._run.policy
+        if policy.every_steps is not None and loop.turn % policy.every_steps == 0:
+            return "steps"
+        # Asked where it may be: at epochs' ends, and where all have looked at the clock together.
+        looked = policy.every_minutes is not None and loop._next_visit < float("inf")
+        if not looked and not (policy.every_epochs is not None and step.ends_epoch):
+            return None
+        return self._world.first(super()._due(loop, step))
+
+    def _collect(self, loop: Loop, ended: str | None) -> Any:
+        buffers = {
+            key: {name for name, _ in model.named_buffers(remove_duplicate=False)}
+            for key, model in self._run.models.items()
+        }
+        return gathered(saving.collect(self._run, loop, ended), buffers, self._world)
+
+    def end(self, loop: Loop, how: str) -> None:
+        """End a loop on all ranks, and for a signal that one of them has heard in the last turn."""
+        super().end(loop, how)
+        signals: Any = self._run.signals
+        signals.agree(*self._world.total(signals.told))
+
+    def _save_boundary(self, loop: Loop) -> None:
+        """Save nothing: the other ranks are somewhere else, and the last checkpoint stands."""
+
+
+class BoundaryOverRanks(Boundary):
+    """Notes of turns' beginnings that are never put together: that would take all ranks."""
+
+    def state(self) -> dict[str, Any] | None:
+        """Return nothing."""
+        return None
+
+    def hold_if_it_validates(self, step: Step) -> None:
+        """Keep nothing."""

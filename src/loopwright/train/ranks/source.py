@@ -1,0 +1,139 @@
+"""A rank's share of a loader, with as many turns as the other ranks have."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from loopwright.errors import DataError
+from loopwright.parallel.shares import share_of
+from loopwright.parallel.world import World
+from loopwright.train.batches import count_samples
+from loopwright.train.data.source import Source
+
+_SHARES: WeakKeyDictionary[Any, dict[bool, Any]] = WeakKeyDictionary()
+"""Made once for each loader: persistent workers belong to the share."""
+
+
+class SharedSource(Source):
+    """One rank's batches.
+
+    Args:
+        loader: as `Source` takes it.
+        world: the ranks.
+        sharded: the loader gives this rank's share already.
+        even: for training: a rank that has fewer turns than the others gets *padding* at the end, a
+            batch that it had already and that counts for nothing.
+
+    Attributes:
+        padding: the batch that was handed out last is such a one.
+        seen: samples that were fetched.
+    """
+
+    def __init__(
+        self, loader: Any, *, world: World, sharded: bool = False, even: bool = False, **rest: Any
+    ):
+        self._world = world
+        self._sharded = sharded
+        self._even = even
+        self._share: Any = None
+        self._asks = False
+        self._epoch = 0
+        self._latest: Any = None
+        self._pads: deque[bool] = deque()
+        self._padding = False
+        self._padded = 0
+        self.seen = 0
+        super().__init__(loader, **rest)
+
+    def _take_share(self) -> None:
+        if self._sharded:
+            self._share = getattr(self.given, "sampler", None)
+        else:
+            self.loader, self._share = _share_of(self.given, self._world, even=self._even)
+            if self.given_length is not None:
+                self.length = len(self.loader)
+        if self._even:
+            # Rank by rank as many: known beforehand, or asked for at each batch.
+            lengths = self._world.exchange(self.length)
+            if len(set(lengths)) > 1:
+                self.length = None
+            self._asks = self.length is None
+
+    def set_seed(self, seed: int) -> None:
+        """Let the order of the data depend on a number that all ranks know."""
+        if hasattr(self._share, "padded"):
+            self._share.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the coming epoch be that one."""
+        self._epoch = epoch
+        if callable(set_epoch := getattr(self._share, "set_epoch", None)):
+            set_epoch(epoch)
+
+    def start_epoch(self, device: torch.device | None = None) -> None:
+        """Begin the epoch that ``set_epoch`` named."""
+        self.set_epoch(self._epoch)
+        self._padded = 0
+        super().start_epoch(device)
+
+    def fetch(self) -> Any:
+        """Return the next batch; raises StopIteration when no rank has another one."""
+        if not self._asks:
+            batch = super().fetch()
+            self.seen += count_samples(batch) or 1
+            return batch
+        try:
+            self._latest = super().fetch()
+            mine = 1.0
+        except StopIteration:
+            mine = 0.0
+        if not self._world.total([mine])[0]:
+            raise StopIteration
+        if not mine:
+            if self._latest is None:
+                raise DataError(
+                    f"rank {self._world.rank} of {self._world.size} got no batch in an epoch in "
+                    "which others did",
+                    slug="rank-without-data",
+                    hint="fewer ranks, or smaller batches",
+                )
+            self._fetched.append(self._feed.account())
+        self._pads.append(not mine)
+        return self._latest
+
+    def hand_out(self) -> None:
+        """Note that the oldest of the batches that were fetched is the loop's turn now."""
+        super().hand_out()
+        if self._asks:
+            self._padding = self._pads.popleft()
+            self._padded += self._padding
+
+    @property
+    def padding(self) -> bool:
+        """Whether the turn's batch counts for nothing."""
+        if self._asks:
+            return self._padding
+        return self.position == self.length and getattr(self._share, "padded", False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in this rank's own batches; padding is none of them."""
+        state = super().state_dict()
+        return {**state, "position": state["position"] - self._padded}
+
+    def _set_position(self, position: int) -> None:
+        super()._set_position(position)
+        self._pads.clear()
+
+
+def _share_of(loader: Any, world: World, *, even: bool) -> tuple[Any, Any]:
+    try:
+        known = _SHARES.setdefault(loader, {})
+    except TypeError:  # a list
+        return share_of(loader, world, even=even)
+    if even not in known:
+        known[even] = share_of(loader, world, even=even)
+    return known[even]

@@ -1,0 +1,100 @@
+"""Loss weights and gradients over all ranks.
+
+The gradient of an update is the weighted mean over every sample of every rank, as if one process had had
+the joined batch. Where a window is one turn, each rank's loss is multiplied by its share of the weight
+beforehand: 1 exactly where the shares are equal, and then nothing is multiplied. Where it is several, the
+sums of the weights are added up over the ranks once, when it closes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loopwright.parallel.reduction import average_gradients
+from loopwright.parallel.world import Totals, World
+from loopwright.train.precision import power_of_two_near
+from loopwright.train.stepper import Stepper
+from loopwright.train.window import Window
+
+
+class StepperOverRanks(Stepper):
+    """A stepper of one rank.
+
+    Attributes:
+        world: the ranks; set once, before the first turn.
+        averages: gradients are averaged when a window closes, not while backward runs (by DDP).
+        padding: this turn counts for nothing.
+        samples: of this rank in this turn; ``told`` holds the sum over the ranks.
+    """
+
+    world: World
+    averages = True
+    padding = False
+    samples = 0
+    told: Totals | None = None
+    _counted = False
+    _unit: float | None = None
+
+    def backward(self, loss: Tensor, weight: float | Tensor, **rest: Any) -> None:
+        """Run backward of the loss, weighted among the ranks."""
+        self._counted = rest.get("counted", False)
+        super().backward(loss, weight * 0 if self.padding else weight, **rest)
+
+    def _factor(self, weight: float | Tensor, *, plain: bool) -> Any:
+        if plain:
+            return self._share(weight)
+        if self._unit is None:  # once a run: a power of two, the same on every rank
+            told = self.world.exchange(float(weight))
+            self._unit = float(power_of_two_near(max(told) or 1.0))
+        self.unit = self._unit
+        return weight / self.unit
+
+    def _share(self, weight: float | Tensor) -> Any:
+        size = self.world.size
+        if isinstance(weight, Tensor):
+            total = self.world.total_tensor(
+                weight.double() if weight.device.type != "mps" else weight
+            )
+            return torch.where(total == 0, 1.0, weight * size / total)
+        if self._counted and self.told is not None:
+            total = self.told.wait()[0]
+        else:
+            total = self.world.total([weight])[0]
+        share = weight * size / total if total else 1.0
+        return None if share == 1.0 else share
+
+    def finish(self, windows: Sequence[Window]) -> None:
+        """Average over the ranks what backward has not, then unscale and normalise, once per window."""
+        for window in windows:
+            if window.finished:
+                continue
+            if self.averages:
+                average_gradients(window.parameters(), self.world)
+            if window.last_turn == self._plain_turn:
+                window.total = None  # the losses had their shares
+            elif window.total is not None:
+                window.total = self._mean(window.total)
+        super().finish(windows)
+
+    def _mean(self, total: float | Tensor) -> Any:
+        if isinstance(total, Tensor):
+            return self.world.total_tensor(total) / self.world.size
+        return self.world.total([total])[0] / self.world.size
+
+    def for_all(self, loss: Tensor) -> Tensor:
+        """Return the loss times this rank's share of the samples."""
+        share = None
+        if self.told is not None:
+            total = self.told.wait()[0]
+            share = self.samples * self.world.size / total if total else None
+        return loss if share is None or share == 1.0 else loss * share
+
+    def of_all(self, loss: Tensor, window: Window) -> Tensor:
+        """Return the mean loss of all ranks: an optimizer that compares losses decides alike on each."""
+        if self.averages:
+            average_gradients(window.parameters(), self.world)
+        return self.world.total_tensor(loss) / self.world.size

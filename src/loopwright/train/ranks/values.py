@@ -1,0 +1,83 @@
+"""Losses and logged values over all ranks: exchanged where all ranks look, never at each turn."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from loopwright.parallel.world import World
+from loopwright.train.history import History, to_host
+from loopwright.train.values import Values, one_number
+
+
+class ValuesOverRanks(Values):
+    """Logged values with the weight that each rank's has.
+
+    Sums and means of ours bring their own; a number that was logged after an evaluation counts for the
+    samples that this rank has evaluated, any other one once.
+
+    Attributes:
+        weight: of the numbers that are logged in this turn.
+    """
+
+    def __init__(self, world: World):
+        super().__init__()
+        self.weight = 1.0
+        self._world = world
+
+    def log(self, turn: int, values: dict[str, Any]) -> None:
+        """Keep values for the next time that all ranks look."""
+        for name, value in values.items():
+            parts = getattr(value, "parts", None)
+            if callable(parts):
+                self.waiting.append((turn, name, parts()))
+                continue
+            read = getattr(value, "compute", None)
+            if callable(read):
+                value = read()  # torchmetrics' own goes over all ranks
+            if isinstance(value, dict):
+                self.log(turn, {f"{name}/{key}": item for key, item in value.items()})
+                continue
+            self.waiting.append((turn, name, ("number", one_number(name, value), self.weight)))
+
+    def _settled(self) -> list[tuple[int, str, float]]:
+        logged, self.waiting = self.waiting, []
+        numbers = to_host([part for _, _, (_, *parts) in logged for part in parts])
+        mine = [
+            [turn, name, kind, numbers[2 * i], numbers[2 * i + 1]]
+            for i, (turn, name, (kind, _, _)) in enumerate(logged)
+        ]
+        sums: dict[tuple[int, str], list[Any]] = {}
+        for told in self._world.exchange(mine):
+            for turn, name, kind, total, weight in told:
+                one = sums.setdefault((turn, name), [kind, 0.0, 0.0, total])
+                if kind != "number" or weight:
+                    one[1] += total * weight if kind == "number" else total
+                one[2] += weight
+        return [
+            (turn, name, _value(*one))
+            for (turn, name), one in sorted(sums.items(), key=lambda item: item[0][0])
+        ]
+
+
+def _value(kind: str, total: float, weight: float, otherwise: float) -> float:
+    if kind == "sum":
+        return total
+    if not weight:
+        return otherwise if kind == "number" else math.nan
+    return total / weight
+
+
+def merge_losses(history: History, world: World) -> None:
+    """Make the losses that wait those of all ranks: means with the ranks' weights."""
+    mine = [to_host(history._losses), to_host(list(history._weights))]
+    told = world.exchange(mine)
+    for turn in range(len(history._losses)):
+        pairs = [(losses[turn], weights[turn]) for losses, weights in told]
+        known = [(loss, weight) for loss, weight in pairs if loss is not None]
+        total = math.fsum(weight for _, weight in known)
+        if known:
+            history._losses[turn] = (
+                math.fsum(loss * weight for loss, weight in known) / total if total else known[0][0]
+            )
+        history._weights[turn] = total
