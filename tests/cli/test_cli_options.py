@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from loopwright.cli.check import FLAGS
+from loopwright.cli.explain import FLAGS as EXPLAIN
 from loopwright.cli.loop_settings import loop_flags
 from loopwright.cli.main import VERBS, application
 from loopwright.recipes import registry
@@ -55,6 +56,19 @@ OPTIONS = {
         "--fix",
         "--diff",
     ],
+    "explain": [
+        "--steps",
+        "--wait",
+        "--whole",
+        "--html",
+        "--json",
+        "--budget",
+        "--whatifs",
+        "--check",
+        "--show",
+        "--quiet",
+        "--open",
+    ],
     "rules": ["RULE"],
     "evaluate": ["RUN", "--split", "--which", "--device", "--json"],
     "predict": ["RUN", "DATA", "--to", "--which", "--device", "--batch-size"],
@@ -80,7 +94,11 @@ def test_options():
     """Every verb has exactly these options, in this order."""
     app = application()
     assert list(VERBS) == list(OPTIONS)
-    own = {"train": loop_flags(), "check": FLAGS}  # these parse their words themselves
+    own = {
+        "train": loop_flags(),
+        "check": FLAGS,
+        "explain": EXPLAIN,
+    }  # these parse their words themselves
     seen = {
         verb: ["--" + one.name.replace("_", "-") for one in flags] for verb, flags in own.items()
     }

@@ -82,6 +82,7 @@ def test_dependencies_are_used_and_declared():
     assert imported - base - extras - sys.stdlib_module_names <= {
         "loopwright",
         "markupsafe",  # jinja2 brings it
+        "pygments",  # rich brings it
         "IPython",  # only where a notebook runs already
         "pytest",  # only where pytest itself loads the plugin
     }

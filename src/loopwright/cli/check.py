@@ -129,7 +129,7 @@ def understand(words: Sequence[str]) -> Asked | None:
     return Asked(program_command(program, as_given=as_given), folder, given, in_memory)
 
 
-def split(words: Sequence[str]) -> tuple[list[str], list[str], bool]:
+def split(words: Sequence[str], flags: Sequence[Flag] = FLAGS) -> tuple[list[str], list[str], bool]:
     """Our flags, the program's words, and whether those are a command of its own (after ``--``).
 
     >>> split(["--steps", "5", "train.py", "--lr", "1"])
@@ -140,7 +140,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str], bool]:
     ([], ['accelerate', 'launch', 'train.py'], True)
     """
     takes_value = {
-        "--" + flag.name.replace("_", "-") for flag in FLAGS if flag.annotation is not bool
+        "--" + flag.name.replace("_", "-") for flag in flags if flag.annotation is not bool
     }
     own: list[str] = []
     rest = list(words)
@@ -238,7 +238,7 @@ def observe(asked: Asked, chosen: Chosen) -> CheckRecord:
                 START,
                 folder,
                 quiet_stdout=asked.given["json"] == STDOUT,
-                **({STEPS: str(chosen.steps)} if chosen.steps else {}),
+                variables={STEPS: str(chosen.steps)} if chosen.steps else {},
             )
         finally:
             signal.signal(signal.SIGINT, before)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 VERBS = {
     "train": "Train a recipe: a built-in one, a Python file, or a settings file.",
     "check": "Run any PyTorch program and report its silent mistakes.",
+    "explain": "Run a few steps of any PyTorch program and show what each line did to real tensors.",
     "rules": "List the rules of check, or print the page of one.",
     "evaluate": "Evaluate a run's weights on its validation or test data.",
     "predict": "Answer for new data with a run's weights.",
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (see ``failures``)."""
     words = list(sys.argv[1:] if argv is None else argv)
     everything = "--traceback" in words
-    if words[:1] != ["check"]:  # its words may be the checked program's own
+    if words[:1] not in (["check"], ["explain"]):  # their words may be the program's own
         words = [word for word in words if word != "--traceback"]
     warnings.showwarning = partial(show_warning, warnings.showwarning)
     try:
@@ -65,6 +66,10 @@ def _run(words: list[str]) -> int:
         from loopwright.cli.check import check
 
         return check(*words[1:])
+    if words[:1] == ["explain"]:
+        from loopwright.cli.explain import explain
+
+        return explain(*words[1:])
     from cyclopts.exceptions import CycloptsError, UnknownCommandError
 
     from loopwright.cli.flags import refuse

@@ -58,6 +58,8 @@ DROPOUTS = (
 )
 NUMBERS = ("item", "tolist", "__float__", "__int__", "__bool__", "numpy")
 """Methods that bring a tensor's value to the host."""
+MOVES = ("to", "cuda", "cpu", "float", "half", "bfloat16", "double")
+"""Methods, of tensors and of modules, that may change the device or the dtype."""
 
 
 def install_points(observer: Observer) -> Iterator[Patch]:
@@ -89,7 +91,11 @@ def install_points(observer: Observer) -> Iterator[Patch]:
         yield CodeSwap(iterator.__next__, _fetch(observer))
     if observer.wanted("item"):
         for name in NUMBERS:
-            yield AttributePatch(torch.Tensor, name, _number(observer, name))
+            yield AttributePatch(torch.Tensor, name, _method(observer, "item", name))
+    if observer.wanted("transfer"):
+        for name in MOVES:
+            yield AttributePatch(torch.Tensor, name, _method(observer, "transfer", name))
+            yield CodeSwap(getattr(torch.nn.Module, name), around(observer, "transfer"))
 
 
 def _table() -> Iterator[tuple[str, bool, list[Callable[..., Any]]]]:
@@ -203,7 +209,7 @@ def _forward(observer: Observer) -> Callable[[Any], Any]:
                 inner = here.inner
                 if inner is None:
                     return original(self, *args, **kwargs)
-                call = InnerCall(self, args)
+                call = (here.inner_call or InnerCall)(self, args)
                 inner.append(call)
                 result = original(self, *args, **kwargs)
                 call.left(result)
@@ -415,10 +421,10 @@ class _OwnZeroGrad:
             self.observer.add(patch)
 
 
-def _number(observer: Observer, name: str) -> Callable[[Any], Any]:
+def _method(observer: Observer, kind: str, name: str) -> Callable[[Any], Any]:
     """``Tensor.item`` and its like: attributes of ``torch.Tensor`` that hide the C methods."""
-    before = observer.handlers("before", "item")
-    after = observer.handlers("after", "item")
+    before = observer.handlers("before", kind)
+    after = observer.handlers("after", kind)
     here = observer.here
     compiling = torch.compiler.is_compiling
 
@@ -429,7 +435,7 @@ def _number(observer: Observer, name: str) -> Callable[[Any], Any]:
             where = site(1)
             if where is None:
                 return original(self, *args, **kwargs)
-            event = observer.event("item", where, self, args, kwargs)
+            event = observer.event(kind, where, self, args, kwargs)
             if before:
                 observer.tell(before, event)
             event.result = original(self, *args, **kwargs)

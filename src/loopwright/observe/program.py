@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from loopwright.errors import UsageError
 from loopwright.observe.process import environment
@@ -50,7 +50,13 @@ def command_of(words: Sequence[str], *, as_given: bool = False) -> list[str]:
 
 
 def run(
-    command: Sequence[str], start: str, folder: str, *, quiet_stdout: bool = False, **variables: str
+    command: Sequence[str],
+    start: str,
+    folder: str,
+    *,
+    quiet_stdout: bool = False,
+    silent: bool = False,
+    variables: Mapping[str, str] | None = None,
 ) -> int:
     """Run a command observed and return its exit code, -n for signal n.
 
@@ -59,12 +65,15 @@ def run(
         start: ``module:function`` that begins the observation in each of its Python processes.
         folder: where those leave what they found.
         quiet_stdout: its descriptor 1, and that of its children, goes to stderr.
+        silent: nothing that it prints is shown.
         variables: further environment variables.
     """
+    out = sys.stderr.fileno() if quiet_stdout else None
     program = subprocess.Popen(
         list(command),
-        env=environment(os.environ, start, folder, **variables),
-        stdout=sys.stderr.fileno() if quiet_stdout else None,
+        env=environment(os.environ, start, folder, **(variables or {})),
+        stdout=subprocess.DEVNULL if silent else out,
+        stderr=subprocess.DEVNULL if silent else None,
     )
     handed = {number: signal.signal(number, _hand_on(program)) for number in _SIGNALS}
     try:

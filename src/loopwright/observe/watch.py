@@ -36,6 +36,7 @@ PER_STEP = frozenset(
         "unscale",
         "scaler_step",
         "step",
+        "transfer",
     )
 )
 """Kinds that happen in every step: while the observer rests they are let through unseen."""
@@ -55,6 +56,8 @@ class ThreadState(threading.local):
     """How many modules' ``__call__`` are open."""
     inner: list[Any] | None = None
     """Where calls of inner modules are recorded, while somebody asks for them."""
+    inner_call: Any = None
+    """What is made of each: ``points.InnerCall``, or another class with its two methods."""
     in_loss = False
     in_step = 0
 

@@ -71,17 +71,24 @@ def render(record: RunRecord) -> str:
     )
 
 
-def page(template: str, *, data: dict[str, Any], **values: Any) -> str:
+def page(
+    template: str,
+    *,
+    data: dict[str, Any],
+    script: str = "report.js",
+    styles: tuple[str, ...] = ("report.css",),
+    **values: Any,
+) -> str:
     """A template filled in, with the assets and the data that its script reads."""
-    script = asset("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    code = asset(script)
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     text = (
         environment()
         .get_template(template)
         .render(
             **values,
-            css=Markup(asset("report.css")),  # noqa: S704 - a file of this package
-            js=Markup(script),  # noqa: S704 - a file of this package
+            css=Markup("\n".join(map(asset, styles))),  # noqa: S704 - files of this package
+            js=Markup(code),  # noqa: S704 - a file of this package
             js_hash=f"sha256-{digest}",
             data=Markup(embed(data)),  # noqa: S704 - embed leaves nothing that HTML reads
         )

@@ -2,7 +2,7 @@
 
 ``PHASES`` are the eight phases of a training step: the rows of the timing table, the badges of the
 pages, the words of the documentation. The dataclasses are what a run leaves behind in a form that
-renderers read: no tensors, no torch.
+renderers read: no tensors, no torch. ``explained`` holds those of an explanation.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ PHASES = ("fetch", "transfer", "zero_grad", "forward", "loss", "backward", "step
 
 PHASE_OF = {
     "fetch": "fetch",
+    "transfer": "transfer",
     "zero_grad": "zero_grad",
     "forward": "forward",
     "loss": "loss",

@@ -1,0 +1,348 @@
+"""The plain records that an explanation is made of: what each statement did to tensors in each recorded step.
+
+Numbers are what torch computed; sentences are made from them later. ``facts`` of an event depend on its
+kind and are listed in ``docs/explain-json.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from loopwright.events import Finding, ProgramEnd
+
+GradChange = Literal["written", "accumulated", "cleared", "zeroed", "scaled", "replaced", "changed"]
+LoopKind = Literal["training", "gradients", "evaluation", "plain"]
+
+
+@dataclass(slots=True)
+class TensorNote:
+    """One tensor as it was after a statement. Norm, extremes, zeros and not-finite counts are exact."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+    device: str
+    bytes: int
+    requires_grad: bool = False
+    leaf: bool = True
+    node: str = ""
+    """Name of its ``grad_fn``; empty for a leaf."""
+    retains: bool = False
+    """No leaf, but asked to keep its gradient."""
+    grad: float | None = None
+    """Norm of ``.grad``; None where it is None."""
+    norm: float | None = None
+    low: float | None = None
+    high: float | None = None
+    nonfinite: int = 0
+    zeros: int = 0
+    values: list[float] = field(default_factory=list)
+    """All of them, where there are at most eight."""
+    mean: float | None = None
+    std: float | None = None
+    histogram: list[int] = field(default_factory=list)
+    sampled: int = 0
+    """How many elements mean, deviation and histogram are from."""
+
+
+@dataclass(slots=True)
+class EventNote:
+    """One call that is part of a step, at its place in the source."""
+
+    kind: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    seconds: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class GradNote:
+    """What happened to ``.grad`` of ``count`` tensors; ``of`` are in the same modules or optimizers."""
+
+    change: GradChange
+    count: int
+    of: int
+    before: float | None
+    """Norm of all their gradients together; None where they were None."""
+    after: float | None
+    names: list[str] = field(default_factory=list)
+    numbers: int = 0
+    values: list[float] = field(default_factory=list)
+    """The gradient itself, where it is that of one tensor of at most four numbers."""
+
+
+@dataclass(slots=True)
+class ParameterNote:
+    """How far ``count`` parameters moved, of the ``of`` that their modules or optimizers hold."""
+
+    count: int
+    of: int
+    delta: float
+    """Norm of the change of all of them together."""
+    norm: float
+    """Norm of all of them before."""
+    largest: str
+    largest_delta: float
+    numbers: int
+    exact: bool = True
+    how: str = ""
+    """Where it is not exact: what it was computed from."""
+    before: list[float] = field(default_factory=list)
+    after: list[float] = field(default_factory=list)
+    """The numbers themselves, where one tensor of at most four moved."""
+
+
+@dataclass(slots=True)
+class StateNote:
+    """What an optimizer's state gained or changed."""
+
+    optimizer: str
+    born: dict[str, int] = field(default_factory=dict)
+    """Name -> how many numbers it holds, all parameters together."""
+    bytes: int = 0
+    changed: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RateNote:
+    """A hyperparameter of an optimizer's group that changed."""
+
+    optimizer: str
+    group: int
+    name: str
+    before: float
+    after: float
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a statement changed."""
+
+    grads: list[GradNote] = field(default_factory=list)
+    parameters: list[ParameterNote] = field(default_factory=list)
+    state: list[StateNote] = field(default_factory=list)
+    rates: list[RateNote] = field(default_factory=list)
+    buffers: dict[str, float] = field(default_factory=dict)
+    """Name -> norm of the change."""
+    to_train: int = 0
+    to_eval: int = 0
+    """How many modules changed their mode."""
+    rng: list[str] = field(default_factory=list)
+    """Generators that were drawn from or set: torch, cuda, python, numpy."""
+    nodes: int = 0
+    """Autograd nodes made."""
+    made: int = 0
+    made_bytes: int = 0
+    freed: int = 0
+    freed_bytes: int = 0
+
+
+@dataclass(slots=True)
+class LineNote:
+    """One statement in one step."""
+
+    file: int
+    line: int
+    end_line: int
+    visits: int = 1
+    seconds: float = 0.0
+    """With everything that it called."""
+    own_seconds: float = 0.0
+    """Without other statements of the program that it called."""
+    calls: list[int] = field(default_factory=list)
+    """Lines of the program's own statements that ran inside it, as numbers of ``StepNote.lines``."""
+    grad_mode: bool = True
+    events: list[EventNote] = field(default_factory=list)
+    effects: Effects = field(default_factory=Effects)
+    tensors: list[TensorNote] = field(default_factory=list)
+    objects: list[dict[str, Any]] = field(default_factory=list)
+    """Modules, optimizers, loaders and schedulers that it made."""
+    phases: list[str] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
+    """What it did, in words."""
+
+
+@dataclass(slots=True)
+class GroupNote:
+    """A module in a graph: how many nodes it made and what they saved, those of modules inside included."""
+
+    path: str
+    kind: str
+    parent: int
+    nodes: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class GraphNote:
+    """The autograd graph under a loss, before backward freed it."""
+
+    line: int
+    nodes: int
+    leaves: int
+    saved_bytes: int
+    saved_tensors: int
+    value: float | None = None
+    freed: bool = True
+    by_line: dict[str, list[int]] = field(default_factory=dict)
+    """``"file:line"`` -> nodes made there, bytes saved there."""
+    groups: list[GroupNote] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    node_name: list[int] = field(default_factory=list)
+    node_group: list[int] = field(default_factory=list)
+    node_line: list[int] = field(default_factory=list)
+    """Numbers of ``places``."""
+    places: list[str] = field(default_factory=list)
+    node_bytes: list[int] = field(default_factory=list)
+    edges: list[list[int]] = field(default_factory=list)
+    """``[from, to]``: backward goes from ``from`` to ``to``."""
+    left_out: int = 0
+
+
+@dataclass(slots=True)
+class RuleNote:
+    """The update of one weight, written out; ``computed`` by us in float64, ``after`` by torch."""
+
+    optimizer: str
+    name: str
+    index: list[int]
+    before: float
+    grad: float
+    after: float
+    computed: float
+    agrees: bool
+    steps: list[str] = field(default_factory=list)
+    """The equations with their numbers, one a line."""
+    symbols: list[str] = field(default_factory=list)
+    """The same with their names."""
+    values: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class WhatIf:
+    """One change, and what came of it on copies."""
+
+    name: str
+    title: str
+    values: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class StepNote:
+    """One recorded turn of a loop."""
+
+    loop: int
+    number: int
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    lines: list[LineNote] = field(default_factory=list)
+    memory: list[list[int]] = field(default_factory=list)
+    """``[number in lines, bytes, nanoseconds]``: bytes allocated since the step began, over time."""
+    graphs: list[GraphNote] = field(default_factory=list)
+    rules: list[RuleNote] = field(default_factory=list)
+    brief: list[list[str]] = field(default_factory=list)
+    """The step in one view: phase, ``"file:line"``s with commas, what happened in a few words."""
+    whatifs: list[WhatIf] = field(default_factory=list)
+    not_replayed: str = ""
+    """Why there are no what-ifs."""
+
+
+@dataclass(slots=True)
+class LoopNote:
+    """One loop of the program; ``line`` 0 is one that a library drives."""
+
+    name: str
+    kind: LoopKind
+    file: int
+    """-1 where a library drives it."""
+    line: int
+    end_line: int
+    function: str
+    library: str = ""
+    """The library's file."""
+    turns: int = 0
+    entered: int = 0
+    inside: int | None = None
+    """The loop whose turns it runs in."""
+    optimizers: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Advice:
+    """Something that would make a step faster; ``gain`` is a share of the step's time."""
+
+    title: str
+    line: int
+    file: int
+    gain: float
+    how: Literal["measured", "computed"]
+    detail: str
+    code: str = ""
+
+
+@dataclass(slots=True)
+class TimingNote:
+    """Where a step goes: medians over turns that were timed and not otherwise recorded."""
+
+    loop: int
+    turns: int
+    seconds: float
+    phases: dict[str, float] = field(default_factory=dict)
+    lines: dict[str, float] = field(default_factory=dict)
+    """``"file:line"`` -> seconds a step, without what it called."""
+    device: dict[str, float] = field(default_factory=dict)
+    """The same on the device, where there is one."""
+    recorded: bool = False
+    """From turns that were recorded in full, which takes longer."""
+    advice: list[Advice] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class FileNote:
+    """One source file of the program; ``statements`` are ``[first line, last line]``."""
+
+    path: str
+    text: str
+    statements: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ModelNote:
+    """A model and what it holds."""
+
+    name: str
+    kind: str
+    modules: int
+    parameters: int
+    trainable: int
+    bytes: int
+    tensors: int
+    buffers: int
+
+
+@dataclass(kw_only=True, slots=True)
+class ExplainRecord:
+    """Everything that a page about one program is made of."""
+
+    title: str = ""
+    files: list[FileNote] = field(default_factory=list)
+    loops: list[LoopNote] = field(default_factory=list)
+    setup: list[LineNote] = field(default_factory=list)
+    steps: list[StepNote] = field(default_factory=list)
+    timings: list[TimingNote] = field(default_factory=list)
+    models: list[ModelNote] = field(default_factory=list)
+    optimizers: list[dict[str, Any]] = field(default_factory=list)
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    """Loop number -> the loss of each of its first turns."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    glossary: list[dict[str, str]] = field(default_factory=list)
+    program: ProgramEnd = field(default_factory=ProgramEnd)
+    rank: int | None = None
+    processes: int = 1
+    stopped: bool = False
+    notes: list[str] = field(default_factory=list)

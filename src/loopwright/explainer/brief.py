@@ -1,0 +1,82 @@
+"""A step in one view: for each of the eight phases where it happened and what came of it, in a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from loopwright.events import PHASES
+from loopwright.events.explained import LineNote, StepNote
+from loopwright.report.formats import count, number, percent, size
+
+
+def brief(step: StepNote) -> list[list[str]]:
+    """``[phase, "file:line,file:line", words]`` of each phase that the step had."""
+    rows = []
+    for phase in PHASES:
+        lines = [line for line in step.lines if phase in line.phases]
+        if not lines:
+            continue
+        words = list(dict.fromkeys(word for line in lines for word in _words(phase, line)))
+        rows.append(
+            [phase, ",".join(f"{one.file}:{one.line}" for one in lines), "; ".join(words[:3])]
+        )
+    return rows
+
+
+def _words(phase: str, line: LineNote) -> Iterator[str]:
+    facts = [
+        one.facts for one in line.events if one.kind == phase and not one.facts.get("criterion")
+    ]
+    facts = [one for one in facts if not one.get("ended")]
+    effects = line.effects
+    if phase == "fetch":
+        yield from (", ".join("×".join(map(str, one["shape"])) or "scalar" for one in each.get("batch", []))
+                    for each in facts[:1])  # fmt: skip
+    elif phase == "transfer":
+        copied = [one for one in facts if one.get("copied")]
+        yield (
+            f"{size(sum(one.get('bytes', 0) for one in copied))} copied"
+            if copied
+            else "nothing to copy"
+        )
+    elif phase == "zero_grad":
+        yield from (_cleared(one) for one in facts)
+    elif phase == "forward":
+        yield from (_forward(one) for one in facts[:2])
+    elif phase == "loss":
+        yield from (f"{one['function']} {number(one['value'])}" for one in facts if "value" in one)
+    elif phase == "backward":
+        yield from (f"{note.count} × .grad {note.change}, norm {number(note.after)}" for note in effects.grads
+                    if note.change in ("written", "accumulated"))  # fmt: skip
+        if any(one.get("saved_bytes") and one.get("freed") for one in facts):
+            yield f"{size(sum(one.get('saved_bytes', 0) for one in facts))} freed"
+    elif phase == "step":
+        yield from _moved(line)
+    elif phase == "item":
+        yield from (number(one["value"]) for one in facts[:2] if "value" in one)
+
+
+def _cleared(facts: dict[str, Any]) -> str:
+    if not facts["had"]:
+        return ".grad was None already"
+    unused = ", unused" if facts.get("unused") else ""
+    return f"{count(facts['had'])} × .grad cleared (norm {number(facts['norm'])}{unused})"
+
+
+def _forward(facts: dict[str, Any]) -> str:
+    outputs = facts.get("outputs") or [{"shape": []}]
+    made = "×".join(map(str, outputs[0]["shape"])) or "scalar"
+    return f"{facts['name']} → {made}, {'train' if facts['training'] else 'eval'} mode"
+
+
+def _moved(line: LineNote) -> Iterator[str]:
+    for note in line.effects.parameters:
+        share = f" ({percent(note.delta / note.norm, 2)} of ‖p‖)" if note.norm else ""
+        yield f"‖Δp‖ {number(note.delta)}{share}"
+    if not line.effects.parameters:
+        yield "nothing moved"
+    for state in line.effects.state:
+        born = [key for key in state.born if key != "step"]
+        if born:
+            yield f"{', '.join(born)} born"

@@ -1,0 +1,307 @@
+"""From a recording to the plain record: visits of one statement in one turn become one line note."""
+
+from __future__ import annotations
+
+import ast
+import platform
+from typing import Any
+
+import torch
+
+from loopwright.events import PHASE_OF, PHASES
+from loopwright.events.explained import (
+    Effects,
+    ExplainRecord,
+    FileNote,
+    GradNote,
+    LineNote,
+    LoopNote,
+    StateNote,
+    StepNote,
+)
+from loopwright.explainer import timing, values
+from loopwright.explainer.record import Recording, Visit
+from loopwright.explainer.turns import LoopRecord, Turn
+
+LOSSES_KEPT = 2000
+MOVES = 32
+"""Changes of parameters that are kept of one statement in one turn."""
+
+
+def build(recording: Recording) -> ExplainRecord:
+    """Everything that was recorded, without tensors."""
+    record = ExplainRecord()
+    loops = _shown_loops(recording)
+    numbers = {id(one): number for number, one in enumerate(loops)}
+    record.loops = [_loop(one, numbers, recording) for one in loops]
+    _name(record.loops)
+    for turn in recording.kept:
+        if id(turn.record) in numbers:
+            record.steps.append(_step(turn, numbers))
+    record.setup = _lines([visit for visit in recording.setup if _says_something(visit)])
+    record.losses = {str(numbers[id(one)]): one.losses[:LOSSES_KEPT] for one in loops if one.losses}
+    record.timings = timing.measure(recording, numbers)
+    record.files = [
+        FileNote(one.path, one.text, [[s.line, s.end_line] for s in one.statements])
+        for one in recording.sources
+    ]
+    record.models = [one for one in recording.names.models if one.parameters]
+    record.optimizers = recording.names.optimizers
+    record.environment = environment()
+    record.notes = _notes(recording)
+    record.stopped = recording.stopped
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        record.rank = torch.distributed.get_rank()
+    return record
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were made with."""
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": "cpu",
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        found["device"] = torch.cuda.get_device_name()
+    return found
+
+
+def _notes(recording: Recording) -> list[str]:
+    notes = list(recording.notes)
+    if recording.memory.refused:
+        notes.append(recording.memory.refused)
+    if recording.observer.failure:
+        last = recording.observer.failure.strip().splitlines()[-1]
+        notes.append(f"the recording failed and switched itself off: {last}")
+    if recording.saved_hooks:
+        notes.append(
+            "saved tensors go through hooks (checkpointing, offloading) and were not counted"
+        )
+    return notes
+
+
+def _shown_loops(recording: Recording) -> list[LoopRecord]:
+    """Loops that hold events of a step, and plain ones around them; inner ones are part of their turn."""
+    shown = [one for one in recording.loops.values() if one.eventful and not _is_part(one)]
+    around = {id(loop.inside) for loop in shown if loop.inside is not None}
+    return [
+        one
+        for one in recording.loops.values()
+        if one in shown or (not one.eventful and id(one) in around)
+    ]
+
+
+def _is_part(loop: LoopRecord) -> bool:
+    """A loop whose turns belong to a step of the loop around it: micro-batches, closures."""
+    around = loop.inside
+    while around is not None:
+        if around.steps and not loop.steps:
+            return True
+        around = around.inside
+    return False
+
+
+def _loop(one: LoopRecord, numbers: dict[int, int], recording: Recording) -> LoopNote:
+    around = one.inside
+    while around is not None and id(around) not in numbers:
+        around = around.inside
+    file = recording.sources.index(one.source) if one.source in recording.sources else -1
+    return LoopNote(
+        "", one.kind, file,
+        one.loop.line if one.loop else 0, one.loop.end_line if one.loop else 0,
+        one.loop.function if one.loop else "", one.by_library, one.turns, one.entered,
+        numbers[id(around)] if around is not None else None,
+        list(dict.fromkeys(name for _, name in one.optimizers)),
+    )  # fmt: skip
+
+
+def _name(loops: list[LoopNote]) -> None:
+    """Names that tell loops apart: what each is for, where, and its line if that is not enough."""
+    names = [_called(one) for one in loops]
+    for note, name in zip(loops, names, strict=True):
+        note.name = f"{name} at line {note.line}" if names.count(name) > 1 and note.line else name
+
+
+def _called(note: LoopNote) -> str:
+    where = f" in {note.function}()" if note.function else ""
+    if not note.line:
+        return "the library's loop" if note.library else "the program"
+    names = {"training": "training loop", "gradients": "loop of gradients", "evaluation": "evaluation loop",
+             "plain": "outer loop"}  # fmt: skip
+    return names[note.kind] + where
+
+
+def _says_something(visit: Visit) -> bool:
+    effects = visit.effects
+    return bool(
+        visit.events or visit.tensors or visit.objects or effects.grads or effects.parameters or effects.rng
+        or effects.to_eval or effects.to_train or effects.rates
+    )  # fmt: skip
+
+
+def _step(turn: Turn, numbers: dict[int, int]) -> StepNote:
+    visits = _all_visits(turn, numbers)
+    overhead = turn.overhead
+    return StepNote(
+        numbers[id(turn.record)],
+        turn.number,
+        max(0, turn.ended - turn.began - overhead) / 1e9,
+        _of_inner(turn, "losses"),
+        _lines(visits),
+        _memory(visits),
+        _of_inner(turn, "graphs"),
+        _of_inner(turn, "rules"),
+        whatifs=turn.whatifs,
+        not_replayed=turn.not_replayed,
+    )
+
+
+def _all_visits(turn: Turn, numbers: dict[int, int]) -> list[Visit]:
+    found = list(turn.visits)
+    for inner in turn.inner:
+        if id(inner.record) not in numbers:
+            found += _all_visits(inner, numbers)
+    return sorted(found, key=lambda visit: visit.order)
+
+
+def _of_inner(turn: Turn, name: str) -> list[Any]:
+    found = list(getattr(turn, name))
+    for inner in turn.inner:
+        if not inner.record.eventful or _is_part(inner.record):
+            found = _of_inner(inner, name) + found
+    return found
+
+
+def _lines(visits: list[Visit]) -> list[LineNote]:
+    """One note a statement, in the order of first runs."""
+    groups: dict[int, list[Visit]] = {}
+    for visit in visits:
+        groups.setdefault(id(visit.statement), []).append(visit)
+    index = {key: number for number, key in enumerate(groups)}
+    notes = []
+    for group in groups.values():
+        first = group[0].statement
+        events = [event for visit in group for event in visit.events]
+        phases = [PHASE_OF.get(event.kind) for event in events
+                  if not event.facts.get("ended") and not event.facts.get("criterion")]  # fmt: skip
+        called = {
+            index[id(c.statement)]
+            for visit in group
+            for c in visit.calls
+            if id(c.statement) in index
+        }
+        notes.append(
+            LineNote(
+                first.source.number,
+                first.line,
+                first.end_line,
+                _runs(group),
+                sum(visit.total for visit in group) / 1e9,
+                sum(visit.own for visit in group) / 1e9,
+                sorted(called - {index[id(first)]}),
+                group[-1].grad_mode,
+                events[:64],
+                _merge([visit.effects for visit in group]),
+                _latest([note for visit in group for note in visit.tensors]),
+                [facts for visit in group for facts in visit.objects][:8],
+                [phase for phase in PHASES if phase in phases],
+            )
+        )
+    return notes
+
+
+def _runs(group: list[Visit]) -> int:
+    """How often a statement ran; a ``with`` comes by once more when it ends."""
+    ends = isinstance(group[0].statement.node, (ast.With, ast.AsyncWith))
+    return -(-len(group) // 2) if ends else len(group)
+
+
+def _latest(notes: list[Any]) -> list[Any]:
+    return list({note.name: note for note in notes}.values())
+
+
+def _merge(parts: list[Effects]) -> Effects:
+    if len(parts) == 1 and len(parts[0].grads) <= 1:
+        return parts[0]
+    merged = Effects()
+    for one in parts:
+        merged.to_train += one.to_train
+        merged.to_eval += one.to_eval
+        merged.nodes += one.nodes
+        merged.made += one.made
+        merged.made_bytes += one.made_bytes
+        merged.freed += one.freed
+        merged.freed_bytes += one.freed_bytes
+        merged.rates += one.rates
+        merged.rng += [name for name in one.rng if name not in merged.rng]
+        for name, delta in one.buffers.items():
+            merged.buffers[name] = values.together([merged.buffers.get(name, 0.0), delta])
+    merged.grads = _merge_grads([note for one in parts for note in one.grads])
+    moved = [note for one in parts for note in one.parameters]
+    merged.parameters = moved[:MOVES]
+    merged.state = _merge_state([note for one in parts for note in one.state])
+    return merged
+
+
+def _merge_grads(notes: list[GradNote]) -> list[GradNote]:
+    """One note a kind of change: parts of one pass are added, passes one after another joined end to end."""
+    found: dict[str, GradNote] = {}
+    for note in notes:
+        known = found.get(note.change)
+        if known is None:
+            found[note.change] = note
+        elif known.count + note.count <= known.of and not set(known.names) & set(note.names):
+            known.count += note.count
+            known.numbers += note.numbers
+            known.names = (known.names + note.names)[:3]
+            known.before = _add(known.before, note.before)
+            known.after = _add(known.after, note.after)
+        else:
+            known.count = max(known.count, note.count)
+            known.after = note.after
+    return list(found.values())
+
+
+def _add(first: float | None, second: float | None) -> float | None:
+    known = [one for one in (first, second) if one is not None]
+    return values.together(known) if known else None
+
+
+def _merge_state(notes: list[StateNote]) -> list[StateNote]:
+    found: dict[str, StateNote] = {}
+    for note in notes:
+        known = found.setdefault(note.optimizer, note)
+        if known is not note:
+            known.bytes = note.bytes
+            known.born = {**note.born, **known.born}
+            known.changed = note.changed
+    return list(found.values())
+
+
+def _memory(visits: list[Visit]) -> list[list[int]]:
+    """Bytes allocated since the step began, after each allocation, by line note."""
+    groups: dict[int, int] = {}
+    for visit in visits:
+        groups.setdefault(id(visit.statement), len(groups))
+    changes = sorted(
+        (when, size, groups[id(visit.statement)])
+        for visit in visits
+        for size, when in visit.allocations
+    )
+    total, points, first = 0, [], changes[0][0] if changes else 0
+    for when, size, number in changes:
+        total += size
+        points.append([number, total, when - first])
+    return _thin(points)
+
+
+def _thin(points: list[list[int]], most: int = 600) -> list[list[int]]:
+    """At most ``most`` points, the highest of each stretch kept."""
+    if len(points) <= most:
+        return points
+    size = -(-len(points) // most)
+    return [
+        max(points[at : at + size], key=lambda one: one[1]) for at in range(0, len(points), size)
+    ]

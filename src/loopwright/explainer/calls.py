@@ -1,0 +1,479 @@
+"""Hears the observer's events and puts each into the statement that it happened in, with its facts."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from loopwright.events import PHASE_OF, Event
+from loopwright.events.explained import EventNote, StateNote
+from loopwright.explainer import graph, objects, rule, values
+from loopwright.explainer.graph import ModuleCall
+from loopwright.explainer.names import name_of
+from loopwright.observe.points import traced
+
+if TYPE_CHECKING:
+    from loopwright.explainer.record import Recording
+
+
+WRITES = ("backward", "grad", "zero_grad", "step", "clip", "unscale", "scaler_step", "schedule")
+"""What these change is compared at once, since one statement may hold several of them."""
+
+
+class Open:
+    """A call that has not returned yet."""
+
+    __slots__ = ("began", "facts", "inside", "kept", "kind", "loss")
+
+    def __init__(self, kind: str, began: int):
+        self.kind = kind
+        self.loss = False
+        """A loss was computed in it."""
+        self.began = began
+        self.inside = 0
+        """Nanoseconds of events in it, and of ours."""
+        self.facts: dict[str, Any] = {}
+        self.kept: Any = None
+
+
+class Calls:
+    """The listener of an explanation. ``before_KIND`` opens an event, ``after_KIND`` closes it."""
+
+    def __init__(self, recording: Recording):
+        self.recording = recording
+        self.open: list[Open] = []
+        self.chosen: WeakKeyDictionary[Any, rule.Chosen] = WeakKeyDictionary()
+        self.state_keys: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+        self.scaled: dict[int, float] = {}
+        for kind in PHASE_OF:
+            if kind in ("module", "copied", "dropout"):
+                continue  # thousands of them, and nothing to say about one
+            setattr(self, f"before_{kind}", self._before(kind))
+            setattr(self, f"after_{kind}", self._after(kind))
+
+    def _before(self, kind: str) -> Any:
+        more = getattr(self, f"_{kind}_begins", None)
+
+        def begins(event: Event) -> None:
+            recording = self.recording
+            if not recording.hears(kind, event):
+                return
+            now = recording.clock()
+            opened = Open(kind, now)
+            self.open.append(opened)
+            if more is not None and recording.deep:
+                with recording.ours():
+                    more(event, opened)
+            # What we did is not the call's time.
+            opened.began = recording.clock()
+            if len(self.open) > 1:
+                self.open[-2].inside += opened.began - now
+            recording.spent(opened.began - now)
+
+        return begins
+
+    def _after(self, kind: str) -> Any:
+        more = getattr(self, f"_{kind}_ends", None)
+
+        def ends(event: Event) -> None:
+            recording = self.recording
+            now = recording.clock()
+            if not recording.lines.mine() or not any(one.kind == kind for one in self.open):
+                return
+            while self.open[-1].kind != kind:
+                self.open.pop()  # an exception left it
+            opened = self.open.pop()
+            took = now - opened.began
+            if self.open:
+                self.open[-1].inside += took
+            if kind == "loss" and self.open:
+                self.open[-1].loss = True
+            criterion = (
+                opened.loss
+                and kind == "forward"
+                and not any(True for _ in event.subject.parameters())
+            )
+            opened.facts["criterion"] = criterion
+            recording.timed("loss" if criterion else kind, took - opened.inside)
+            if not criterion:
+                recording.happened(kind, event)
+            if recording.deep and not event.failed:
+                with recording.ours():
+                    if kind in WRITES:
+                        recording.boundary_inside(backward=kind in ("backward", "grad"))
+                    if more is not None:
+                        more(event, opened)
+                    self._note(kind, event, opened, took)
+            elif recording.deep and kind == "fetch":
+                opened.facts["ended"] = True
+                self._note(kind, event, opened, took)
+            else:
+                self._light(kind, event)
+            spent = recording.clock() - now
+            if self.open:
+                self.open[-1].inside += spent
+            recording.spent(spent)
+            recording.may_stop()
+
+        return ends
+
+    def _note(self, kind: str, event: Event, opened: Open, took: int) -> None:
+        place = event.site.position()
+        self.recording.note(
+            EventNote(
+                kind,
+                place.line,
+                place.column,
+                place.end_line or place.line,
+                place.end_column,
+                took / 1e9,
+                opened.facts,
+            )
+        )
+
+    def _light(self, kind: str, event: Event) -> None:
+        if kind == "backward" and self.recording.keeps_losses:
+            for root in _roots(event):
+                self._loss(root)
+
+    def _loss(self, root: torch.Tensor) -> float | None:
+        if root.numel() != 1 or (root.is_cuda and not self.recording.deep):
+            return None
+        with values.quiet():
+            value = float(root.detach())
+        value /= self.scaled.get(id(root), 1.0)
+        self.recording.loss(value)
+        return value
+
+    # data
+
+    def _fetch_ends(self, event: Event, opened: Open) -> None:
+        opened.facts["batch"] = [
+            {"shape": list(one.shape), "dtype": str(one.dtype).removeprefix("torch."),
+             "device": str(one.device), "bytes": values.bytes_of(one)}
+            for _, one in objects.tensors_in(event.result, "batch")
+        ]  # fmt: skip
+        opened.facts["workers"] = getattr(event.subject, "_num_workers", 0)
+
+    def _transfer_begins(self, event: Event, opened: Open) -> None:
+        one = event.subject
+        if isinstance(one, torch.nn.Module):
+            opened.facts.update(objects.module_facts(one))
+            one = next(iter(one.parameters()), None)
+        if isinstance(one, torch.Tensor):
+            opened.kept = (str(one.device), str(one.dtype).removeprefix("torch."))
+
+    def _transfer_ends(self, event: Event, opened: Open) -> None:
+        result = event.result
+        name = name_of(event.subject, self._frame(event))
+        opened.facts["name"] = name
+        opened.facts["is"] = "module" if isinstance(event.subject, torch.nn.Module) else "tensor"
+        one = (
+            next(iter(result.parameters()), None) if isinstance(result, torch.nn.Module) else result
+        )
+        if opened.kept is None or not isinstance(one, torch.Tensor):
+            return
+        opened.facts["from_device"], opened.facts["from_dtype"] = opened.kept
+        opened.facts["device"], opened.facts["dtype"] = (
+            str(one.device),
+            str(one.dtype).removeprefix("torch."),
+        )
+        if isinstance(result, torch.Tensor):
+            opened.facts["bytes"] = values.bytes_of(result)
+            opened.facts["copied"] = result is not event.subject
+        else:
+            opened.facts["copied"] = opened.kept != (opened.facts["device"], opened.facts["dtype"])
+
+    # gradients
+
+    def _zero_grad_begins(self, event: Event, opened: Open) -> None:
+        subject = event.subject
+        parameters = _parameters_of(subject)
+        norm, count = self.recording.state.grad_norm(parameters)
+        opened.facts.update(
+            {"name": name_of(subject, self._frame(event)), "kind": type(subject).__name__,
+             "of": len(parameters), "had": count, "norm": norm,
+             "unused": self.recording.state.unused(parameters),
+             "numbers": sum(p.numel() for p in parameters)}
+        )  # fmt: skip
+
+    def _backward_begins(self, event: Event, opened: Open) -> None:
+        recording = self.recording
+        roots = _roots(event)
+        for root in roots:
+            if root.grad_fn is None and root.requires_grad:
+                recording.names.leaf(root, self._frame(event))
+        frame = self._frame(event)
+        place = event.site.position()
+        note = graph.capture(
+            roots, recording.marks, lambda leaf: recording.names.leaf(leaf, frame),
+            line=place.line, read_saved=not recording.saved_hooks,
+        )  # fmt: skip
+        opened.kept = note
+        note.value = self._loss(roots[0]) if roots else None
+        retained = any(
+            _given(event, name, at) for name, at in (("retain_graph", 2), ("create_graph", 3))
+        )
+        note.freed = not retained
+        opened.facts.update(
+            {"root": name_of(roots[0], frame) if roots else "", "value": note.value, "nodes": note.nodes,
+             "leaves": note.leaves, "saved_bytes": note.saved_bytes, "saved_tensors": note.saved_tensors,
+             "freed": note.freed, "roots": len(roots)}
+        )  # fmt: skip
+
+    def _backward_ends(self, event: Event, opened: Open) -> None:  # noqa: ARG002  as all of them
+        if opened.kept is not None:
+            self.recording.graph(opened.kept)
+
+    def _grad_begins(self, event: Event, opened: Open) -> None:
+        inputs = event.args[1] if len(event.args) > 1 else event.kwargs.get("inputs", ())
+        inputs = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs)
+        opened.facts["inputs"] = len(inputs)
+        opened.facts["create_graph"] = bool(event.kwargs.get("create_graph"))
+
+    # the model
+
+    def _forward_begins(self, event: Event, opened: Open) -> None:
+        recording = self.recording
+        module = event.subject
+        frame = self._frame(event)
+        name = recording.names.module(module, frame)
+        with_grad = torch.is_grad_enabled()
+        opened.facts.update(
+            {"name": name, "kind": type(module).__name__, "training": module.training, "grad": with_grad,
+             "inputs": [{"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
+                        for t in _tensors([*event.args, *event.kwargs.values()])],
+             "autocast": _autocast()}
+        )  # fmt: skip
+        calls = ModuleCalls(recording, module, event.args, name)
+        here = recording.observer.here
+        here.inner = [] if here.inner is None else here.inner
+        here.inner_call = calls.call
+        opened.kept = calls
+
+    def _forward_ends(self, event: Event, opened: Open) -> None:
+        here = self.recording.observer.here
+        here.inner_call = None
+        calls = opened.kept
+        calls.root.left(event.result)
+        outputs = _tensors([event.result])
+        opened.facts["outputs"] = [
+            {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch."),
+             "requires_grad": t.requires_grad, "node": t.grad_fn.name() if t.grad_fn is not None else ""}
+            for t in outputs
+        ]  # fmt: skip
+        opened.facts["modules"] = calls.table()
+        opened.facts["active_dropout"] = calls.active("Dropout")
+        opened.facts["active_norms"] = calls.active("BatchNorm")
+
+    def _loss_ends(self, event: Event, opened: Open) -> None:
+        function = getattr(torch.nn.functional, str(event.subject))
+        try:
+            bound = inspect.signature(function).bind(*event.args, **event.kwargs)
+            bound.apply_defaults()
+            reduction = bound.arguments.get("reduction")
+        except (TypeError, ValueError):
+            reduction = None
+        first = [one for one in event.args if isinstance(one, torch.Tensor)]
+        opened.facts.update({"function": event.subject, "reduction": reduction,
+                             "shapes": [list(one.shape) for one in first[:2]]})  # fmt: skip
+        if isinstance(event.result, torch.Tensor) and event.result.numel() == 1:
+            with values.quiet():
+                opened.facts["value"] = float(event.result.detach())
+
+    # the optimizer
+
+    def _optimizer_ends(self, event: Event, opened: Open) -> None:
+        if event.subject.param_groups:
+            opened.facts.update(objects.optimizer_facts(event.subject))
+            self.recording.state.add_optimizer("", event.subject)
+
+    def _step_begins(self, event: Event, opened: Open) -> None:
+        recording = self.recording
+        optimizer = event.subject
+        name = recording.names.optimizer(optimizer, self._frame(event))
+        recording.boundary_inside()
+        parameters = _parameters_of(optimizer)
+        norm, count = recording.state.grad_norm(parameters)
+        opened.facts.update({"name": name, "kind": type(optimizer).__name__, "of": len(parameters),
+                             "with_grad": count, "grad_norm": norm,
+                             "lr": float(optimizer.param_groups[0].get("lr", 0.0))})  # fmt: skip
+        if event.args[1:] or event.kwargs.get("closure"):
+            opened.facts["closure"] = True
+            return
+        recording.state.plan(optimizer)
+        chosen = self.chosen.get(optimizer)
+        if chosen is None or chosen.parameter() is None:
+            found = rule.choose(optimizer)
+            if found is None:
+                return
+            chosen = self.chosen[optimizer] = found
+        rule.before_step(optimizer, chosen)
+        opened.kept = chosen
+
+    def _step_ends(self, event: Event, opened: Open) -> None:
+        recording = self.recording
+        optimizer = event.subject
+        recording.state.use(_parameters_of(optimizer))
+        name = opened.facts.get("name", "")
+        if opened.kept is not None:
+            parameter = opened.kept.parameter()
+            called = recording.names.leaf(parameter, None) if parameter is not None else ""
+            written = rule.after_step(optimizer, opened.kept, name, called)
+            if written is not None:
+                recording.rule(written)
+        recording.optimizer_state(self._state(optimizer, name))
+
+    def _state(self, optimizer: Any, name: str) -> StateNote | None:
+        sizes: dict[str, int] = {}
+        size = 0
+        for state in optimizer.state.values():
+            for key, value in state.items() if isinstance(state, dict) else ():
+                if isinstance(value, torch.Tensor):
+                    sizes[key] = sizes.get(key, 0) + value.numel()
+                    size += values.bytes_of(value)
+        known = self.state_keys.setdefault(optimizer, set())
+        born = {key: count for key, count in sizes.items() if key not in known}
+        changed = [key for key in sizes if key in known]
+        known |= set(sizes)
+        return StateNote(name, born, size, changed) if sizes else None
+
+    def _clip_begins(self, event: Event, opened: Open) -> None:
+        self.recording.boundary_inside()
+        listed = event.args[0] if event.args else event.kwargs.get("parameters", [])
+        tensors = [listed] if isinstance(listed, torch.Tensor) else list(listed)
+        norm, count = self.recording.state.grad_norm(tensors)
+        limit = event.args[1] if len(event.args) > 1 else event.kwargs.get(
+            "max_norm", event.kwargs.get("clip_value"))  # fmt: skip
+        opened.facts.update({"norm": norm, "count": count, "limit": float(limit)})
+
+    def _clip_ends(self, event: Event, opened: Open) -> None:
+        if isinstance(event.result, torch.Tensor):
+            with values.quiet():
+                opened.facts["total_norm"] = float(event.result)
+
+    def _scale_ends(self, event: Event, opened: Open) -> None:
+        scale = float(event.subject.get_scale())
+        opened.facts["scale"] = scale
+        if isinstance(event.result, torch.Tensor):
+            self.scaled = {id(event.result): scale}
+
+    def _scaler_step_begins(self, event: Event, opened: Open) -> None:
+        opened.facts["scale"] = float(event.subject.get_scale())
+
+    def _schedule_ends(self, event: Event, opened: Open) -> None:
+        opened.facts["kind"] = type(event.subject).__name__
+        opened.facts["name"] = name_of(event.subject, self._frame(event))
+
+    # the rest
+
+    def _mode_begins(self, event: Event, opened: Open) -> None:
+        opened.facts["name"] = self.recording.names.module(event.subject, self._frame(event))
+
+    def _mode_ends(self, event: Event, opened: Open) -> None:
+        modules = [type(one).__name__ for one in event.subject.modules()]
+        opened.facts["training"] = event.subject.training
+        opened.facts["dropouts"] = sum("Dropout" in one for one in modules)
+        opened.facts["norms"] = sum("BatchNorm" in one for one in modules)
+
+    def _item_begins(self, event: Event, opened: Open) -> None:
+        one = event.subject
+        opened.facts.update({"device": str(one.device), "shape": list(one.shape),
+                             "name": name_of(one, self._frame(event))})  # fmt: skip
+        if one.is_cuda:
+            began = self.recording.clock()
+            torch.cuda.synchronize(one.device)
+            opened.facts["waited"] = (self.recording.clock() - began) / 1e9
+
+    def _item_ends(self, event: Event, opened: Open) -> None:
+        if isinstance(event.result, (int, float, bool)):
+            opened.facts["value"] = float(event.result)
+
+    def _epoch_ends(self, event: Event, opened: Open) -> None:
+        opened.facts.update({"name": name_of(event.subject, self._frame(event)),
+                             **objects.loader_facts(event.subject)})  # fmt: skip
+
+    def _seed_ends(self, event: Event, opened: Open) -> None:
+        if event.args and isinstance(event.args[0], int):
+            opened.facts["seed"] = event.args[0]
+
+    def _frame(self, event: Event) -> Any:
+        del event
+        frame = self.recording.frame()
+        return frame if frame is not None else sys._getframe(1)
+
+
+class ModuleCalls:
+    """The calls inside one root's forward, also for others who record inner calls."""
+
+    def __init__(
+        self, recording: Recording, module: torch.nn.Module, args: Sequence[Any], name: str
+    ):
+        self.clock = recording.clock
+        self.marks = recording.marks.calls
+        self.paths = {id(one): path for path, one in module.named_modules()}
+        self.made: list[ModuleCall] = []
+        self.root = ModuleCall(module, args, name or type(module).__name__, None, self.clock)
+        self.above = [self.root]
+        self.marks.append(self.root)
+
+    def call(self, module: torch.nn.Module, args: Sequence[Any]) -> ModuleCall:
+        """A module is called inside the root."""
+        while len(self.above) > 1 and self.above[-1].ended:
+            self.above.pop()
+        path = self.paths.get(id(module), type(module).__name__)
+        made = ModuleCall(module, args, path, self.above[-1], self.clock)
+        self.above.append(made)
+        self.made.append(made)
+        self.marks.append(made)
+        return made
+
+    def table(self, limit: int = 200) -> list[dict[str, Any]]:
+        """Path, class, output shape and time of each call."""
+        return [
+            {"path": one.path, "kind": type(one.module).__name__, "shape": one.shape,
+             "seconds": max(0, one.ended - one.began) / 1e9, "nodes": one.end - one.start}
+            for one in self.made[:limit] if one.ended
+        ]  # fmt: skip
+
+    def active(self, kind: str) -> int:
+        """How many called modules of a kind acted as in training."""
+        calls = [*self.made, self.root]
+        return sum(kind in type(one.module).__name__ and one.module.training for one in calls)
+
+
+def _given(event: Event, name: str, position: int) -> bool:
+    """An argument of ``backward``, by its name or its position (the tensor is at 0)."""
+    by_position = event.args[position] if len(event.args) > position else None
+    return bool(event.kwargs.get(name, by_position))
+
+
+def _roots(event: Event) -> list[torch.Tensor]:
+    if traced():
+        return []
+    first = event.subject if event.subject is not None else event.kwargs.get("tensors")
+    listed = [first] if isinstance(first, torch.Tensor) else list(first or ())
+    return [one for one in listed if isinstance(one, torch.Tensor)]
+
+
+def _parameters_of(subject: Any) -> list[torch.Tensor]:
+    if isinstance(subject, torch.nn.Module):
+        return list(subject.parameters())
+    groups = getattr(subject, "param_groups", [])
+    return [p for group in groups for p in group["params"] if isinstance(p, torch.Tensor)]
+
+
+def _tensors(items: Sequence[Any]) -> list[torch.Tensor]:
+    return [one for item in items for _, one in objects.tensors_in(item, "")][:4]
+
+
+def _autocast() -> str:
+    for device in ("cuda", "cpu"):
+        if torch.is_autocast_enabled(device):
+            return str(torch.get_autocast_dtype(device)).removeprefix("torch.")
+    return ""

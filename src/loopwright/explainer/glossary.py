@@ -1,0 +1,153 @@
+"""The eight events of a step, each in two sentences with this run's numbers in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopwright.events import PHASES
+from loopwright.events.explained import ExplainRecord, StepNote
+from loopwright.report.explain_view import main_loop, steps_of
+from loopwright.report.formats import count, number, percent, size
+
+
+def glossary(record: ExplainRecord) -> list[dict[str, str]]:
+    """One entry a phase: ``name``, ``what`` it is, and what it did ``here``."""
+    steps = steps_of(record, main_loop(record))
+    return [
+        {"name": phase, "what": WHAT[phase], "here": HERE[phase](steps) or "This program has none."}
+        for phase in PHASES
+    ]
+
+
+WHAT = {
+    "fetch": "The loader hands out the next batch: samples are picked, collated and given to the loop.",
+    "transfer": (
+        "The batch moves to the device (or dtype) that the model is on; if it is there already, "
+        "nothing is copied."
+    ),
+    "zero_grad": "Gradients of the last step are cleared, because backward adds to what is there.",
+    "forward": (
+        "The model computes its answer; while gradients are on, every operation leaves a node in a "
+        "graph."
+    ),
+    "loss": "One number says how wrong the answer is; it is the root of the graph.",
+    "backward": (
+        "From the loss, the graph is run in reverse; it writes `.grad` of the leaves (the "
+        "parameters) and nothing else."
+    ),
+    "step": (
+        "The optimizer reads `.grad` and its own memory, and changes the parameters; it sees neither "
+        "loss nor graph."
+    ),
+    "item": (
+        "A tensor's number is copied into a Python number; a device must finish its work for it, and "
+        "no graph hangs on it."
+    ),
+}
+
+
+def _facts(steps: list[StepNote], kind: str) -> list[tuple[StepNote, Any, dict[str, Any]]]:
+    return [
+        (step, line, event.facts)
+        for step in steps
+        for line in step.lines
+        for event in line.events
+        if event.kind == kind and not event.facts.get("ended") and not event.facts.get("criterion")
+    ]
+
+
+def _fetch(steps: list[StepNote]) -> str:
+    found = _facts(steps, "fetch")
+    if not found or not found[0][2].get("batch"):
+        return ""
+    batch = found[0][2]["batch"]
+    shapes = " and ".join("×".join(map(str, one["shape"])) or "scalar" for one in batch)
+    return f"Here: {shapes}, {size(sum(one['bytes'] for one in batch))} a batch."
+
+
+def _transfer(steps: list[StepNote]) -> str:
+    found = [one for _, _, one in _facts(steps, "transfer") if "copied" in one]
+    if not found:
+        return ""
+    copied = [one for one in found if one["copied"]]
+    if not copied:
+        return (
+            f"Here: {count(len(found))} calls, nothing copied: all of it was on {found[0]['device']} "
+            f"already."
+        )
+    return f"Here: {size(sum(one.get('bytes', 0) for one in copied) / max(1, len(steps)))} copied a step."
+
+
+def _zero_grad(steps: list[StepNote]) -> str:
+    found = _facts(steps, "zero_grad")
+    with_norm = next((facts for _, _, facts in found if facts["had"]), None)
+    if not found:
+        return ""
+    if with_norm is None:
+        return f"Here: `.grad` of {count(found[0][2]['of'])} parameters was `None` each time."
+    return (
+        f"Here: `.grad` of {count(with_norm['had'])} parameters is thrown away, norm "
+        f"{number(with_norm['norm'])}; "
+        "without it, the next backward would add to that."
+    )
+
+
+def _forward(steps: list[StepNote]) -> str:
+    found = _facts(steps, "forward")
+    if not found:
+        return ""
+    _, line, facts = found[0]
+    inputs = ", ".join("×".join(map(str, one["shape"])) for one in facts.get("inputs", [])[:1])
+    outputs = ", ".join(
+        "×".join(map(str, one["shape"])) or "scalar" for one in facts.get("outputs", [])[:1]
+    )
+    nodes = f" and leaves {count(line.effects.nodes)} nodes" if line.effects.nodes else ""
+    return f"Here: `{facts['name']}` turns {inputs or 'its input'} into {outputs or 'its output'}{nodes}."
+
+
+def _loss(steps: list[StepNote]) -> str:
+    found = [facts for _, _, facts in _facts(steps, "loss") if "value" in facts]
+    values = [number(step.losses[-1]) for step in steps if step.losses]
+    if not values:
+        return ""
+    name = f"{found[0]['function']}" if found else "the loss"
+    return f"Here: {name} is {', '.join(values[:3])} in the recorded steps."
+
+
+def _backward(steps: list[StepNote]) -> str:
+    for _, line, facts in _facts(steps, "backward"):
+        for note in line.effects.grads:
+            if note.change in ("written", "accumulated"):
+                return (
+                    f"Here: {count(facts['nodes'])} nodes lead to `.grad` of {count(note.count)} parameters, "
+                    f"norm {number(note.after)}, and free {size(facts['saved_bytes'])}."
+                )
+    return ""
+
+
+def _step(steps: list[StepNote]) -> str:
+    for _, line, facts in _facts(steps, "step"):
+        for note in line.effects.parameters:
+            share = f", {percent(note.delta / note.norm, 2)} of their norm" if note.norm else ""
+            return (f"Here: `{facts['name']}` ({facts['kind']}) moves {count(note.numbers)} numbers by "
+                    f"‖Δp‖ = {number(note.delta)}{share}.")  # fmt: skip
+    return ""
+
+
+def _item(steps: list[StepNote]) -> str:
+    found = [facts for _, _, facts in _facts(steps, "item") if "value" in facts]
+    if not found:
+        return ""
+    first = found[0]
+    waited = (
+        f", after waiting {first['waited'] * 1e3:.2f} ms for the device"
+        if "waited" in first
+        else ""
+    )
+    return f"Here: {number(first['value'])}{waited}, {count(len(found) / len(steps))} a step."
+
+
+HERE: dict[str, Any] = {
+    "fetch": _fetch, "transfer": _transfer, "zero_grad": _zero_grad, "forward": _forward,
+    "loss": _loss, "backward": _backward, "step": _step, "item": _item,
+}  # fmt: skip

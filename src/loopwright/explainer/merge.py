@@ -1,0 +1,56 @@
+"""Reads what the processes of one program left, and picks the one that a page is about."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from loopwright.events.explained import ExplainRecord
+
+
+def read(folder: Path) -> ExplainRecord | None:
+    """The record of the process that trained: rank 0, else the one with most steps; None if none did."""
+    records = [
+        plain(ExplainRecord, json.loads(file.read_text())) for file in sorted(folder.glob("*.json"))
+    ]
+    if not records:
+        return None
+    steps = [sum(loop.turns for loop in one.loops if loop.kind == "training") for one in records]
+    best = max(range(len(records)), key=lambda at: (bool(steps[at]), records[at].rank == 0, steps[at],
+                                                    len(records[at].steps)))  # fmt: skip
+    chosen: ExplainRecord = records[best]
+    chosen.processes = len(records)
+    ranks = sorted(one.rank for one in records if one.rank is not None)
+    if len(ranks) > 1:
+        chosen.notes.append(f"{len(ranks)} ranks ran the same loop; this is rank {chosen.rank}")
+    ends = sorted(folder.glob("*.end"))
+    if ends and chosen.program.exception is None:
+        chosen.program.exception = ends[0].read_text()
+    return chosen
+
+
+def plain(kind: Any, value: Any) -> Any:
+    """A dataclass, or a list or dict of them, from its plain form.
+
+    >>> from loopwright.events import Place
+    >>> plain(list[Place], [{"file": "a.py", "line": 3}])[0].line
+    3
+    """
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        inner = [one for one in typing.get_args(kind) if one is not type(None)]
+        return None if value is None else plain(inner[0], value)
+    if origin is list:
+        (inner,) = typing.get_args(kind)
+        return [plain(inner, one) for one in value]
+    if origin is dict:
+        _, inner = typing.get_args(kind)
+        return {key: plain(inner, one) for key, one in value.items()}
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: plain(hints[name], one) for name, one in value.items()})  # type: ignore[operator]
+    return value

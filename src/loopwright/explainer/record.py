@@ -1,0 +1,500 @@
+"""Puts the line level and the event level together: what each statement did in each recorded turn.
+
+Everything that happens between two boundaries (a statement begins, a function is entered or left, an event
+has ended) belongs to the innermost statement that runs. At a boundary of a recorded turn the state is
+compared with what it was at the last one; what that costs is taken out of all times.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+
+from loopwright.events import PHASE_OF, Event
+from loopwright.events.explained import Effects, EventNote, GraphNote, RuleNote, StateNote
+from loopwright.explainer import graph
+from loopwright.explainer.calls import Calls
+from loopwright.explainer.library import Stretches
+from loopwright.explainer.lines import Activation, Lines
+from loopwright.explainer.memory import Memory
+from loopwright.explainer.names import Names
+from loopwright.explainer.source import Loop, Source, Statement
+from loopwright.explainer.state import State
+from loopwright.explainer.turns import DEEP, LIGHT, TIMED, LoopRecord, Policy, Turn
+from loopwright.explainer.visits import Visit
+from loopwright.explainer.whatif import Replays
+from loopwright.observe.sites import user_frame
+from loopwright.observe.watch import Observer
+
+SETUP_VISITS = 3
+SETUP_MOST = 4000
+LOSSES = 10_000
+STEP_EVENTS = ("fetch", "zero_grad", "forward", "loss", "backward", "grad", "step")
+ARMING = (*STEP_EVENTS, "transfer", "epoch", "optimizer")
+
+
+class EndOfExplanation(SystemExit):
+    """Ends the program at a statement of its own, once what was asked for has been recorded."""
+
+
+class Recording:
+    """One explanation of this process.
+
+    Args:
+        steps: turns of each loop that are recorded in full.
+        timed: turns after them that are timed.
+        budget: bytes for copies.
+        wait: seconds that the program may go on after its training loop was recorded; None: to its end.
+        whatifs: run a step again with changes.
+    """
+
+    def __init__(self, *, steps: int = 3, timed: int = 20, budget: int = 1 << 27, wait: float | None = None,
+                 whatifs: bool = True):  # fmt: skip
+        self.policy = Policy(steps, timed)
+        self.budget = budget
+        self.wait = wait
+        self.clock = time.perf_counter_ns
+        self.calls = Calls(self)
+        self.observer = Observer([self.calls], on_out=self.stop)
+        self.lines = Lines(self, self._failed, self.observer.lock)
+        self.state = State(budget)
+        self.memory = Memory()
+        self.marks = graph.Marks()
+        self.loops: dict[Any, LoopRecord] = {}
+        self.kept: list[Turn] = []
+        self.timed_turns: list[Turn] = []
+        self.setup: list[Visit] = []
+        self.sources: list[Source] = []
+        self.stretches = Stretches(self)
+        self.names = Names(self.state)
+        self.replays = Replays(self) if whatifs else None
+        self.notes: list[str] = []
+        self.armed = self.saved_hooks = self.stale = self.stopped = self.over = False
+        self.since = self.clock()
+        self.since_node = 0
+        self.overhead = 0
+        self.overhead_since = 0
+        self.finished_at: int | None = None
+        self._visits: dict[int, int] = {}
+        self._order = 0
+
+    # beginning and end
+
+    def start(self) -> None:
+        """Observe and trace from here on."""
+        self.observer.install()
+        frame = sys._getframe(1)
+        if not self.lines.begin(frame):
+            self.notes.append(
+                "the program is traced already (a debugger or a coverage tool), so there is no line level"
+            )
+
+    def stop(self) -> None:
+        """Take everything out."""
+        if self.over:
+            return
+        self.over = True
+        self.observer.uninstall()
+        self._close_all()
+        self.lines.end()
+        self._end_memory()
+
+    def _failed(self, error: BaseException) -> None:
+        import traceback
+
+        self.observer.fail("".join(traceback.format_exception(error)))
+
+    def _close_all(self) -> None:
+        try:
+            for activation in reversed(list(self.lines.stack)):
+                self.left(activation)
+            self.stretches.end()
+        except Exception as error:  # noqa: BLE001  what was recorded until here is kept
+            self.notes.append(f"the last turn is not complete: {error}")
+
+    # what is current
+
+    @property
+    def turn(self) -> Turn | None:
+        """The turn of the innermost loop that runs, forward functions left aside."""
+        for activation in reversed(self.lines.stack):
+            if activation.loops and not activation.in_forward:
+                return activation.loops[-1]
+        return self.stretches.turn
+
+    @property
+    def deep(self) -> bool:
+        """True when what happens now is recorded in full."""
+        turn = self.turn
+        return turn is None or turn.mode == DEEP
+
+    @property
+    def keeps_losses(self) -> bool:
+        """True while losses of further turns are collected."""
+        turn = self.turn
+        return turn is not None and len(turn.record.losses) < LOSSES
+
+    def frame(self) -> Any:
+        """The innermost frame of the program that is followed."""
+        stack = self.lines.stack
+        return stack[-1].frame if stack else user_frame(sys._getframe(2))
+
+    def visit(self) -> Visit | None:
+        """The statement that runs."""
+        for activation in reversed(self.lines.stack):
+            if activation.visit is not None:
+                return activation.visit
+        return None
+
+    def skips(self) -> bool:
+        """True while a statement runs that is not recorded; what it does is not its caller's doing."""
+        stack = self.lines.stack
+        return bool(stack) and stack[-1].skipped
+
+    # boundaries
+
+    def ours(self) -> AbstractContextManager[Any]:
+        """A context in which allocations are ours."""
+        return self.memory.ours()
+
+    def spent(self, nanoseconds: int) -> None:
+        """Time that was ours."""
+        self.overhead += nanoseconds
+
+    @contextmanager
+    def _unseen(self) -> Iterator[None]:
+        """What is done inside is ours: it is neither observed nor counted as the program's memory."""
+        busy, self.observer.here.busy = self.observer.here.busy, True
+        try:
+            with self.memory.ours():
+                yield
+        finally:
+            self.observer.here.busy = busy
+
+    def boundary_inside(self, *, backward: bool = False) -> None:
+        """Compare the state now, inside an event."""
+        visit = self.visit()
+        if visit is not None and visit.deep:
+            self._compare(visit, backward=backward)
+
+    def _compare(self, visit: Visit, *, backward: bool = False, leaves: bool = True) -> None:
+        """Put what changed into a visit; what changed while nobody looked belongs to no statement."""
+        effects = Effects() if self.stale and leaves else visit.effects
+        self.stale = self.stale and not leaves
+        self.state.changes(effects, backward=backward, leaves=leaves)
+
+    def _boundary(self) -> None:
+        now = self.clock()
+        took = now - self.since - (self.overhead - self.overhead_since)
+        visit = self.visit()
+        self.stale = self.stale or self.skips()
+        if visit is not None:
+            visit.own += took
+            for activation in self.lines.stack:
+                if activation.visit is not None:
+                    activation.visit.total += took
+            if visit.deep:
+                with self._unseen():
+                    made = graph.next_number() - self.since_node
+                    visit.effects.nodes += max(0, made)
+                    in_forward = visit.activation.in_forward or self.observer.here.depth > 0
+                    self._compare(visit, leaves=not in_forward)
+        self.stale = self.stale or visit is None or not visit.deep
+        self._resume(now)
+
+    def _resume(self, began: int) -> None:
+        """From here on it is the program's time again."""
+        self.since_node = graph.next_number()
+        self.overhead += self.clock() - began
+        self.overhead_since = self.overhead
+        self.since = self.clock()
+
+    def _segment(self, visit: Visit | None) -> None:
+        """What follows belongs to ``visit``."""
+        if visit is None or not visit.deep:
+            return
+        self.marks.begin(f"{visit.statement.source.number}:{visit.statement.line}")
+        if self.memory.running:
+            self.memory.mark(visit)
+
+    # what the line level tells
+
+    def entered(self, activation: Activation) -> None:
+        """A function of the program is called."""
+        stack = self.lines.stack
+        above = stack[-2] if len(stack) > 1 else None
+        activation.in_forward = (
+            above is not None and above.in_forward
+        ) or self.observer.here.depth > 0
+        stack.pop()
+        try:
+            self._boundary()
+        finally:
+            stack.append(activation)
+        self._segment(activation.visit)
+
+    def left(self, activation: Activation) -> None:
+        """It returns, or a generator yields."""
+        if activation.code.generator:
+            self.lines.stack.append(activation)
+            self._boundary()
+            self.lines.stack.pop()
+            self._segment(self.visit())
+            return
+        if activation not in self.lines.stack:
+            self.lines.stack.append(activation)
+        self._finish(activation)
+        for turn in reversed(activation.loops):
+            self.end_turn(turn)
+        activation.loops = []
+        self.lines.stack.remove(activation)
+        self._segment(self.visit())
+
+    def statement(self, activation: Activation, statement: Statement) -> None:
+        """A statement begins."""
+        self._finish(activation)
+        self.may_stop(at_statement=True)
+        source = statement.source
+        if source.number < 0:
+            source.number = len(self.sources)
+            self.sources.append(source)
+        turn = self.turn
+        activation.skipped = True
+        if turn is None:
+            key = id(statement)
+            self._visits[key] = self._visits.get(key, 0) + 1
+            if self._visits[key] > SETUP_VISITS or len(self.setup) > SETUP_MOST:
+                return
+        elif turn.mode == LIGHT:
+            return
+        self.open(activation, statement, turn)
+        if self.replays is not None and turn is not None and turn.mode == DEEP:
+            began = self.clock()
+            with self._unseen():
+                self.replays.statement(activation, turn, statement)
+            self._resume(began)
+
+    def open(self, activation: Activation, statement: Statement, turn: Turn | None) -> None:
+        """What follows is a run of the statement."""
+        self._order += 1
+        visit = Visit(self._order, statement, activation, turn, self.since)
+        visit.grad_mode = torch.is_grad_enabled()
+        stack = self.lines.stack
+        for above in reversed(stack[: stack.index(activation)]):
+            if above.visit is not None:
+                above.visit.calls.append(visit)
+                break
+        activation.visit = visit
+        activation.skipped = False
+        if visit.deep and self.stale:
+            began = self.clock()
+            with self._unseen():
+                self._compare(visit)
+            self._resume(began)
+        if turn is None:
+            self.setup.append(visit)
+        else:
+            turn.visits.append(visit)
+        self._segment(visit)
+
+    def _finish(self, activation: Activation) -> None:
+        """The statement of a function that ran until now is done."""
+        self._boundary()
+        visit, activation.visit = activation.visit, None
+        if visit is None or not visit.deep or activation.frame is None:
+            return
+        began = self.clock()
+        with self._unseen():
+            visit.look()
+        self._resume(began)
+
+    def split(self) -> None:
+        """End the visit that runs, so that its statement can have one in each turn."""
+        if self.lines.stack:
+            activation = self.lines.stack[-1]
+            self._boundary()
+            activation.visit = None
+
+    def turn_begins(self, activation: Activation, loop: Loop) -> None:
+        """A turn of a loop begins."""
+        self._finish(activation)
+        index = 1
+        if activation.loops and activation.loops[-1].loop is loop:
+            before = activation.loops.pop()
+            index = before.index + 1
+            self.end_turn(before)
+        self._begin_turn(activation, loop, index)
+
+    def _begin_turn(self, activation: Activation, loop: Loop, index: int) -> None:
+        began = self.clock()
+        self.stretches.own_loop_begins()
+        source = activation.code.source
+        record = self.loops.get(loop)
+        parent = self.turn
+        if record is None:
+            record = LoopRecord(loop, source, activation.code.code.co_name, len(self.loops))
+            self.loops[loop] = record
+            record.inside = parent.record if parent is not None else None
+        if index == 1:
+            record.entered += 1
+        mode = self.policy.mode(record, parent, index)
+        record.turns += 1
+        turn = Turn(loop, record, record.turns, index, mode, parent, began)
+        turn.overhead = -self.overhead
+        activation.loops.append(turn)
+        self.follow_memory(turn)
+        if (not activation.in_forward and parent is None) or record.eventful:
+            self.marks.clear()
+        self._resume(began)
+
+    def loop_left(self, activation: Activation, depth: int) -> None:
+        """Loops end."""
+        self._finish(activation)
+        while len(activation.loops) > depth:
+            self.end_turn(activation.loops.pop())
+
+    def end_turn(self, turn: Turn) -> None:
+        """A turn is over: keep it, and ask what would have been."""
+        turn.ended = self.clock()
+        turn.overhead += self.overhead
+        record = turn.record
+        if turn.parent is not None:
+            turn.parent.inner.append(turn)
+        if not turn.events and not turn.inner and len(turn.visits) <= 1 and record.turns > 1:
+            record.turns -= 1  # the head's last visit, which found nothing more
+            if turn.parent is not None:
+                turn.parent.inner.remove(turn)
+            return
+        if turn.losses:
+            record.losses += turn.losses[-1:]
+        if turn.mode == DEEP:
+            record.deep += 1
+            record.deep_steps += turn.count("step") > 0
+            self.kept.append(turn)
+            if self.replays is not None and not self.over:
+                began = self.clock()
+                with self._unseen():
+                    self.replays.turn_ended(turn)
+                self._resume(began)
+        elif turn.mode == TIMED:
+            record.timed += 1
+            self.timed_turns.append(turn)
+            turn.inner = []
+
+    # memory
+
+    def follow_memory(self, turn: Turn) -> None:
+        """Count allocations in turns that are recorded in full."""
+        wanted = self.armed and turn.mode == DEEP
+        if wanted and not self.memory.running:
+            self.memory.start()
+        elif (
+            not wanted
+            and self.memory.running
+            and (turn.parent is None or turn.parent.mode != DEEP or turn.record.eventful)
+        ):
+            self._end_memory()
+
+    def _end_memory(self) -> None:
+        began = self.clock()
+        self.memory.stop()
+        self.overhead += self.clock() - began
+
+    # what the event level tells
+
+    def hears(self, kind: str, event: Event) -> bool:
+        """True when an event is to be noted; the first ones of a training arm what is costly."""
+        if self.over:
+            return False
+        if not self.lines.mine():
+            if self.armed or kind not in STEP_EVENTS:
+                return False
+            self.lines.move(sys._getframe(2))
+        if kind in ARMING:
+            if not self.armed:
+                self.armed = True
+                self.lines.resume(user_frame(sys._getframe(2)))
+                if self.deep:
+                    self.memory.start()
+                    self._segment(self.visit())
+            if kind in STEP_EVENTS:
+                self.stretches.hears(kind, event)
+        return True
+
+    def happened(self, kind: str, event: Event) -> None:
+        """Count an event in its turn."""
+        turn = self.turn
+        if turn is None or (kind == "fetch" and event.failed):
+            return
+        turn.events[kind] = turn.events.get(kind, 0) + 1
+        record = turn.record
+        record.saw(kind)
+        if kind == "step" and not any(one() is event.subject for one, _ in record.optimizers):
+            name = self.names.optimizer(event.subject, self.frame())
+            record.optimizers.append((weakref.ref(event.subject), name))
+
+    def timed(self, kind: str, nanoseconds: int) -> None:
+        """Add to the phase of a turn and of those around it."""
+        phase = PHASE_OF.get(kind)
+        turn = self.turn
+        if phase is not None and turn is not None:
+            turn.phases[phase] = turn.phases.get(phase, 0) + nanoseconds
+
+    def note(self, note: EventNote) -> None:
+        """An event of a recorded turn."""
+        visit = self.visit()
+        if visit is not None:
+            visit.events.append(note)
+
+    def loss(self, value: float) -> None:
+        """The value that a backward pass began with."""
+        turn = self.turn
+        if turn is not None:
+            turn.losses.append(value)
+
+    def graph(self, note: GraphNote) -> None:
+        """A graph, described before it was run backward."""
+        turn = self.turn
+        if turn is not None:
+            turn.graphs.append(note)
+            if self.replays is not None:
+                self.replays.backward_ended(turn, note.value)
+
+    def rule(self, note: RuleNote) -> None:
+        """An update, written out."""
+        turn = self.turn
+        if turn is not None:
+            turn.rules.append(note)
+
+    def optimizer_state(self, note: StateNote | None) -> None:
+        """State of an optimizer after its step."""
+        visit = self.visit()
+        if note is not None and visit is not None:
+            visit.effects.state.append(note)
+
+    # the end
+
+    def may_stop(self, *, at_statement: bool = False) -> None:
+        """End the program when everything that was asked for is there."""
+        if self.wait is None or self.stopped or self.over:
+            return
+        if self.finished_at is None:
+            main = [one for one in self.loops.values() if one.steps or one.backwards]
+            if main and all(self.policy.finished(one) for one in main):
+                self.finished_at = self.clock()
+            return
+        if self.clock() - self.finished_at < self.wait * 1e9:
+            return
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if at_statement or self.stretches.turn is not None:
+            self.stopped = True
+            self.stop()
+            raise EndOfExplanation(0)

@@ -1,0 +1,292 @@
+"""What each kind of event says of itself; a word in backticks is code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from loopwright.events.explained import EventNote, LineNote
+from loopwright.explainer.words import capital, duration, many, parameters, shape
+from loopwright.report.formats import count, number, size
+
+
+def _fetch(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if facts.get("ended"):
+        yield "The loader had no further batch: the epoch is over."
+        return
+    names = [note.name for note in line.tensors]
+    parts = []
+    for index, one in enumerate(facts.get("batch", [])):
+        name = f"`{names[index]}` " if index < len(names) else ""
+        parts.append(f"{name}{shape(one['shape'])} {one['dtype']}")
+    if parts:
+        total = sum(one["bytes"] for one in facts["batch"])
+        yield f"The next batch: {', '.join(parts)}; {size(total)}."
+    if facts.get("workers"):
+        yield f"{facts['workers']} worker processes had prepared it."
+
+
+def _epoch(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if facts.get("samples") is None or facts.get("batches") is None:
+        return
+    last = ""
+    if facts.get("batch_size") and not facts.get("drop_last"):
+        rest = facts["samples"] - (facts["batches"] - 1) * facts["batch_size"]
+        if 0 < rest < facts["batch_size"]:
+            last = f", the last one of {count(rest)}"
+    order = (
+        " in a new random order"
+        if "Random" in str(facts.get("sampler"))
+        else " in the same order each time"
+    )
+    yield (
+        f"A pass over {count(facts['samples'])} samples begins{order}: "
+        + many(facts["batches"], "batch", "batches")
+        + (f" of {count(facts['batch_size'])}{last}." if facts.get("batch_size") else ".")
+    )
+
+
+def _transfer(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    what = f"`{facts['name']}`" if facts.get("name") else "the " + str(facts.get("is", "tensor"))
+    if "copied" not in facts:
+        return
+    if facts["is"] == "module":
+        if not facts["copied"]:
+            yield f"{what[0].upper()}{what[1:]} is on {facts['device']} already: nothing was copied."
+        else:
+            yield (f"{count(facts['parameters'])} parameters ({size(facts['bytes'])}) go "
+                   f"{_way(facts)}, in place.")  # fmt: skip
+        return
+    if not facts["copied"]:
+        yield f"{what} is {facts['dtype']} on {facts['device']} already: the same tensor, nothing was copied."
+    else:
+        yield f"{what} goes {_way(facts)}: a copy of {size(facts['bytes'])}."
+
+
+def _way(facts: dict[str, Any]) -> str:
+    way = []
+    if facts["from_device"] != facts["device"]:
+        way.append(f"from {facts['from_device']} to {facts['device']}")
+    if facts["from_dtype"] != facts["dtype"]:
+        way.append(f"from {facts['from_dtype']} to {facts['dtype']}")
+    return " and ".join(way) or f"to {facts['device']}"
+
+
+def _zero_grad(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if not facts["had"]:
+        yield f"`.grad` of {parameters(facts['of'], facts['of'])} was `None` already: nothing to clear."
+        return
+    found = {note.change: note for note in line.effects.grads}
+    fate = "set to 0" if "zeroed" in found else "`None` again"
+    used = "**no step had used it**" if facts.get("unused") else "the last step had used it"
+    norm = f"its norm was {number(facts['norm'])}, and {used}"
+    yield f"`.grad` of {parameters(facts['had'], facts['of'])} is {fate}: {norm}."
+
+
+def _forward(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    came = ", ".join(shape(one["shape"]) for one in facts.get("inputs", [])[:2])
+    went = ", ".join(shape(one["shape"]) for one in facts.get("outputs", [])[:2])
+    mode = "train" if facts["training"] else "eval"
+    inside = len(facts.get("modules", []))
+    through = f" through {many(inside, 'module')}" if inside else ""
+    cast = f", cast to {facts['autocast']} by autocast" if facts.get("autocast") else ""
+    if came and went:
+        yield f"`{facts['name']}` in {mode} mode: {came} → {went}{through}{cast}."
+    else:
+        yield f"`{facts['name']}` runs in {mode} mode{through}{cast}."
+    acts = []
+    if facts.get("active_dropout"):
+        acts.append(f"{many(facts['active_dropout'], 'dropout')} drew a new mask")
+    if facts.get("active_norms"):
+        acts.append(f"{many(facts['active_norms'], 'batch norm')} used this batch's statistics")
+    if acts:
+        yield f"{capital(' and '.join(acts))}."
+    if not facts["grad"]:
+        yield "No graph is built (gradients are off), so nothing is kept for backward."
+    elif line.effects.nodes and not any(one.kind in ("loss", "backward") for one in line.events):
+        yield f"{many(line.effects.nodes, 'graph node')} remember how it was computed."
+
+
+def _loss(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    stored = next((note for note in line.tensors if note.node), None)
+    name = f"`{stored.name}` = " if stored is not None and len(line.tensors) == 1 else ""
+    function = str(facts["function"])
+    shapes = facts.get("shapes") or []
+    across = ""
+    if facts.get("reduction") in ("mean", "sum") and shapes and shapes[0]:
+        rows = shapes[0][0]
+        across = f", the {facts['reduction']} over {many(rows, 'sample')}"
+    if "value" in facts:
+        yield (
+            f"{name}{function} of {' and '.join(shape(one) for one in shapes)}{across}: "
+            f"{number(facts['value'])}."
+        )
+    if stored is not None and stored.requires_grad:
+        yield f"It is still a tensor, the root of the graph (`{stored.node}`)."
+
+
+def _backward(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    made = facts["nodes"]
+    root = f"`{facts['root']}`" if facts.get("root") else "the loss"
+    tail = ""
+    if facts.get("saved_bytes"):
+        tail = (f"; the {size(facts['saved_bytes'])} that they kept are freed" if facts["freed"]
+                else f"; the graph with its {size(facts['saved_bytes'])} is kept")  # fmt: skip
+    if made:
+        leaves = many(facts["leaves"], "leaf", "leaves")
+        yield f"From {root} back through {many(made, 'graph node')} to {leaves}{tail}."
+    if not line.effects.grads:
+        yield "No `.grad` changed."
+
+
+def _step(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if facts.get("closure"):
+        yield f"`{facts['name']}` calls the closure as often as it needs to."
+    if not facts["with_grad"] and not facts.get("closure"):
+        yield f"Every `.grad` is `None`: `{facts['name']}` has nothing to do."
+        return
+    if facts["with_grad"] < facts["of"] and not facts.get("closure"):
+        yield (
+            f"{count(facts['of'] - facts['with_grad'])} of {count(facts['of'])} parameters have no "
+            f"`.grad` and are left alone."
+        )
+    for note in line.effects.state:
+        if note.born:
+            parts = ", ".join(
+                f"`{key}` ({many(held, 'number')})"
+                for key, held in note.born.items()
+                if key != "step"
+            )
+            if parts:
+                yield f"`{note.optimizer}` begins to remember: {parts}; {size(note.bytes)} in all."
+        elif [key for key in note.changed if key != "step"]:
+            parts = ", ".join(f"`{key}`" for key in note.changed if key != "step")
+            yield f"Its memory moves on: {parts}."
+
+
+def _item(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    del line
+    if "value" not in facts and not facts.get("name"):
+        return
+    name = f"`{facts['name']}`" if facts.get("name") else f"a {shape(facts['shape'])} tensor"
+    if "value" not in facts:
+        yield f"{capital(name)}, {shape(facts['shape'])}, becomes plain Python numbers."
+        return
+    value = f": {number(facts['value'])}"
+    if not str(facts["device"]).startswith("cpu"):
+        waited = (
+            f" after waiting {duration(facts['waited'])} for the device"
+            if "waited" in facts
+            else ""
+        )
+        yield (
+            f"{capital(name)} comes to the host as a plain Python number{value}{waited}; it holds no "
+            f"graph."
+        )
+    else:
+        yield f"{capital(name)} becomes a plain Python number{value}; it holds no graph."
+
+
+def _clip(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    before, limit = facts.get("total_norm", facts.get("norm")), facts["limit"]
+    if before is None:
+        yield "There was no `.grad` to clip."
+    elif before > limit:
+        yield (
+            f"The gradients' norm {number(before)} is above {number(limit)}: all are multiplied by "
+            f"{number(limit / before)}."
+        )
+    else:
+        yield f"The gradients' norm {number(before)} is within {number(limit)}: nothing is changed."
+
+
+def _scale(event: EventNote, _: LineNote) -> Iterator[str]:
+    yield f"The loss is multiplied by {number(event.facts['scale'])}, so that small gradients survive fp16."
+
+
+def _unscale(_: EventNote, __: LineNote) -> Iterator[str]:
+    yield "The gradients are divided by the scale again."
+
+
+def _mode(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    changed = line.effects.to_train + line.effects.to_eval
+    name = f"`{facts['name']}`"
+    word = "train" if facts.get("training") else "eval"
+    if not changed:
+        yield f"{name} was in {word} mode already."
+    else:
+        meaning = _meaning(facts)
+        yield f"{many(changed, 'module')} of {name} go to {word} mode: {meaning}."
+
+
+def _meaning(facts: dict[str, Any]) -> str:
+    """What the mode does to the modules that have one."""
+    training = facts.get("training")
+    parts = []
+    if facts.get("dropouts"):
+        parts.append("dropout drops" if training else "dropout is off")
+    if facts.get("norms"):
+        of = "this batch's" if training else "its running"
+        parts.append(f"batch norm uses {of} statistics")
+    return " and ".join(parts) or "none of them acts differently for it"
+
+
+def _schedule(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if not line.effects.rates:
+        name = f"`{facts['name']}`" if facts.get("name") else "It"
+        yield f"{name} ({facts['kind']}) counts one more step and leaves the learning rate as it is."
+
+
+def _seed(event: EventNote, _: LineNote) -> Iterator[str]:
+    if "seed" in event.facts:
+        yield f"torch's generator starts from seed {event.facts['seed']}: the same draws every time."
+
+
+def _grad_call(event: EventNote, _: LineNote) -> Iterator[str]:
+    yield f"Gradients of {many(event.facts.get('inputs', 0), 'tensor')} are returned; no `.grad` is written."
+
+
+def _optimizer(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if "settings" not in facts:
+        return
+    rates = ", ".join(
+        f"{key} {number(value) if not isinstance(value, list) else ', '.join(map(number, value))}"
+        for key, value in facts["settings"].items()
+        if value
+    )
+    yield (f"It will update {many(facts['tensors'], 'tensor')} of {many(facts['parameters'], 'number')} "
+           f"({rates}); it holds references to them, and knows neither model nor loss.")  # fmt: skip
+
+
+TELLERS: dict[str, Any] = {
+    "fetch": _fetch,
+    "epoch": _epoch,
+    "transfer": _transfer,
+    "zero_grad": _zero_grad,
+    "forward": _forward,
+    "loss": _loss,
+    "backward": _backward,
+    "step": _step,
+    "item": _item,
+    "clip": _clip,
+    "scale": _scale,
+    "unscale": _unscale,
+    "mode": _mode,
+    "schedule": _schedule,
+    "seed": _seed,
+    "grad": _grad_call,
+    "optimizer": _optimizer,
+}

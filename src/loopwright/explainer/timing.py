@@ -1,0 +1,70 @@
+"""Where a step goes, from turns that were timed and not otherwise looked at."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from loopwright.events import PHASES
+from loopwright.events.explained import TimingNote
+from loopwright.explainer.turns import DEEP, Turn
+
+OWN = "own Python"
+
+
+def measure(recording: Any, numbers: dict[int, int]) -> list[TimingNote]:
+    """One note for each loop that holds steps or evaluations."""
+    found = []
+    for record in recording.loops.values():
+        if id(record) not in numbers or not record.eventful:
+            continue
+        turns = [turn for turn in recording.timed_turns if turn.record is record and turn.events]
+        recorded = not turns
+        if recorded:
+            turns = [turn for turn in recording.kept if turn.record is record and turn.mode == DEEP]
+        if turns:
+            found.append(_of(turns, numbers[id(record)], recorded=recorded))
+    return found
+
+
+def _of(turns: list[Turn], number: int, *, recorded: bool) -> TimingNote:
+    """Medians line by line and phase by phase; a step is the sum of its lines.
+
+    The median of whole turns would count what other programs on the machine took in one line or another as
+    the time of none.
+    """
+    lines: dict[str, list[float]] = {}
+    phases: dict[str, list[float]] = {name: [] for name in PHASES}
+    for turn in turns:
+        own: dict[str, float] = {}
+        parts = _phases(turn)
+        for visit in turn.everything():
+            key = f"{visit.statement.source.number}:{visit.statement.line}"
+            own[key] = own.get(key, 0.0) + visit.own / 1e9
+            if visit.statement.heads is not None and visit.statement.heads is turn.loop:
+                # All of the loop's head is waiting for the next batch, whoever provides it.
+                parts["fetch"] = visit.total / 1e9
+        for key, one in own.items():
+            lines.setdefault(key, []).append(one)
+        for name in PHASES:
+            phases[name].append(parts.get(name, 0.0))
+    each = {key: _middle(found, len(turns)) for key, found in lines.items()}
+    middle = {name: _middle(found, len(turns)) for name, found in phases.items()}
+    total = max(sum(each.values()), sum(middle.values()))
+    middle[OWN] = total - sum(middle.values())
+    kept = {name: one for name, one in middle.items() if one > 0}
+    return TimingNote(number, len(turns), total, kept, each, recorded=recorded)
+
+
+def _middle(found: list[float], turns: int) -> float:
+    """The median; the mean of what does not happen in most turns (a step after accumulating)."""
+    there = sum(one > 0 for one in found)
+    return median(found) if there > turns / 2 else sum(found) / turns
+
+
+def _phases(turn: Turn) -> dict[str, float]:
+    found = {name: one / 1e9 for name, one in turn.phases.items()}
+    for inner in turn.inner:
+        for name, one in _phases(inner).items():
+            found[name] = found.get(name, 0.0) + one
+    return found

@@ -1,0 +1,75 @@
+"""One run of one statement, and what its variables hold when it is done."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import torch
+
+from loopwright.events.explained import Effects, EventNote
+from loopwright.explainer import objects, values
+from loopwright.explainer.lines import Activation
+from loopwright.explainer.source import Statement
+from loopwright.explainer.turns import DEEP, Turn
+
+
+class Visit:
+    """One run of one statement."""
+
+    __slots__ = (
+        "activation", "allocations", "began", "calls", "effects", "events", "grad_mode", "objects",
+        "order", "own", "statement", "tensors", "total", "turn",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        order: int,
+        statement: Statement,
+        activation: Activation,
+        turn: Turn | None,
+        began: int,
+    ):
+        self.order = order
+        self.statement = statement
+        self.activation = activation
+        self.turn = turn
+        self.began = began
+        self.own = self.total = 0
+        self.events: list[EventNote] = []
+        self.effects = Effects()
+        self.tensors: list[Any] = []
+        self.objects: list[dict[str, Any]] = []
+        self.calls: list[Visit] = []
+        self.allocations: list[tuple[int, int]] = []
+        self.grad_mode = True
+
+    @property
+    def deep(self) -> bool:
+        """True when its effects are looked at."""
+        return self.turn is None or self.turn.mode == DEEP
+
+    def look(self) -> None:
+        """Summarise what the statement assigned."""
+        frame = self.activation.frame
+        if frame is None:
+            return
+        space = frame.f_locals
+        for name in self.statement.stores:
+            owner, _, attribute = name.partition(".")
+            value = space.get(owner)
+            if attribute:
+                value = getattr(value, "__dict__", {}).get(attribute)
+            self.tensors += [
+                values.summary(one, called) for called, one in objects.tensors_in(value, name)
+            ]
+            if isinstance(value, torch.nn.Parameter) or value is None:
+                continue
+            facts = objects.describe(value, name) if self._makes() else None
+            if facts is not None:
+                self.objects.append(facts)
+
+    def _makes(self) -> bool:
+        """An assignment of something that a call made; ``optimizer.step()`` makes no optimizer."""
+        node = self.statement.node
+        return isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Call)

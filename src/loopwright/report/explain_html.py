@@ -1,0 +1,370 @@
+"""The page about one program: its source, and under each line what it did, step by step.
+
+What depends on the step is in the page for every recorded step, marked ``data-at="LOOP:STEP"``; the
+script shows one of them. Without the script the page reads as of one step.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from loopwright.events import PHASES, Series
+from loopwright.events.explained import ExplainRecord, LineNote, StepNote, TensorNote, TimingNote
+from loopwright.report import explain_drawings, formats
+from loopwright.report.explain_code import highlighted
+from loopwright.report.explain_view import (
+    SETUP,
+    FileView,
+    Note,
+    main_loop,
+    microtime,
+    steps_of,
+    timing_of,
+    views,
+)
+from loopwright.report.html import page, shell
+from loopwright.report.source import shown_path
+from loopwright.report.svg import line_chart
+
+output_file_extension = ".html"
+
+COLOURS = {name: number for number, name in enumerate(PHASES)}
+
+
+def render(record: ExplainRecord) -> str:
+    """The explanation of one program as a self-contained HTML page."""
+    loop = main_loop(record)
+    recorded = steps_of(record, loop)
+    shown = default_step(recorded)
+    files = views(record)
+    return page(
+        "explain.html.jinja",
+        script="explain.js",
+        styles=("report.css", "explain.css"),
+        data=data(record, loop, shown),
+        title=f"{record.title} explained",
+        record=record,
+        loop_number=loop,
+        first_at=lambda note: _shown_at_first(record, note, loop, shown),
+        step=shown,
+        recorded=recorded,
+        at=at,
+        says=says,
+        colour=COLOURS.get,
+        readouts=readouts(record, recorded, shown),
+        files=[file(record, view) for view in files],
+        loops=loops(record),
+        cards=[(one, cards(one, timing_of(record, loop))) for one in recorded],
+        timing=timing(record, loop),
+        rules=[(one, one.rules[:3]) for one in recorded if one.rules],
+        whatifs=[(one, one.whatifs) for one in recorded if one.whatifs],
+        not_replayed=next((one.not_replayed for one in recorded if one.not_replayed), ""),
+        memory=[
+            (one, Markup(explain_drawings.memory(one, record)))  # noqa: S704  escaped there
+            for one in recorded
+            if one.memory
+        ],
+        stock=stock(record, recorded),
+        graphs=[(one, graph) for one in recorded for graph in one.graphs[:4]],
+        losses=losses(record, loop),
+        command=shell(["loopwright", "explain", *map(str, record.program.command)]),
+        microtime=microtime,
+    )
+
+
+def default_step(recorded: list[StepNote]) -> StepNote | None:
+    """The second step: something is there to be cleared, accumulated, remembered."""
+    return recorded[min(1, len(recorded) - 1)] if recorded else None
+
+
+def at(loop: int, number: int) -> str:
+    """The mark of what belongs to one step of one loop."""
+    return f"{loop}:{number}"
+
+
+def _shown_at_first(
+    record: ExplainRecord, note: dict[str, Any], loop: int, shown: StepNote | None
+) -> bool:
+    """Whether a variant of a note is what the page shows before anybody moves the slider."""
+    if note["loop"] == SETUP:
+        return True
+    if note["loop"] == loop and shown is not None:
+        return at(loop, shown.number) in note["at"]
+    first = default_step(steps_of(record, note["loop"]))
+    return first is not None and at(note["loop"], first.number) in note["at"]
+
+
+def says(sentence: str) -> Markup:
+    """A sentence as HTML: backticks are code, two asterisks are weight."""
+    text = str(escape(sentence))
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    return Markup(re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", text))  # noqa: S704  escaped above
+
+
+def data(record: ExplainRecord, loop: int, shown: StepNote | None) -> dict[str, Any]:
+    """What the script reads: loops and steps, tensors by step, graphs."""
+    tensors: dict[str, list[Any]] = {}
+    for step in record.steps:
+        rows = tensors.setdefault(at(step.loop, step.number), [])
+        for line in step.lines:
+            rows += [[line.file, line.end_line, tensor(note)] for note in line.tensors]
+    rows = tensors.setdefault(at(SETUP, 0), [])
+    for line in record.setup:
+        rows += [[line.file, line.end_line, tensor(note)] for note in line.tensors]
+    return {
+        "loops": [
+            {"name": one.name, "steps": [step.number for step in steps_of(record, number)]}
+            for number, one in enumerate(record.loops)
+        ],
+        "loop": loop,
+        "step": shown.number if shown else 0,
+        "tensors": tensors,
+        "graphs": [
+            graph(record, one) for step in steps_of(record, loop) for one in step.graphs[:4]
+        ],
+    }
+
+
+def tensor(note: TensorNote) -> dict[str, Any]:
+    """A tensor for the inspector, short keys and only what is there."""
+    plain = {key: value for key, value in asdict(note).items() if value not in (None, [], "", 0)}
+    plain["shape"] = "×".join(map(str, note.shape)) or "scalar"
+    for key in ("norm", "low", "high", "mean", "std", "grad"):
+        if plain.get(key) is not None:
+            plain[key] = formats.number(plain[key])
+    plain["bytes"] = formats.size(note.bytes)
+    if note.values:
+        plain["values"] = ", ".join(formats.number(one) for one in note.values)
+    plain["numbers"] = formats.count(max(1, _product(note.shape)))
+    return plain
+
+
+def _product(sizes: list[int]) -> int:
+    total = 1
+    for one in sizes:
+        total *= one
+    return total
+
+
+def graph(record: ExplainRecord, note: Any) -> dict[str, Any]:
+    """A graph for the drawing: groups as a tree, nodes in forward order, jumps."""
+    places = [_place(record, one) for one in note.places]
+    jumps = [edge for edge in note.edges if abs(edge[0] - edge[1]) > 1]
+    return {
+        "groups": [
+            [one.path, one.kind, one.parent, one.nodes, formats.size(one.bytes), one.bytes]
+            for one in note.groups
+        ],
+        "names": note.names,
+        "name": note.node_name,
+        "group": note.node_group,
+        "line": note.node_line,
+        "places": places,
+        "bytes": note.node_bytes,
+        "jumps": jumps[:20_000],
+    }
+
+
+def _place(record: ExplainRecord, place: str) -> str:
+    file, _, line = place.partition(":")
+    if not line:
+        return ""
+    name = shown_path(record.files[int(file)].path) if len(record.files) > 1 else "line"
+    return f"{name}:{line}" if len(record.files) > 1 else f"line {line}"
+
+
+def readouts(
+    record: ExplainRecord, recorded: list[StepNote], shown: StepNote | None
+) -> list[tuple[str, str, str]]:
+    """The numbers at the head of the page: label, value, remark."""
+    found: list[tuple[str, str, str]] = []
+    values = [formats.number(step.losses[-1]) for step in recorded if step.losses]
+    if values:
+        found.append(("loss", " → ".join([values[0], values[-1]]) if len(values) > 1 else values[0],
+                      f"steps {recorded[0].number} to {recorded[-1].number}"))  # fmt: skip
+    if record.models:
+        model = record.models[0]
+        found.append(
+            (
+                "parameters",
+                formats.large(model.parameters),
+                f"{model.tensors} tensors, {formats.size(model.bytes)}",
+            )
+        )
+    if shown is not None:
+        moved = [note for line in shown.lines for note in line.effects.parameters]
+        if moved:
+            share = formats.percent(moved[-1].delta / moved[-1].norm, 2) if moved[-1].norm else ""
+            found.append(
+                (
+                    "moved by ‖Δp‖",
+                    formats.number(moved[-1].delta),
+                    f"{share} of ‖p‖, step {shown.number}",
+                )
+            )
+        kept = sum(one.saved_bytes for one in shown.graphs)
+        if kept:
+            nodes = sum(one.nodes for one in shown.graphs)
+            found.append(
+                ("kept for backward", formats.size(kept), f"by {formats.count(nodes)} nodes")
+            )
+    timed = timing_of(record, main_loop(record)) if record.loops else None
+    if timed is not None:
+        found.append(
+            (
+                "a step",
+                microtime(timed.seconds),
+                "while recorded" if timed.recorded else f"median of {timed.turns}",
+            )
+        )
+    return found
+
+
+def file(record: ExplainRecord, view: FileView) -> dict[str, Any]:
+    """One file for the template: stretches of rows with highlighted code and notes."""
+    known = {
+        note.name.partition("[")[0].partition(".")[0]
+        for one in _all_lines(record)
+        for note in one.tensors
+    }
+    code = highlighted(view.file.text, known)
+    findings = [one for one in record.findings if one.place.file == view.file.path]
+    stretches = []
+    for stretch in view.stretches():
+        rows = []
+        for row in stretch:
+            indent = len(row.text) - len(row.text.lstrip())
+            rows.append({
+                "row": row, "code": code[row.number - 1] if row.number <= len(code) else "",
+                "indent": indent, "notes": variants(row.notes),
+                "findings": [one for one in findings if one.place.line == row.number],
+            })  # fmt: skip
+        stretches.append(rows)
+    return {"view": view, "path": shown_path(view.file.path), "stretches": stretches}
+
+
+def _all_lines(record: ExplainRecord) -> list[LineNote]:
+    return [*record.setup, *(line for step in record.steps for line in step.lines)]
+
+
+def variants(notes: list[Note]) -> list[dict[str, Any]]:
+    """Notes of one statement with the steps that each holds for; equal ones are one."""
+    found: list[dict[str, Any]] = []
+    several = len({note.loop for note in notes}) > 1
+    for note in notes:
+        if not note.line.sentences:
+            continue
+        same = next(
+            (
+                one
+                for one in found
+                if one["loop"] == note.loop and one["line"].sentences == note.line.sentences
+            ),
+            None,
+        )
+        if same is None:
+            found.append(
+                {
+                    "loop": note.loop,
+                    "at": [at(note.loop, note.number)],
+                    "line": note.line,
+                    "label": several,
+                }
+            )
+        else:
+            same["at"].append(at(note.loop, note.number))
+    return found
+
+
+def loops(record: ExplainRecord) -> list[dict[str, Any]]:
+    """Loops that have recorded steps, for the choice above the source."""
+    return [
+        {"number": number, "note": one, "steps": [step.number for step in steps_of(record, number)]}
+        for number, one in enumerate(record.loops)
+        if steps_of(record, number)
+    ]
+
+
+def cards(step: StepNote, timed: TimingNote | None) -> list[dict[str, Any]]:
+    """The eight phases of a step; those that it has not are empty."""
+    brief = {row[0]: row for row in step.brief}
+    made = []
+    for phase in PHASES:
+        row = brief.get(phase)
+        seconds = timed.phases.get(phase, 0.0) if timed is not None else 0.0
+        made.append({
+            "phase": phase, "words": row[2] if row else "", "places": row[1].split(",") if row else [],
+            "seconds": microtime(seconds) if seconds else "",
+            "share": seconds / timed.seconds if timed is not None and timed.seconds else 0.0,
+        })  # fmt: skip
+    return made
+
+
+def timing(record: ExplainRecord, loop: int) -> dict[str, Any] | None:
+    """Where the time of the main loop goes."""
+    note = timing_of(record, loop)
+    if note is None or not note.seconds:
+        return None
+    rows = [
+        {"name": name, "seconds": note.phases[name], "share": note.phases[name] / note.seconds,
+         "colour": COLOURS.get(name, len(PHASES))}
+        for name in (*PHASES, "own Python") if note.phases.get(name)
+    ]  # fmt: skip
+    return {"note": note, "rows": rows}
+
+
+def stock(record: ExplainRecord, recorded: list[StepNote]) -> list[tuple[str, int, str]]:
+    """What a step holds in memory: name, bytes, remark."""
+    if not record.models or not recorded:
+        return []
+    last = recorded[-1]
+    parameters = sum(one.bytes for one in record.models)
+    grads = max(
+        (
+            note.numbers
+            for line in last.lines
+            for note in line.effects.grads
+            if note.change in ("written", "accumulated")
+        ),
+        default=0,
+    )
+    state = max((note.bytes for line in last.lines for note in line.effects.state), default=0)
+    kept = max((one.saved_bytes for one in last.graphs), default=0)
+    size = parameters / max(1, sum(one.parameters for one in record.models))
+    batch = max(
+        (
+            sum(one["bytes"] for one in event.facts.get("batch", []))
+            for line in last.lines
+            for event in line.events
+            if event.kind == "fetch"
+        ),
+        default=0,
+    )
+    rows = [
+        ("parameters", parameters, "all the time"),
+        ("gradients", round(grads * size), "from backward to zero_grad"),
+        ("optimizer state", state, "from the first step on"),
+        ("kept for backward", kept, "from forward to backward"),
+        ("batch", batch, "this step"),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def losses(record: ExplainRecord, loop: int) -> Markup | None:
+    """Batch losses, and the mean of each pass over the data beside them."""
+    found = record.losses.get(str(loop), [])
+    if len(found) < 3:
+        return None
+    note = record.loops[loop]
+    series = [Series("batch loss", list(range(1, len(found) + 1)), found)]
+    size = note.turns // note.entered if note.entered else 0
+    if note.entered > 1 and size * note.entered == note.turns:
+        ends = list(range(size, len(found) + 1, size))
+        means = [sum(found[end - size : end]) / size for end in ends]
+        xs = [x for end in ends for x in (end - size + 1, end)]
+        series.append(Series("epoch mean", xs, [y for mean in means for y in (mean, mean)]))
+    return Markup(line_chart(series, title="loss of each batch", width=1080, height=220))  # noqa: S704

@@ -1,0 +1,289 @@
+"""An explanation in the terminal: the source with a gutter, what each line did, and the step in one view."""
+
+from __future__ import annotations
+
+import textwrap
+
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from loopwright.events import Finding
+from loopwright.events.explained import ExplainRecord, TimingNote
+from loopwright.report import formats
+from loopwright.report.explain_view import (
+    SETUP,
+    FileView,
+    Note,
+    Row,
+    main_loop,
+    microtime,
+    steps_of,
+    timing_of,
+    views,
+    without_numbers,
+)
+from loopwright.report.source import shown_path
+from loopwright.report.terminal import _clean, to_text
+
+output_file_extension = ".txt"
+
+WIDTH = 100
+COLOURS = {
+    "fetch": "bright_black", "transfer": "cyan", "zero_grad": "green", "forward": "blue",
+    "loss": "bright_blue", "backward": "magenta", "step": "bright_magenta", "item": "yellow",
+}  # fmt: skip
+BADGE, TIME = 9, 7
+
+
+def render(record: ExplainRecord, *, width: int = WIDTH, step: int | None = None) -> str:
+    """The whole explanation as plain text, at most ``width`` columns wide."""
+    return to_text(explanation(record, width=width, step=step), width=width)
+
+
+def explanation(
+    record: ExplainRecord, *, width: int = WIDTH, step: int | None = None
+) -> RenderableType:
+    """The annotated source, the step in one view, the update of one weight, where the time goes.
+
+    Args:
+        record: what was recorded and narrated.
+        width: columns, at most.
+        step: the recorded step to show; by default the first, and the second where it differs in kind.
+    """
+    parts: list[RenderableType] = [_head(record), Text()]
+    for view in views(record):
+        parts += _file(record, view, width, step)
+    loop = main_loop(record)
+    recorded = steps_of(record, loop)
+    if recorded:
+        parts += _in_one_view(record, loop, step, width)
+    parts += [_wrapped(f"note: {note}", width, "yellow") for note in record.notes]
+    return Group(*parts)
+
+
+def _head(record: ExplainRecord) -> Text:
+    recorded = len(steps_of(record, main_loop(record))) if record.steps else 0
+    text = Text.assemble((_clean(record.title or "explanation"), "bold"))
+    loops = [loop for loop in record.loops if loop.kind != "plain"]
+    facts = [f"{len(loops)} loop{'s' if len(loops) != 1 else ''}", f"{recorded} steps recorded"]
+    facts += [
+        f"{one.name}: {formats.large(one.parameters)} parameters" for one in record.models[:2]
+    ]
+    text.append("  " + _clean(", ".join(facts)), "dim")
+    return text
+
+
+def _file(
+    record: ExplainRecord, view: FileView, width: int, step: int | None
+) -> list[RenderableType]:
+    digits = len(str(len(view.rows)))
+    parts: list[RenderableType] = []
+    if len(record.files) > 1:
+        parts.append(Text(_clean(shown_path(view.file.path)), style="bold underline"))
+    findings = [one for one in record.findings if one.place.file == view.file.path]
+    begun: dict[int, Row] = {}
+    for number, stretch in enumerate(view.stretches()):
+        if number:
+            parts.append(Text(" " * (BADGE + TIME + 2 + digits) + "⋮", style="dim"))
+        for row in stretch:
+            parts.append(_source(row, digits, width))
+            begun[row.number] = row
+            for note, label in _chosen(row.notes, step):
+                parts += _sentences(note, label, digits, width)
+            for finding in findings:
+                if finding.place.line == row.number:
+                    parts += _finding(finding, digits, width)
+    parts.append(Text())
+    return parts
+
+
+def _source(row: Row, digits: int, width: int) -> Text:
+    badge = row.phases[0] if row.phases else ""
+    more = f"+{len(row.phases) - 1}" if len(row.phases) > 1 else ""
+    took = microtime(row.seconds) if row.seconds is not None else ""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(f"{(badge[: BADGE - len(more)] + more):<{BADGE}}", COLOURS.get(badge, ""))
+    text.append(f"{took:>{TIME}} ", "dim")
+    text.append(f"{row.number:>{digits}} │ ", "dim")
+    code = _clean(row.text.expandtabs(4))
+    room = width - cell_len(text.plain)
+    if cell_len(code) > room:
+        code = code[: room - 1] + "…"
+    text.append(code, "bold" if row.begins else "dim")
+    return text
+
+
+def _chosen(notes: list[Note], step: int | None) -> list[tuple[Note, str]]:
+    """The notes to show: the first one, and the next where it says something of another kind."""
+    loops: dict[int, list[Note]] = {}
+    for note in notes:
+        loops.setdefault(note.loop, []).append(note)
+    chosen: list[tuple[Note, str]] = []
+    for loop, several in loops.items():
+        if step is not None and loop != SETUP:
+            found = [one for one in several if one.number == step] or several[:1]
+            chosen.append((found[0], ""))
+            continue
+        chosen.append((several[0], ""))
+        kind = _kind(several[0])
+        for other in several[1:]:
+            if _kind(other) != kind:
+                chosen.append((other, f"step {other.number}: "))
+                break
+    with_words = [one for one in chosen if one[0].line.sentences]
+    return with_words[:3]
+
+
+def _kind(note: Note) -> str:
+    return without_numbers(" ".join(note.line.sentences))
+
+
+def _sentences(note: Note, label: str, digits: int, width: int) -> list[RenderableType]:
+    margin = " " * (BADGE + TIME + 1 + digits) + " │   "
+    found: list[RenderableType] = []
+    for sentence in note.line.sentences:
+        words = _clean(label + sentence.replace("**", ""))
+        label = ""
+        for index, line in enumerate(textwrap.wrap(words, width - len(margin) - 2)):
+            text = Text(no_wrap=True)
+            text.append(margin, "dim")
+            text.append("↳ " if index == 0 else "  ", "dim")
+            text.append_text(_code(line))
+            found.append(text)
+    return found
+
+
+def _code(line: str) -> Text:
+    """Words in backticks in another colour, the backticks gone."""
+    text = Text()
+    for index, part in enumerate(line.split("`")):
+        text.append(part, "cyan" if index % 2 else "")
+    return text
+
+
+def _finding(finding: Finding, digits: int, width: int) -> list[RenderableType]:
+    margin = " " * (BADGE + TIME + 1 + digits) + " │   "
+    style = {"error": "bold red", "warning": "yellow", "hint": "cyan"}[finding.severity]
+    words = f"{finding.severity}[{finding.rule}]: {finding.message}"
+    lines = textwrap.wrap(_clean(words), width - len(margin) - 2)
+    if finding.fix:
+        lines += textwrap.wrap(_clean(f"write: {finding.fix}"), width - len(margin) - 2)
+    return [Text.assemble((margin, "dim"), ("! " if i == 0 else "  ", style), (line, style))
+            for i, line in enumerate(lines)]  # fmt: skip
+
+
+def _in_one_view(
+    record: ExplainRecord, loop: int, step: int | None, width: int
+) -> list[RenderableType]:
+    recorded = steps_of(record, loop)
+    chosen = next(
+        (one for one in recorded if one.number == step), recorded[min(1, len(recorded) - 1)]
+    )
+    timing = timing_of(record, loop)
+    parts: list[RenderableType] = [
+        Text.assemble(
+            ("Your step in one view", "bold"),
+            (f"  {record.loops[loop].name}, step {chosen.number}", "dim"),
+        )
+    ]
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False, width=width)
+    table.add_column("phase", no_wrap=True)
+    table.add_column("line", justify="right", no_wrap=True)
+    table.add_column("what it did", ratio=1)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    for phase, places, words in chosen.brief:
+        lines = ", ".join(dict.fromkeys(place.partition(":")[2] for place in places.split(",")))
+        seconds, share = _phase(timing, phase)
+        table.add_row(
+            Text(phase, COLOURS.get(phase, "")), lines, Text(_clean(words)), seconds, share
+        )
+    if timing is not None:
+        seconds, share = _phase(timing, "own Python")
+        if seconds:
+            table.add_row(
+                Text("own Python", "dim"),
+                "",
+                Text("everything else in the loop's body", "dim"),
+                seconds,
+                share,
+            )
+        table.add_row(
+            Text("a step", "bold"),
+            "",
+            Text(_how_timed(timing), "dim"),
+            microtime(timing.seconds),
+            "",
+        )
+    parts.append(table)
+    parts += _rules(chosen.rules, width)
+    parts += _whatifs(chosen, width)
+    parts += _advice(timing, width)
+    return [*parts, Text()]
+
+
+def _phase(timing: TimingNote | None, phase: str) -> tuple[str, str]:
+    if timing is None or phase not in timing.phases:
+        return "", ""
+    seconds = timing.phases[phase]
+    return microtime(seconds), formats.percent(
+        seconds / timing.seconds, 0
+    ) if timing.seconds else ""
+
+
+def _how_timed(timing: TimingNote) -> str:
+    if timing.recorded:
+        return "timed while it was recorded, which takes longer"
+    return f"the medians of {timing.turns} further steps"
+
+
+def _rules(rules: list, width: int) -> list[RenderableType]:  # type: ignore[type-arg]
+    parts: list[RenderableType] = []
+    for rule in rules[:2]:
+        index = ", ".join(map(str, rule.index))
+        head = f"One weight: {rule.name}[{index}] ({rule.optimizer})"
+        parts += [Text(), Text(_clean(head), "bold")]
+        wide = max(len(one) for one in rule.symbols)
+        for symbols, numbers in zip(rule.symbols, rule.steps, strict=True):
+            text = Text.assemble(("  " + symbols.ljust(wide + 3), "dim"), numbers)
+            parts.append(text if cell_len(text.plain) <= width else Text("  " + numbers))
+        agree = (
+            "the same as torch's, to rounding"
+            if rule.agrees
+            else f"NOT torch's: {rule.computed!r} against {rule.after!r}"
+        )
+        parts.append(Text(f"  computed from the rule: {agree}", "dim"))
+    return parts
+
+
+def _whatifs(step, width: int) -> list[RenderableType]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    if not step.whatifs:
+        if step.not_replayed:
+            return [Text(), _wrapped(f"No what-ifs: {step.not_replayed}", width, "dim")]
+        return []
+    parts: list[RenderableType] = [
+        Text(),
+        Text.assemble(("What if", "bold"), ("  this step again on copies", "dim")),
+    ]
+    shown = [f"  {one.name}: {one.title[:1].lower()}{one.title[1:]}" for one in step.whatifs]
+    return [*parts, *(_wrapped(one, width, "") for one in shown)]
+
+
+def _advice(timing: TimingNote | None, width: int) -> list[RenderableType]:
+    if timing is None or not timing.advice:
+        return []
+    parts: list[RenderableType] = [Text(), Text("What would make it faster", "bold")]
+    for one in timing.advice:
+        words = f"  −{formats.percent(one.gain, 0)} ({one.how}): {one.title}. {one.detail}"
+        parts.append(_wrapped(words, width, ""))
+        if one.code:
+            parts.append(Text(f"      {_clean(one.code)}", "cyan"))
+    return parts
+
+
+def _wrapped(words: str, width: int, style: str) -> Text:
+    indent = " " * (len(words) - len(words.lstrip()))
+    lines = textwrap.wrap(_clean(words), width, subsequent_indent=indent + "  ")
+    return Text("\n".join(lines), style=style)
