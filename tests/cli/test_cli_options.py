@@ -23,6 +23,8 @@ OPTIONS = {
         "--nonfinite",
         "--capture",
         "--compile",
+        "--threads",
+        "--channels-last",
         "--device",
         "--deterministic",
         "--out",
@@ -43,6 +45,7 @@ OPTIONS = {
         "--overfit-one-batch",
         "--find-batch-size",
         "--lr-range-test",
+        "--tune",
     ],
     "check": [
         "--steps",

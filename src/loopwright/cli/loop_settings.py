@@ -78,10 +78,22 @@ class LoopSettings:
         NUMBERS,
         "At a loss or gradient that is nan or inf: stop, skip the update, or go back to a checkpoint.",
     )
-    capture: Literal["exact"] | None = setting(
-        None, NUMBERS, "Record the whole training step and replay it without Python, same numbers."
+    capture: Literal["exact", "fast"] | None = setting(
+        None,
+        NUMBERS,
+        "Record the whole training step and replay it without Python: exact gives the same numbers, "
+        "fast compiles it where that pays and rounds otherwise.",
     )
     compile: bool = setting(False, NUMBERS, "Compile the model with torch.compile.")
+    threads: int | None = setting(
+        None,
+        NUMBERS,
+        "CPU threads of one operation; another number rounds otherwise.",
+        limits=COUNT,
+    )
+    channels_last: bool = setting(
+        False, NUMBERS, "Keep images with their channels last: faster convolutions."
+    )
     device: str = setting("auto", NUMBERS, "cpu, cuda, cuda:1, mps; auto takes what there is.")
     deterministic: bool = setting(False, NUMBERS, "Use only operations with repeatable results.")
 
@@ -158,6 +170,10 @@ class LoopSettings:
     )
     lr_range_test: bool = setting(
         False, TRY, "Raise the learning rate step by step and show where the loss falls fastest."
+    )
+
+    tune: bool = setting(
+        False, TRY, "Try threads, formats and captures for a minute or two; write the fastest."
     )
 
     def __post_init__(self) -> None:
@@ -241,7 +257,7 @@ class LoopSettings:
 
 
 LENGTHS = ("epochs", "steps", "minutes", "samples", "tokens")
-TRIES = ("dry_run", "overfit_one_batch", "find_batch_size", "lr_range_test")
+TRIES = ("dry_run", "overfit_one_batch", "find_batch_size", "lr_range_test", "tune")
 
 
 def loop_flags() -> list[Flag]:

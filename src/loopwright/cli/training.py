@@ -24,20 +24,31 @@ RUNS = Path("runs")
 
 def carry_out(asked: Asked) -> int:
     """Train, or one of the trials; returns the exit code."""
-    lw.seed(asked.seed)
     with FirstSteps(asked) as first:
-        job = asked.source.info.build(asked.parameters)
+        job = prepare(asked)
         try:
             for name in TRIES:
                 if getattr(asked.loop, name):
-                    from loopwright.cli import trials
-
-                    getattr(trials, name)(asked, job)
+                    _try(name)(asked, job)
                     return 0
             return train_job(asked, job, first)
         except Exception as error:
             locate(error, place_of_recipe(asked))
             raise
+
+
+def prepare(asked: Asked) -> Job:
+    """Seed, and let the recipe make its parts, with the threads and the layout that were asked for."""
+    import torch
+
+    if asked.loop.threads is not None:
+        torch.set_num_threads(asked.loop.threads)
+    lw.seed(asked.seed)
+    job = asked.source.info.build(asked.parameters)
+    if asked.loop.channels_last:
+        for model in job.model.values() if isinstance(job.model, dict) else [job.model]:
+            model.to(memory_format=torch.channels_last)
+    return job
 
 
 def place_of_recipe(asked: Asked) -> str:
@@ -46,6 +57,12 @@ def place_of_recipe(asked: Asked) -> str:
     if source.file is None:
         return f"recipe {source.name}"
     return place_of(source.info.function) or source.info.where
+
+
+def _try(name: str) -> Any:
+    from loopwright.cli import trials, tuning
+
+    return getattr(tuning if name == "tune" else trials, name)
 
 
 def train_job(asked: Asked, job: Job, first: FirstSteps) -> int:

@@ -80,7 +80,8 @@ def fit(
             epochs.
         evaluate_every: validate also every so many turns.
         capture: ``"exact"`` records the whole step once and replays it without Python, with the same
-            bits (see ``Run.compile_step``); where it cannot, the run's notes say why.
+            bits (see ``Run.compile_step``); where it cannot, the run's notes say why. ``"fast"``
+            compiles it as well where that pays; the numbers then differ by rounding.
         finish: called with the run at the end; the text it returns is shown in the report.
         out: the run's folder.
         **settings: every other keyword of ``Run``.
@@ -105,8 +106,10 @@ def fit(
     """
     if criterion is None and compute_loss is None:
         raise UsageError("fit needs a criterion or compute_loss", slug="no-loss")
-    if capture not in (None, "exact"):
-        raise UsageError(f"capture is 'exact' or None, got {capture!r}", slug="unknown-capture")
+    if capture not in (None, "exact", "fast"):
+        raise UsageError(
+            f"capture is 'exact', 'fast' or None, got {capture!r}", slug="unknown-capture"
+        )
     for loader in (valid_loader, test_loader):
         if getattr(loader, "num_workers", 0):
             from loopwright.train.data.travel import check
@@ -123,7 +126,9 @@ def fit(
         ]  # fmt: skip
     with Run(out, model=model, optimizer=optimizer, **settings) as run:
         trial = _Trial(run, criterion, compute_loss, weight, metrics, classes)
-        train = trial.turn if capture is None else run.compile_step(trial.loss_and_weight)
+        train = trial.turn
+        if capture is not None:
+            train = run.compile_step(trial.loss_and_weight, mode=capture)
         for step in run.loop(
             train_loader,
             epochs=epochs, steps=steps, minutes=minutes, samples=samples, tokens=tokens,

@@ -267,14 +267,14 @@ class Run:
         self._loops.append(name)
         return self.parts.loop(self, source, limits, name)
 
-    def compile_step(self, fn: Callable[[Any], Any]) -> CapturedStep:
+    def compile_step(self, fn: Callable[[Any], Any], *, mode: str = "exact") -> CapturedStep:
         """Return a training step that is recorded once and replayed without Python, with the same bits.
 
-        ``loss = train(step)`` stands for forward, ``step.backward`` and ``step.update``. See
-        ``CapturedStep`` for what can be captured, and how it is proven.
+        ``loss = train(step)`` is forward, ``step.backward``, ``step.update``. See ``CapturedStep``.
 
         Args:
             fn: ``fn(batch)`` returns the loss.
+            mode: ``"fast"`` may compile it as well, with other roundings, where that pays.
 
         Example::
 
@@ -284,7 +284,7 @@ class Run:
         """
         from loopwright.train.capture.step import CapturedStep
 
-        return CapturedStep(self, fn)
+        return CapturedStep(self, fn, mode)
 
     def evaluate(
         self, loader: Any, *, batch_size: int | None = None, sharded: bool = False

@@ -403,7 +403,7 @@ def test_nan_in_a_replayed_turn():
                 step.batch[0][1] = float("nan")
             train(step)
     assert "turn 13" in caught.value.what
-    assert "samples 1 of the data set" in caught.value.what
+    assert "sample 1 of the data set" in caught.value.what
 
 
 def test_nan_that_is_skipped():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +36,33 @@ class State:
                 return f"tensor {number} of shape {tuple(tensor.shape)} has other bits"
         if not randomness.same(self._random, randomness.snapshot(self._run.device)):
             return "it draws other random numbers"
+        return None
+
+    def far_from(self, before: State, noise: Collection[int] = ()) -> str | None:
+        """Say what has not moved from ``before`` as it had moved to here; None where all has.
+
+        Of each tensor the difference may be a tenth of its move, and rounding.
+
+        Args:
+            before: where both began.
+            noise: ids of tensors that are left out: where the gradient is nothing but rounding, which
+                Adam makes whole steps of.
+        """
+        for (tensor, then), (_, start) in zip(self._tensors, before._tensors, strict=True):
+            if id(tensor) in noise:
+                continue
+            if not tensor.is_floating_point():
+                if not torch.equal(tensor, then):
+                    return f"a tensor of shape {tuple(tensor.shape)} has other whole numbers"
+                continue
+            now = tensor.detach().double()
+            apart = (now - then.double()).norm().item()
+            moved = (now - start.double()).norm().item()
+            if not apart <= 0.1 * moved + 1e-5 * now.norm().item():
+                return (
+                    f"a tensor of shape {tuple(tensor.shape)} moved by {moved:.3g} "
+                    f"and is {apart:.3g} away from that"
+                )
         return None
 
 

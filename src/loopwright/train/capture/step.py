@@ -4,7 +4,8 @@ A step proves itself. The first turn of each batch shape is run as it stands, th
 next ones are run both ways from the same state and compared bit for bit; only then is it replayed, and it
 is compared again after 8, 16, 32, … replays, at each epoch's beginning, and when a number of the optimizer
 changes for the first time. On a difference, or where something cannot be replayed, the turns are run as
-they stand, and the run's notes say why.
+they stand, and the run's notes say why. In mode "fast" a graph that is proven may then be compiled; that
+one is compared as often, but for rounding.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from loopwright.errors import UsageError
 from loopwright.train import gradients, randomness
 from loopwright.train.batches import count_samples, tensors
 from loopwright.train.callsite import CallSite, caller
 from loopwright.train.capture import scalars
+from loopwright.train.capture.fast import Fast, alike
 from loopwright.train.capture.graph import Graph
 from loopwright.train.capture.record import Operation, Recording, Refused
 from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
@@ -34,6 +37,9 @@ SHAPES = 8
 """Batch shapes that are kept; a loader with more of them runs the others as they stand."""
 PROOFS = 3
 """Turns that are run both ways before a shape is replayed."""
+NOTHING = 1e-5
+"""Share of the gradient's norm below which a parameter's own is taken for rounding: of a bias before a
+batch norm, say, whose gradient is 0 but for that."""
 FIRST_AGAIN = 8
 """Replays after which it is run both ways again; then after twice as many, and so on."""
 
@@ -45,6 +51,7 @@ class CapturedStep:
         run: with one optimizer, on a CPU.
         fn: ``fn(batch)`` returns the loss (a mean over the batch), or ``(loss, weight)``. What it does in
             Python is done when it is recorded and compared, not at each turn.
+        mode: ``"exact"`` for the same bits; ``"fast"`` to compile the step where that pays.
 
     Attributes:
         why_not: why turns are run as they stand, None while they are captured.
@@ -52,7 +59,10 @@ class CapturedStep:
         proven: turns that were run both ways.
     """
 
-    def __init__(self, run: Run, fn: Callable[[Any], Any]):
+    def __init__(self, run: Run, fn: Callable[[Any], Any], mode: str = "exact"):
+        if mode not in ("exact", "fast"):
+            raise UsageError(f"mode is 'exact' or 'fast', got {mode!r}", slug="unknown-capture")
+        self.mode = mode
         self.why_not: str | None = None
         self.replayed = self.proven = 0
         self._run = run
@@ -104,6 +114,8 @@ class _Shape:
         self._optimizer = self._window.optimizer
         self._forward: Graph | None = None
         self._update: Graph | None = None
+        self._fast = Fast(run) if owner.mode == "fast" else None
+        self._parameters: list[Any] = []
         self._weighs = False  # the weight is a tensor that fn computes
         self._weight: Any = None
         self._seen = self._replays = 0
@@ -122,6 +134,10 @@ class _Shape:
         if self._forward is None:
             return self._record(step, site)
         numbers = scalars.of(self._optimizer)
+        if self._fast is not None and self._fast.due:
+            self._fast.decide()
+            if self._fast.graph is not None:
+                self._proofs_left = PROOFS
         if self._is_to_be_proven(step, numbers):
             return self._prove(step, numbers)
         self._owner.replayed += 1
@@ -163,7 +179,11 @@ class _Shape:
             self._weighs = bool(weights)
             self._forward = Graph(forward.operations, inputs, [loss, total, *weights, *grads])
             self._update = Graph(operations, [*grads, total], [total])
+            self._parameters = parameters
             self._numbers = numbers
+            if self._fast is not None:
+                outputs = [loss, total, *weights]
+                self._fast.keep(forward.operations, operations, inputs, outputs, len(numbers))
         except Refused as refused:
             self._owner.give_up(str(refused))
         for parameter in parameters:
@@ -221,13 +241,22 @@ class _Shape:
             self._owner.give_up("an option of the optimizer was changed")
             return self._owner.as_it_stands(step)
         before = State(self._run)
+        rounds = self._fast is not None and self._fast.chosen
         loss, *_ = self._run_graphs(step, numbers)
         replayed = State(self._run)
         before.put_back()
+        noise: set[int] = set()
+        if rounds:
+            noise = self._of_rounding(step)
+            before.put_back()
         expected = self._owner.as_it_stands(step)
-        difference = replayed.differs()
-        if difference is None and not same_bits(loss, expected):
+        difference = replayed.far_from(before, noise) if rounds else replayed.differs()
+        if difference is None and not (alike if rounds else same_bits)(loss, expected):
             difference = f"the loss is {loss.item()!r} instead of {expected.item()!r}"
+        if difference is not None and rounds:
+            assert self._fast is not None
+            self._fast.give_up(difference)
+            return expected
         if difference is not None:
             since = f" (after {self._replays} replayed turns)" if self._replays else ""
             self._owner.give_up(
@@ -241,10 +270,25 @@ class _Shape:
         self._epoch = step.epoch
         return expected
 
+    def _of_rounding(self, step: Step) -> set[int]:
+        """Ids of parameters, and of their states, whose gradient is nothing beside the others'."""
+        assert self._forward is not None
+        _, total, *rest = self._forward(tensors(step.batch))
+        found: set[int] = set()
+        for parameter, grad in zip(self._parameters, rest[self._weighs :], strict=True):
+            if grad.norm() <= NOTHING * total:
+                state = self._optimizer.state.get(parameter, {})
+                found |= {id(parameter), *map(id, state.values())}
+        return found
+
     # -- replay --------------------------------------------------------------------------------
 
     def _run_graphs(self, step: Step, numbers: list[float]) -> tuple[Tensor, Any, float]:
         assert self._forward is not None
+        if self._fast is not None and self._fast.chosen:
+            assert self._fast.graph is not None
+            loss, total, *rest = self._fast.graph(list(tensors(step.batch)), numbers)
+            return loss, rest[0] if self._weighs else self._weight, total.item()
         loss, total, *rest = self._forward(tensors(step.batch))
         weight = rest.pop(0) if self._weighs else self._weight
         value = total.item()
@@ -259,6 +303,8 @@ class _Shape:
         assert loop is not None
         started = perf_counter()
         loss, weight, value = self._run_graphs(step, numbers)
+        if self._fast is not None:
+            self._fast.took(perf_counter() - started)
         if not (math.isfinite(value) and math.isfinite(loss.item())):
             # Once more as it stands: what is done about it, and which module it was, is known there.
             randomness.restore(loop.boundary.body_random, run.device)

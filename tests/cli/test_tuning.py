@@ -1,0 +1,113 @@
+"""``train --tune``: what is tried, what is chosen, and what is written."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+import torch
+
+from loopwright.cli import tuning
+from loopwright.cli.train import understand
+from loopwright.cli.training import prepare
+from loopwright.cli.tuning import Timer, Trial
+from loopwright.errors import LoopwrightError
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """``machine(words, {words of a trial: ms})``: tune on a machine where trials take these times."""
+
+    def tune(words, times):
+        seen = []
+
+        def trial(asked, tell):
+            seen.append(" ".join(asked[1:]))
+            found = times[seen[-1]]
+            if isinstance(found, Exception):
+                raise found
+            return Trial(found / 1e3, 300.0, 100, (f"a note of {found}",))
+
+        monkeypatch.setattr(tuning, "_trial", trial)
+        monkeypatch.setattr(tuning, "thread_counts", lambda: [1, 2, 4])
+        asked = understand(words)
+        tuning.tune(asked, prepare(asked))
+        return seen
+
+    monkeypatch.chdir(tmp_path)
+    return tune
+
+
+def test_one_after_the_other(machine, tmp_path, capsys):
+    """Each setting is tried on top of those that helped; the fastest ones are written to a file."""
+    times = {
+        "": 4.0, "--threads 2": 3.0, "--threads 4": 2.9, "--threads 2 --precision bf16": 5.0,
+        "--threads 2 --capture exact": 1.5, "--threads 2 --capture fast": 1.0,
+    }  # fmt: skip
+    assert torch.get_num_threads() == 1
+    seen = machine(["digits", "--tune"], times)
+    assert seen == [*times, ""]
+    written = tomllib.loads((tmp_path / "digits-tuned.toml").read_text())
+    assert written["recipe"] == "digits"
+    assert (written["threads"], written["capture"]) == (2, "fast")
+    assert "precision" not in written
+    asked = understand([str(tmp_path / "digits-tuned.toml")])
+    assert (asked.loop.threads, asked.loop.capture) == (2, "fast")
+    out = capsys.readouterr().out
+    assert "fastest: --threads 2 --capture fast" in out
+    assert "a note of 1.0" in out
+
+
+def test_what_was_given_is_not_tried(machine, tmp_path):
+    """Flags of the command line stay as they are, and a file that is there is not written over."""
+    (tmp_path / "digits-tuned.toml").write_text("# mine\n")
+    words = ["digits", "--threads", "1", "--precision", "bf16", "--lr", "0.01", "--tune"]
+    given = "--threads 1 --precision bf16 --lr 0.01"
+    times = {given: 4.0, f"{given} --capture exact": 2.0, f"{given} --capture fast": 1.99}
+    machine(words, times)
+    assert (tmp_path / "digits-tuned.toml").read_text() == "# mine\n"
+    written = tomllib.loads((tmp_path / "digits-tuned-2.toml").read_text())
+    assert (written["lr"], written["capture"]) == (0.01, "exact")
+
+
+def test_nothing_helps(machine, tmp_path, capsys):
+    """What is not clearly faster, or fails, is not chosen, and no file is written."""
+    times = {
+        "": 1.0, "--threads 2": 0.99, "--threads 4": LoopwrightError("failed: no memory", slug="x"),
+        "--precision bf16": 1.5, "--capture exact": 0.97, "--capture fast": 1.0,
+    }  # fmt: skip
+    machine(["digits", "--tune"], times)
+    assert list(tmp_path.iterdir()) == []
+    captured = capsys.readouterr()
+    assert "nothing is clearly faster" in captured.out
+    assert "--threads 4: failed: no memory" in captured.err
+
+
+def test_a_trial_trains_and_keeps_nothing(tmp_path, monkeypatch):
+    """A real one: a process that trains for a moment, with the note of its capture."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tuning, "SECONDS", 0.3)
+    told = []
+    trial = tuning._trial(["digits", "--capture", "exact"], told.append)
+    assert trial.turns >= 4
+    assert 0 < trial.seconds < 60
+    assert 50 < trial.memory < 5000
+    assert told[0].endswith("ms  digits --capture exact")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(LoopwrightError, match=r"failed: .*unknown flag --hiden"):
+        tuning._trial(["digits", "--hiden", "3"], told.append)
+
+
+def test_channels_last(tmp_path):
+    """``--channels-last`` lays a model's images and filters out that way; ``--threads`` is set."""
+    words = ["digits", "--channels-last", "--threads", "1"]
+    asked = understand(words)
+    job = prepare(asked)
+    filters = [p for p in job.model.parameters() if p.dim() == 4]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in filters)
+
+
+def test_the_timer_needs_two_updates():
+    """A trial in which nothing was updated says so."""
+    with pytest.raises(LoopwrightError, match="no two updates"):
+        Timer(1.0).result()
