@@ -122,6 +122,8 @@ def carry_out(asked: Asked) -> int:
             where=" ".join(words[:2]),
             hint="is this the script that trains?",
         )
+    if asked.tutorial:
+        record.files[0].path = TUTORIAL
     return report(record, given)
 
 

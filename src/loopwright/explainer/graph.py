@@ -110,6 +110,15 @@ def capture(roots: Sequence[torch.Tensor], marks: Marks, leaf_name: Callable[[to
                 edges.append((node, below))
                 if below not in seen:
                     pending.append(below)
+    # Forward order; a leaf stands before the first node that uses it.
+    first_use: dict[Any, int] = {}
+    for node, below in edges:
+        if is_leaf_node(below):
+            number = node._sequence_nr() if not is_leaf_node(node) else 0
+            first_use[below] = min(first_use.get(below, 1 << 62), number)
+    order.sort(
+        key=lambda node: (first_use[node], 0) if node in first_use else (node._sequence_nr(), 1)
+    )
     note = GraphNote(line, len(order), leaves, 0, 0)
     groups = _Groups(marks)
     home = {node: groups.of(node._sequence_nr()) for node in order if not is_leaf_node(node)}
@@ -120,15 +129,6 @@ def capture(roots: Sequence[torch.Tensor], marks: Marks, leaf_name: Callable[[to
     for node in order:
         if is_leaf_node(node):
             held.skip(node.variable)
-    # Forward order; a leaf stands before the first node that uses it.
-    first_use: dict[Any, int] = {}
-    for node, below in edges:
-        if is_leaf_node(below):
-            number = node._sequence_nr() if not is_leaf_node(node) else 0
-            first_use[below] = min(first_use.get(below, 1 << 62), number)
-    order.sort(
-        key=lambda node: (first_use[node], 0) if node in first_use else (node._sequence_nr(), 1)
-    )
     names: dict[str, int] = {}
     places: dict[str, int] = {}
     for node in order:

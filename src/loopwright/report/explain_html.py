@@ -218,7 +218,7 @@ def readouts(
             (
                 "a step",
                 microtime(timed.seconds),
-                "while recorded" if timed.recorded else f"median of {timed.turns}",
+                "while recorded" if timed.recorded else f"typical of {timed.turns}",
             )
         )
     return found

@@ -82,13 +82,15 @@ def views(record: ExplainRecord) -> list[FileView]:
         for number, loop in enumerate(record.loops):
             if loop.file == view.number and 1 <= loop.line <= len(view.rows):
                 view.rows[loop.line - 1].loop = number
-    return [view for view in made if _worth(view)]
+    return [view for view in made if _worth(record, view)]
 
 
-def _worth(view: FileView) -> bool:
+def _worth(record: ExplainRecord, view: FileView) -> bool:
     """The program itself, and files in which something of a step happened; no library of loading."""
     noted = [note for row in view.rows for note in row.notes]
-    steps = any(note.loop != SETUP for note in noted)
+    steps = any(
+        note.loop != SETUP and (record.loops[note.loop].line or note.number > 1) for note in noted
+    )
     return (
         steps
         or (view.number == 0 and bool(noted))
