@@ -24,7 +24,7 @@ for accumulate, weighted in ((1, False), (1, True), (3, False), (3, True)):
     model = model_()
     loader = DataLoader(TensorDataset(x, y, tokens), batch_size=2)
     run = lw.Run(model=model, optimizer=lambda p: torch.optim.SGD(p, lr=0.05), clip=0.5,
-                 accumulate=accumulate, progress=False)
+                 accumulate=accumulate, progress=False, parallel=os.environ.get("PARALLEL", "ddp"))
     norms = []
     run.on("update", lambda event: norms.append(float(run.stepper.grad_norm)))
     for step in run.loop(loader, epochs=2):
@@ -35,7 +35,7 @@ for accumulate, weighted in ((1, False), (1, True), (3, False), (3, True)):
             step.backward((run.model(a) - b).square().sum(1).mean())
         step.update()
     run.close()
-    tell(weights=torch.cat([p.detach().flatten() for p in model.parameters()]).tolist(),
+    tell(weights=torch.cat([w.flatten() for w in run.weights(averaged=False).values()]).tolist(),
          norms=norms, losses=run.history.series["loss"].y, epochs=[r.values for r in run.history.epochs],
          skipped=run.totals["skipped"], samples=run.totals["samples"], updates=run.totals["updates"])
 """
@@ -80,14 +80,17 @@ def close(a: list[float], b: list[float], limit: float = 1e-12) -> bool:
     return len(a) == len(b) and all(abs(x - y) <= limit for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.long)])
-def test_the_joined_batch(ranks, size):
+@pytest.mark.parametrize(("size", "parallel"), [
+    (2, "ddp"), (2, "fsdp"), pytest.param(3, "ddp", marks=pytest.mark.long),
+    pytest.param(3, "fsdp", marks=pytest.mark.long),
+])  # fmt: skip
+def test_the_joined_batch(ranks, size, parallel):
     """Weights, norms and losses of N ranks are those of one process, whatever the weights and windows.
 
     23 samples in batches of 2: the last turn has unequal batches, and with 3 ranks one of them has none.
     """
     (one,) = ranks.run(ONE, 1, JOINED=str(size))
-    many = ranks.run(RANKS, size)
+    many = ranks.run(RANKS, size, PARALLEL=parallel)
     for case, expected in enumerate(one):
         for rank in range(size):
             found = many[rank][case]

@@ -206,3 +206,20 @@ def test_other_orders_are_refused():
     made, _ = share_of(loaders()["shuffled"], Disagreeing(0, 2), even=True)
     with pytest.raises(DataError, match="ranks-disagree-on-order"):
         next(iter(made))
+
+
+@pytest.mark.parametrize("kind", ["shuffled", "batches", "stream", "pairs", "list"])
+def test_what_is_left_for_other_ranks(kind):
+    """Where other ranks have trained on the first part of an order, the shares are the rest of it."""
+    done = shares(lambda: loaders()[kind], 2, even=True, epoch=3)[0]
+    turns = 2
+    used = flat([mine[:turns] for mine in done])
+    rest = []
+    for rank in range(3):
+        made, share = share_of(loaders()[kind], Rank(rank, 3), even=True)
+        share.seed, share.start = 1, turns * 2 * share.batch_size
+        share.set_epoch(3)
+        mine = [torch.as_tensor(batch).flatten().tolist() for batch in made]
+        assert not hasattr(made, "__len__") or kind == "stream" or len(made) == len(mine)
+        rest.append(mine[:-1] if share.padded else mine)
+    assert sorted(used + flat(rest)) == list(range(20))

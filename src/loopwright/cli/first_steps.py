@@ -40,6 +40,8 @@ class FirstSteps:
         loop = self._asked.loop
         if loop.no_check or any(getattr(loop, name) for name in TRIES):
             return self
+        if os.environ.get("RANK", "0") != "0":  # of several processes the first one looks and tells
+            return self
         from loopwright.checker.session import Session
         from loopwright.checker.suppress import read_settings
         from loopwright.observe.watch import Observer

@@ -180,6 +180,10 @@ class LoopSettings:
         tries = [name for name in TRIES if getattr(self, name)]
         if len(tries) > 1:
             raise _refused(" and ".join(map(flag_name, tries)) + " are both given", "keep one")
+        if tries and (self.nproc or 1) > 1:
+            raise _refused(
+                f"{flag_name(tries[0])} and --nproc are both given", "try it in one process"
+            )
         self.window()
         self.best()
         self.interval()

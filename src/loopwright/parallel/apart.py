@@ -48,6 +48,11 @@ def repr_of(state: Any) -> bytes:
     return b"".join(getattr(part, "tobytes", repr(part).encode)() for part in state)
 
 
+def agreed_seed(world: World) -> int:
+    """Return a number that the first rank's generators give; they stay where they are."""
+    return world.first(_draw_without_trace())
+
+
 def _draw_without_trace() -> int:
     with seeded(None):
         return int(torch.randint(0, 2**48, (1,)))

@@ -40,12 +40,17 @@ class Share:
     Attributes:
         seed: all ranks agree on it.
         epoch: makes another order.
+        start: samples (or batches, of what gives those) at the beginning of the order that are left
+            out: another number of ranks has been trained on them.
         padded: the last batch of this epoch is padding.
     """
+
+    batch_size = 1
 
     def __init__(self, world: World, *, even: bool):
         self.seed = 0
         self.epoch = 0
+        self.start = 0
         self.padded = False
         self._rank = world.rank
         self._size = world.size
@@ -77,7 +82,7 @@ class SampleShare(Share, Sampler[Any]):
         super().__init__(world, even=even)
         self.sampler = sampler
         self._world = world
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._drop_last = drop_last
 
     def __iter__(self) -> Iterator[Any]:
@@ -86,16 +91,18 @@ class SampleShare(Share, Sampler[Any]):
         with seeded(self._draws):
             order = list(self.sampler)
         check_agreed(order, self._world)
-        order = order[: self._kept(len(order))]
+        order = order[self.start : self._kept(len(order))]
         mine = order[self._rank :: self._size]
         self.padded = self._pads(len(order), len(mine))
         if self.padded:
             # A whole batch, of which BatchNorm can take a variance.
-            mine += order[: self._batch_size]
+            mine += order[: self.batch_size]
         return iter(mine)
 
     def _endless(self) -> Iterator[Any]:
         stream, inner = Stream(self._draws), iter(self.sampler)
+        for _ in range(self.start):
+            stream.read(inner.__next__)
         while True:
             try:
                 several = [stream.read(inner.__next__) for _ in range(self._size)]
@@ -105,17 +112,17 @@ class SampleShare(Share, Sampler[Any]):
 
     def _kept(self, total: int) -> int:
         """Return how many samples of all are used: the rest of an epoch is left out where that is asked."""
-        whole = self._batch_size * (self._size if self._even else 1)
+        whole = self.batch_size * (self._size if self._even else 1)
         return total // whole * whole if self._drop_last else total
 
     def __len__(self) -> int:
-        total = self._kept(len(self.sampler))
+        total = max(0, self._kept(len(self.sampler)) - self.start)
         mine = len(range(self._rank, total, self._size))
-        return mine + (min(self._batch_size, total) if self._pads(total, mine) else 0)
+        return mine + (min(self.batch_size, total) if self._pads(total, mine) else 0)
 
     def _pads(self, total: int, mine: int) -> bool:
-        turns = math.ceil(total / (self._batch_size * self._size))
-        return self._even and math.ceil(mine / self._batch_size) < turns
+        turns = math.ceil(total / (self.batch_size * self._size))
+        return self._even and math.ceil(mine / self.batch_size) < turns
 
 
 class BatchShare(Share, Sampler[Any]):
@@ -130,14 +137,14 @@ class BatchShare(Share, Sampler[Any]):
         with seeded(self._draws):
             order = list(self.batches)
         check_agreed(order, self._world)
-        mine = order[self._rank :: self._size]
+        mine = order[self.start + self._rank :: self._size]
         self.padded = len(mine) < len(self)
         if self.padded:
             mine.append(order[-1])
         return iter(mine)
 
     def __len__(self) -> int:
-        return _length(len(self.batches), self._rank, self._size, even=self._even)
+        return _length(len(self.batches) - self.start, self._rank, self._size, even=self._even)
 
 
 class LoaderShare(Share):
@@ -151,10 +158,11 @@ class LoaderShare(Share):
         self.loader = loader
 
     def __iter__(self) -> Iterator[Any]:
-        total, latest = 0, None
-        mine = 0
-        for latest in self._all():
-            if total % self._size == self._rank:
+        total, mine, latest = 0, 0, None
+        for number, latest in enumerate(self._all(), -self.start):
+            if number < 0:
+                continue
+            if number % self._size == self._rank:
                 mine += 1
                 yield latest
             total += 1
@@ -168,7 +176,7 @@ class LoaderShare(Share):
         return _drawn(self.loader, self._draws)
 
     def __len__(self) -> int:
-        return _length(len(self.loader), self._rank, self._size, even=self._even)
+        return _length(len(self.loader) - self.start, self._rank, self._size, even=self._even)
 
 
 class StreamShare(Share, IterableDataset[Any]):
@@ -177,15 +185,16 @@ class StreamShare(Share, IterableDataset[Any]):
     Every rank reads the whole stream and lets the others' parts pass.
     """
 
-    def __init__(self, stream: Any, world: World):
+    def __init__(self, stream: Any, world: World, batch_size: int | None = 1):
         super().__init__(world, even=False)
         self.stream = stream
+        self.batch_size = batch_size or 1
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         seed = self._draws + (0 if worker is None else 7919 * (worker.id + 1))
-        for number, item in enumerate(_drawn(self.stream, seed)):
-            if number % self._size == self._rank:
+        for number, item in enumerate(_drawn(self.stream, seed), -self.start):
+            if number >= 0 and number % self._size == self._rank:
                 yield item
 
 
@@ -242,7 +251,7 @@ def share_of(loader: Any, world: World, *, even: bool) -> tuple[Any, Any]:
         return made, made
     share: Any
     if isinstance(loader.dataset, IterableDataset):
-        share = StreamShare(loader.dataset, world)
+        share = StreamShare(loader.dataset, world, loader.batch_size)
         return _with(loader, dataset=share), share
     batches: Any = loader.batch_sampler
     if type(batches) not in (BatchSampler, type(None)):

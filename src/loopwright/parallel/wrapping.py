@@ -46,10 +46,12 @@ def wrap(module: nn.Module, device: torch.device, keywords: Mapping[str, Any]) -
 def synchronise(module: nn.Module, *, wanted: bool) -> None:
     """Let the coming forward and backward pass average the gradients over the ranks, or not.
 
-    The attribute is what ``no_sync()`` sets; a loop's body can't stand inside of that.
+    DDP's attribute is what ``no_sync()`` sets; a loop's body can't stand inside of that.
     """
     if isinstance(module, DDP):
         module.require_backward_grad_sync = wanted
+    elif callable(let := getattr(module, "set_requires_gradient_sync", None)):  # FSDP2
+        let(wanted)
 
 
 class Guarded:

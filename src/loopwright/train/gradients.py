@@ -48,8 +48,11 @@ def parse_clip(clip: float | str | Clip | None) -> Clip | None:
 
 
 def of(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Return the gradients that are there."""
-    return [p.grad for p in parameters if p.grad is not None]
+    """Return the gradients that are there; of sharded ones, this rank's parts."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    if grads and type(grads[0]) is not Tensor:
+        return [getattr(grad, "_local_tensor", grad) for grad in grads]
+    return grads
 
 
 def scale(grads: list[Tensor], factor: float | Tensor) -> None:

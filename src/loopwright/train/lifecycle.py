@@ -45,6 +45,7 @@ class Lifecycle:
         loop.facts = describe(loop.source)
         state = self._state_for(loop)
         if state is not None:
+            self._take_up(state)
             self._check_data(state["loop"], loop)
             self._check_length(state["loop"], loop)
             saving.restore(self._run, loop, state)
@@ -99,6 +100,10 @@ class Lifecycle:
         self._last_save = time.monotonic()
         self._run.fire("loop_begin")
         return True
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        """Fit a state to this process, which may have been left by several."""
+        saving.for_one(state)
 
     def _ready(self, loop: Loop, *, resumed: bool) -> None:
         """Do what is left once a loop stands where it begins, or goes on."""

@@ -57,6 +57,22 @@ class Alone:
         """Return what does the updates."""
         return Stepper(optimizers, **rest)
 
+    def check(self, **asked: Any) -> None:
+        """Refuse what does not go together with how the ranks train."""
+
+    def place(self, models: dict[str, nn.Module], device: torch.device, optimizer: Any) -> None:  # noqa: ARG002
+        """Bring the models to the device, in place."""
+        for module in models.values():
+            module.to(device)
+
+    def whole(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a model's weights whole, where a process holds a part of them only."""
+        return dict(weights)
+
+    def parted(self, model: nn.Module, weights: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Return what this process holds of whole weights."""
+        return dict(weights)
+
     def wrap(
         self,
         given: Mapping[str, nn.Module],  # noqa: ARG002
@@ -97,9 +113,9 @@ def parts_of_a_run(parallel: str | Mapping[str, Any]) -> Alone:
     """
     settings = dict(parallel) if isinstance(parallel, Mapping) else {"strategy": parallel}
     settings.setdefault("strategy", "ddp")
-    if settings["strategy"] != "ddp":
+    if settings["strategy"] not in ("ddp", "fsdp"):
         raise UsageError(
-            f"parallel is 'ddp', got {settings['strategy']!r}", slug="unknown-parallel",
+            f"parallel is 'ddp' or 'fsdp', got {settings['strategy']!r}", slug="unknown-parallel",
             hint="parallel={'strategy': 'ddp', 'find_unused_parameters': True} for its keywords",
         )  # fmt: skip
     if os.environ.get("WORLD_SIZE", "1") == "1" and not _is_met():
@@ -110,6 +126,10 @@ def parts_of_a_run(parallel: str | Mapping[str, Any]) -> Alone:
     world = group.join(limit_s)
     if world is None:
         return ALONE
+    if settings["strategy"] == "fsdp":
+        from loopwright.train.ranks.sharded import Sharded
+
+        return Sharded(world, settings)
     from loopwright.train.ranks.parts import OverRanks
 
     return OverRanks(world, settings)

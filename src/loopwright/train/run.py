@@ -79,8 +79,8 @@ class Run:
             the first module), ``"skip"`` (the update is left out) or ``"rewind"`` (weights and optimizers
             go back to the newest checkpoint, the data goes on). It is never stepped on.
         nonfinite_every: on an accelerator, look at every so many updates only; see ``NonFinite``.
-        parallel: how the ranks of ``torchrun`` train one model: ``"ddp"``, or a dict with that as its
-            ``strategy``, ``timeout_s`` and keywords of ``DistributedDataParallel``.
+        parallel: how the ranks of ``torchrun`` train one model: ``"ddp"``, ``"fsdp"``, or a dict with that
+            as its ``strategy``, ``timeout_s`` and keywords of what does it.
 
     Raises:
         UsageError: a setting that cannot be.
@@ -121,8 +121,8 @@ class Run:
         clip_rule = parse_clip(clip)
         self.models, self._several_models = prepare.models(model)
         given, self.models = self.models, self.parts.bare(self.models)
-        for module in self.models.values():
-            module.to(self.device)
+        self.parts.check(ema=ema, fp16=self.precision.scaler is not None)
+        self.parts.place(self.models, self.device, optimizer)
         self.optimizers, self._several_optimizers = prepare.optimizers(optimizer, self.models)
         self.accumulate = accumulate
         self.nonfinite = NonFinite(self, nonfinite, nonfinite_every)
@@ -337,9 +337,8 @@ class Run:
         """Load weights as ``weights()`` returned them into the models."""
         for key, module in self.models.items():
             prefix = f"{key}." if self._several_models else ""
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-            )
+            own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+            module.load_state_dict(self.parts.parted(module, own))
 
     def load_best(self) -> bool:
         """Load the weights that ``keep_best`` kept into the models; False where there are none."""
@@ -483,7 +482,7 @@ class Run:
             return {
                 (f"{key}.{name}" if self._several_models else name): value.detach().clone()
                 for key, module in self.models.items()
-                for name, value in module.state_dict().items()
+                for name, value in self.parts.whole(module.state_dict()).items()
                 if isinstance(value, torch.Tensor)
             }
 

@@ -53,6 +53,29 @@ def collect(run: Run, loop: Loop, ended: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def for_one(state: dict[str, Any]) -> None:
+    """Let a state that several ranks have left be one process's: the position is theirs together.
+
+    The order of the data is not: it was drawn otherwise.
+    """
+    ranks = state.pop("ranks", None)
+    if ranks is not None:
+        go_back_to_update(state)
+        source = state["loop"]["source"]
+        source["position"] = source.get("begun_at", 0) + source["position"] * ranks["size"]
+
+
+def go_back_to_update(state: dict[str, Any]) -> None:
+    """Let a state stand where its open window began: what the ranks had gathered in it lay with them."""
+    turns = max(window["turns"] for window in state["windows"].values())
+    state["gradients"], state["unit"] = {}, None
+    for window in state["windows"].values():
+        window.update(turns=0, total=None, finished=False)
+    if turns:
+        state["loop"]["turn"] -= turns
+        state["loop"]["source"]["position"] -= turns
+
+
 def restore(run: Run, loop: Loop, state: dict[str, Any]) -> None:
     """Put back everything but the generators, which wait for the loader's iterator."""
     restore_weights(run, state)

@@ -261,7 +261,7 @@ class Stepper:
             NonFiniteError: it is not, and the run stops.
         """
         self.lr = float(self._all[0].optimizer.param_groups[0]["lr"])
-        total = gradients.norm(grads)
+        total = self._norm(grads)
         flag = None
         if self.reads_at_once:
             total = self._looked_at(grads, windows, turn, total)
@@ -271,6 +271,9 @@ class Stepper:
                 flag, total = self._looked_at_later(grads, windows, turn, total)
         self.clip_by(grads, total)
         return flag
+
+    def _norm(self, grads: list[Tensor]) -> Tensor:
+        return gradients.norm(grads)
 
     def _looked_at(
         self, grads: list[Tensor], windows: Sequence[Window], turn: int, total: Tensor

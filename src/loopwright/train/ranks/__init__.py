@@ -2,12 +2,14 @@
 
 =============  =====================================================================================
 `parts`        the classes that such a run is made of
+`sharded`      the same with FSDP2
 `source`       its share of the data, as many turns as the others have
 `loop`         what the ranks say to each other once an update: amounts, signals, who wants to stop
 `stepper`      loss weights and gradients over all ranks
 `values`       losses and logged values over all ranks
 `lifecycle`    a common beginning, common decisions to save
 `folder`       the first rank's folder, seen from every rank
+`signals`      heard by one, obeyed by all
 `states`       every rank's own state inside one checkpoint
 =============  =====================================================================================
 

@@ -28,6 +28,7 @@ class FolderOverRanks(RunFolder):
     def __init__(self, run: Run, path: Path, resume: str, allowed: tuple[str, ...]):
         parts: OverRanks = run.parts  # type: ignore[assignment]
         self._world = parts.world
+        self._parts = parts
         self._latest: str | None = None
         self._begins = False
 
@@ -116,7 +117,8 @@ class FolderOverRanks(RunFolder):
             found[0] = read()
 
         self._world.first_does(do)
-        return scattered(found[0], self._world)
+        state = scattered(found[0], self._world)
+        return None if state is None else self._parts.parted_state(self._run, state)
 
     def rows(self) -> list[CheckpointRow]:
         """Return what is saved, oldest first; nothing on other ranks."""
@@ -145,6 +147,8 @@ class FolderOverRanks(RunFolder):
         """Write the final weights, how it ended, and the report, on the first rank."""
         if self._world.is_first:
             super().finish(weights=weights)
+        elif weights and self._parts.shards and self._begun:
+            self._run.weights(averaged=True)  # which takes all ranks
 
     def write_outcome(self) -> None:
         """Write ``outcome.json``, on the first rank."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.errors import StateError
 from loopwright.parallel.apart import spread
 from loopwright.parallel.wrapping import guard
-from loopwright.train import saving
+from loopwright.train import randomness, saving
 from loopwright.train.boundary import Boundary
 from loopwright.train.callsite import user_line
 from loopwright.train.lifecycle import Lifecycle
@@ -28,13 +28,27 @@ class LifecycleOverRanks(Lifecycle):
         self._parts: OverRanks = run.parts  # type: ignore[assignment]
         self._world = self._parts.world
         self._guards: list[Any] = []
+        self._size_before = 0
+        self._late = False
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        self._size_before = state["ranks"]["size"]
 
     def _ready(self, loop: Loop, *, resumed: bool) -> None:
         self._parts.wish = None
         handles = [guard(m, self._refuse_bypass) for m in self._run.callables.values()]
         self._guards = [handle for handle in handles if handle is not None]
+        source: Any = loop.source
         if not resumed:
-            loop.source.set_seed(spread(self._world))  # type: ignore[attr-defined]
+            source.set_seed(spread(self._world))
+        elif self._size_before != self._world.size:
+            # All have the first one's generators.
+            assert loop.restored is not None
+            randomness.restore(loop.restored["random"], self._run.device)
+            seed = spread(self._world)
+            loop.restored["random"] = randomness.snapshot(self._run.device)
+            if self._size_before == 1:
+                source.set_seed(seed)
 
     def release(self, loop: Loop) -> None:
         """Give back what a loop holds while it runs."""
@@ -57,6 +71,11 @@ class LifecycleOverRanks(Lifecycle):
         """Return why a checkpoint is due; what the clock says is the first rank's clock."""
         policy = self._run.policy
         if policy.every_steps is not None and loop.turn % policy.every_steps == 0:
+            self._late = True
+        if self._parts.shards and self._run.stepper.pending():
+            return None  # FSDP2 keeps the gradients of an open window to itself
+        if self._late:
+            self._late = False
             return "steps"
         # Asked where it may be: at epochs' ends, and where all have looked at the clock together.
         looked = policy.every_minutes is not None and loop._next_visit < float("inf")
@@ -69,7 +88,8 @@ class LifecycleOverRanks(Lifecycle):
             key: {name for name, _ in model.named_buffers(remove_duplicate=False)}
             for key, model in self._run.models.items()
         }
-        return gathered(saving.collect(self._run, loop, ended), buffers, self._world)
+        state = self._parts.whole_state(saving.collect(self._run, loop, ended))
+        return gathered(state, buffers, self._world)
 
     def end(self, loop: Loop, how: str) -> None:
         """End a loop on all ranks, and for a signal that one of them has heard in the last turn."""

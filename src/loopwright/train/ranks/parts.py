@@ -47,6 +47,7 @@ class OverRanks(Alone):
         wish: why this rank wants the loop to end, until all know.
     """
 
+    shards = False
     loop: type[Loop] = LoopOverRanks
     lifecycle: type[Lifecycle] = LifecycleOverRanks
     boundary: type[Boundary] = BoundaryOverRanks
@@ -143,6 +144,14 @@ class OverRanks(Alone):
         worst.sort(key=lambda row: -row.loss)
         most = max(len(one["worst"]) for one in told)
         return Classification(found.split, told[0]["classes"], counts, worst[:most])
+
+    def whole_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return a state whose tensors are whole."""
+        return state
+
+    def parted_state(self, run: Run, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Return a state with what this rank holds of it."""
+        return state
 
     def stop(self, run: Run, reason: str) -> None:
         """Wish that the loop ends; it does when all ranks know."""

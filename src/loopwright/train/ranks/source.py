@@ -31,6 +31,7 @@ class SharedSource(Source):
     Attributes:
         padding: the batch that was handed out last is such a one.
         seen: samples that were fetched.
+        calls: of sharded models in an evaluation, which take all ranks.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class SharedSource(Source):
         self._pads: deque[bool] = deque()
         self._padding = False
         self._padded = 0
+        self._done = 0
         self.seen = 0
+        self.calls: Any = None
         super().__init__(loader, **rest)
 
     def _take_share(self) -> None:
@@ -54,14 +57,17 @@ class SharedSource(Source):
             self._share = getattr(self.given, "sampler", None)
         else:
             self.loader, self._share = _share_of(self.given, self._world, even=self._even)
-            if self.given_length is not None:
-                self.length = len(self.loader)
+            self._measure()
         if self._even:
             # Rank by rank as many: known beforehand, or asked for at each batch.
             lengths = self._world.exchange(self.length)
             if len(set(lengths)) > 1:
                 self.length = None
             self._asks = self.length is None
+
+    def _measure(self) -> None:
+        if self.given_length is not None and not self._sharded and not self._asks:
+            self.length = len(self.loader)
 
     def set_seed(self, seed: int) -> None:
         """Let the order of the data depend on a number that all ranks know."""
@@ -78,10 +84,25 @@ class SharedSource(Source):
         """Begin the epoch that ``set_epoch`` named."""
         self.set_epoch(self._epoch)
         self._padded = 0
+        if hasattr(self._share, "padded"):
+            self._share.start, self._done = self._done * self._share.batch_size, 0
+            self._measure()
         super().start_epoch(device)
+
+    def resume_epoch(self, *args: Any, **rest: Any) -> None:
+        """Go on where ``load_state_dict`` said."""
+        super().resume_epoch(*args, **rest)
+        self._measure()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a position; of another number of ranks, what of the epoch is left for these."""
+        self._done = state.get("done", 0)
+        super().load_state_dict(state)
 
     def fetch(self) -> Any:
         """Return the next batch; raises StopIteration when no rank has another one."""
+        if self.calls is not None:
+            return self._fetch_in_step(self.calls)
         if not self._asks:
             batch = super().fetch()
             self.seen += count_samples(batch) or 1
@@ -95,15 +116,30 @@ class SharedSource(Source):
             raise StopIteration
         if not mine:
             if self._latest is None:
-                raise DataError(
-                    f"rank {self._world.rank} of {self._world.size} got no batch in an epoch in "
-                    "which others did",
-                    slug="rank-without-data",
-                    hint="fewer ranks, or smaller batches",
-                )
+                raise self._no_batch()
             self._fetched.append(self._feed.account())
         self._pads.append(not mine)
         return self._latest
+
+    def _fetch_in_step(self, calls: Any) -> Any:
+        """Return the next batch of an evaluation; at its end keep step with the ranks that have more."""
+        try:
+            batch = super().fetch()
+        except StopIteration:
+            while self._world.total([0.0])[0]:
+                if not calls.again():
+                    raise self._no_batch() from None
+            raise
+        self._world.total([1.0])
+        calls.forget()
+        self.seen += count_samples(batch) or 1
+        return batch
+
+    def _no_batch(self) -> DataError:
+        return DataError(
+            f"rank {self._world.rank} of {self._world.size} got no batch while others did",
+            slug="rank-without-data", hint="fewer ranks, or smaller batches",
+        )  # fmt: skip
 
     def hand_out(self) -> None:
         """Note that the oldest of the batches that were fetched is the loop's turn now."""
@@ -122,7 +158,9 @@ class SharedSource(Source):
     def state_dict(self) -> dict[str, Any]:
         """Return the position in this rank's own batches; padding is none of them."""
         state = super().state_dict()
-        return {**state, "position": state["position"] - self._padded}
+        start = getattr(self._share, "start", 0) if self.position else 0
+        begun_at = start // self._share.batch_size if start else 0
+        return {**state, "position": state["position"] - self._padded, "begun_at": begun_at}
 
     def _set_position(self, position: int) -> None:
         super()._set_position(position)

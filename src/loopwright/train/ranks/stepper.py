@@ -8,14 +8,18 @@ sums of the weights are added up over the ranks once, when it closes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from loopwright.errors import UsageError
 from loopwright.parallel.reduction import average_gradients
 from loopwright.parallel.world import Totals, World
+from loopwright.train import gradients
+from loopwright.train.nonfinite import LeftOut
 from loopwright.train.precision import power_of_two_near
 from loopwright.train.stepper import Stepper
 from loopwright.train.window import Window
@@ -27,12 +31,14 @@ class StepperOverRanks(Stepper):
     Attributes:
         world: the ranks; set once, before the first turn.
         averages: gradients are averaged when a window closes, not while backward runs (by DDP).
+        shards: this rank holds parts of the gradients.
         padding: this turn counts for nothing.
         samples: of this rank in this turn; ``told`` holds the sum over the ranks.
     """
 
     world: World
     averages = True
+    shards = False
     padding = False
     samples = 0
     told: Totals | None = None
@@ -85,8 +91,36 @@ class StepperOverRanks(Stepper):
             return self.world.total_tensor(total) / self.world.size
         return self.world.total([total])[0] / self.world.size
 
+    def _norm(self, grads: list[Tensor]) -> Tensor:
+        norm = super()._norm(grads)
+        return self.world.total_tensor(norm.square()).sqrt() if self.shards else norm
+
+    def _overflowed(
+        self, grads: list[Tensor], windows: Sequence[Window], turn: int
+    ) -> tuple[Tensor, float]:
+        if not self.shards:
+            return super()._overflowed(grads, windows, turn)
+        known = self._names()
+        mine = [
+            known.get(p, "a parameter")
+            for window in windows
+            for p in window.parameters()
+            if p.grad is not None and not torch.isfinite(gradients.of([p])[0]).all()
+        ]
+        names = list(dict.fromkeys(n for told in self.world.exchange(mine) for n in told))
+        if names:
+            self.nonfinite.gradients(names, turn, windows[0].site)
+            raise LeftOut
+        exact = math.sqrt(self.world.total([gradients.exact_norm(grads) ** 2])[0])
+        return torch.tensor(exact, dtype=torch.float64), exact
+
     def for_all(self, loss: Tensor) -> Tensor:
         """Return the loss times this rank's share of the samples."""
+        if self.shards:
+            raise UsageError(
+                "step.minimize() evaluates whole weights, and these are sharded",
+                slug="not-sharded", hint="parallel='ddp'",
+            )  # fmt: skip
         share = None
         if self.told is not None:
             total = self.told.wait()[0]

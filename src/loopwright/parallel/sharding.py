@@ -1,0 +1,165 @@
+"""FSDP2: a rank holds a part of each weight, gradient and optimizer state, and gathers a block to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loopwright.errors import UsageError
+from loopwright.parallel.apart import seeded
+from loopwright.parallel.world import World
+
+
+def shard(
+    module: nn.Module, world: World, device: torch.device, *, seed: int,
+    blocks: Sequence[str] | None = None, **keywords: Any,
+) -> None:  # fmt: skip
+    """Shard a module over all ranks, in place, block by block; its Parameter objects are replaced.
+
+    What is on the meta device is made block by block, by each layer's ``reset_parameters``, the same on
+    every rank; everything else becomes the first rank's.
+
+    Args:
+        module: its class becomes an ``FSDPModule``.
+        world: the ranks.
+        device: where the shards live.
+        seed: for what is on the meta device; the same on every rank.
+        blocks: patterns of the names of the modules that are gathered by themselves; None: the items of
+            every outermost ``nn.ModuleList``.
+        keywords: of ``torch.distributed.fsdp.fully_shard``.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (world.size,))
+    # The root too: between turns every parameter is then the sharded one, also after a forward alone.
+    settings: dict[str, Any] = {"mesh": mesh, "reshard_after_forward": True, **keywords}
+    with seeded(seed):
+        for block in [*_blocks(module, blocks), module]:
+            _materialise(block, device)
+            world.take_firsts(_own(block))
+            fully_shard(block, **settings)
+
+
+def _own(module: nn.Module) -> list[Tensor]:
+    """Return parameters and buffers that are not sharded yet."""
+    return [t for t in [*module.parameters(), *module.buffers()] if not is_sharded(t)]
+
+
+def _blocks(module: nn.Module, patterns: Sequence[str] | None) -> list[nn.Module]:
+    if patterns is None:
+        return [item for several in _outermost(module) for item in several]
+    named = dict(module.named_modules())
+    names = [name for name in named if name and any(fnmatchcase(name, p) for p in patterns)]
+    if not names:
+        raise UsageError(
+            f"blocks={list(patterns)!r} are the names of no modules",
+            slug="pattern-unmatched", hint='for example "layers.*"; None takes every nn.ModuleList\'s items',
+        )  # fmt: skip
+    return [named[name] for name in names]
+
+
+def _outermost(module: nn.Module) -> Iterator[nn.ModuleList]:
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield child
+        else:
+            yield from _outermost(child)
+
+
+def _materialise(module: nn.Module, device: torch.device) -> None:
+    for name, part in module.named_modules():
+        own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        if not any(t.is_meta for t in own):
+            for tensor in [t for t in own if not is_sharded(t)]:
+                tensor.data = tensor.data.to(device)
+            continue
+        reset: Any = getattr(part, "reset_parameters", None)
+        if not callable(reset):
+            raise UsageError(
+                f"{name or type(module).__name__} ({type(part).__name__}) is on the meta device and has no "
+                "reset_parameters()",
+                slug="meta-without-reset", hint="write one, which fills its weights and buffers",
+            )  # fmt: skip
+        part.to_empty(device=device, recurse=False)
+        reset()
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether a tensor is a ``DTensor``."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Any) -> Any:
+    """Return a sharded tensor whole, gathered from all ranks (a collective call); others as they are."""
+    return tensor.detach().full_tensor() if is_sharded(tensor) else tensor
+
+
+def part_like(tensor: Any, like: Any) -> Any:
+    """Return this rank's part of a whole tensor, sharded as ``like`` is; nothing is sent."""
+    if not is_sharded(like) or not isinstance(tensor, Tensor) or is_sharded(tensor):
+        return tensor
+    if tensor.shape != like.shape:
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    here = tensor.to(like.device)
+    return distribute_tensor(here, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def point_to(
+    optimizer: torch.optim.Optimizer, new: Mapping[Tensor, Tensor], name: str
+) -> None:  # fmt: skip
+    """Let the groups of an optimizer that was built before sharding hold the sharded parameters.
+
+    Raises:
+        UsageError: it has state, which belongs to the whole ones.
+    """
+    if optimizer.state:
+        raise UsageError(
+            f"{name} has stepped before the model was sharded: its state is that of whole weights",
+            slug="optimizer-has-state", hint="optimizer=lambda params: torch.optim.AdamW(params, lr=…)",
+        )  # fmt: skip
+    for group in optimizer.param_groups:
+        group["params"] = [new.get(parameter, parameter) for parameter in group["params"]]
+
+
+class Calls:
+    """The calls of some modules since ``forget``, made again by a rank that has to keep step."""
+
+    def __init__(self, modules: Sequence[nn.Module]):
+        self._calls: list[tuple[nn.Module, Any, Any]] = []
+        self._fresh = True
+        self._handles = [m.register_forward_pre_hook(self._note, with_kwargs=True) for m in modules]
+        self._replays = False
+
+    def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if self._replays:
+            return
+        if self._fresh:
+            self._calls, self._fresh = [], False
+        self._calls.append((module, args, kwargs))
+
+    def forget(self) -> None:
+        """Let the next call be the first of another batch."""
+        self._fresh = True
+
+    def again(self) -> bool:
+        """Make the last batch's calls again, for nothing; False where there were none."""
+        self._replays = True
+        try:
+            for module, args, kwargs in self._calls:
+                module(*args, **kwargs)
+        finally:
+            self._replays = False
+        return bool(self._calls)
+
+    def release(self) -> None:
+        """Take the hooks out."""
+        for handle in self._handles:
+            handle.remove()
+        self._calls = []

@@ -1,0 +1,129 @@
+"""A run whose models are sharded over the ranks by FSDP2: nobody holds them whole.
+
+What is saved is whole: each tensor is gathered when a checkpoint is made, one after the other, and the
+first rank writes it. So any number of ranks, DDP, and one process alone read the same files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from loopwright.errors import UsageError
+from loopwright.parallel import sharding
+from loopwright.parallel.apart import agreed_seed
+from loopwright.train import prepare
+from loopwright.train.data.source import Source
+from loopwright.train.ranks.parts import OverRanks
+from loopwright.train.ranks.source import SharedSource
+
+if TYPE_CHECKING:
+    from loopwright.train.run import Run
+
+
+class Sharded(OverRanks):
+    """The parts of a run on one rank, with FSDP2."""
+
+    shards = True
+
+    def check(self, **asked: Any) -> None:
+        """Refuse what cannot be sharded yet.
+
+        Raises:
+            UsageError: an average of weights, or fp16's scaler.
+        """
+        for name, value in asked.items():
+            if value:
+                raise UsageError(
+                    f"parallel='fsdp' does not go together with {name} yet",
+                    slug="not-sharded", hint="parallel='ddp', or without it",
+                )  # fmt: skip
+
+    def place(self, models: dict[str, nn.Module], device: torch.device, optimizer: Any) -> None:
+        """Shard the models, in place, and let optimizers that were made before hold the shards."""
+        before = {
+            key: dict(model.named_parameters(remove_duplicate=False))
+            for key, model in models.items()
+        }
+        seed = agreed_seed(self.world)
+        for model in models.values():
+            sharding.shard(model, self.world, device, seed=seed, **self._keywords)
+        new: dict[Tensor, Tensor] = {}
+        for key, model in models.items():
+            for name, parameter in model.named_parameters(remove_duplicate=False):
+                new[before[key][name]] = parameter
+        for name, given in prepare.named(optimizer, "optimizer")[0].items():
+            if isinstance(given, torch.optim.Optimizer):
+                sharding.point_to(given, new, name)
+
+    def wrap(
+        self, given: Mapping[str, nn.Module], models: dict[str, nn.Module], device: torch.device
+    ) -> dict[str, nn.Module]:
+        """Return the models; FSDP2 is in them."""
+        del given, device
+        assert self._stepper is not None
+        self._stepper.averages, self._stepper.shards = False, True
+        return models
+
+    @contextmanager
+    def evaluating(self, run: Run, source: Source) -> Iterator[None]:
+        """Let a rank without a batch call the models along with the others, for nothing."""
+        assert isinstance(source, SharedSource)
+        source.calls = sharding.Calls(list(run.models.values()))
+        try:
+            with super().evaluating(run, source):
+                yield
+        finally:
+            source.calls.release()
+            source.calls = None
+
+    def whole(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Gather weights; every rank has to ask."""
+        return {name: sharding.whole(value) for name, value in weights.items()}
+
+    def parted(self, model: nn.Module, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Return this rank's parts of whole weights."""
+        now = model.state_dict()
+        return {
+            name: sharding.part_like(value, now[name]) if name in now else value
+            for name, value in weights.items()
+        }
+
+    def whole_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Gather models and optimizers of a state; every rank has to ask."""
+        models = {key: self.whole(weights) for key, weights in state["models"].items()}
+        optimizers = {key: _mapped(one, sharding.whole) for key, one in state["optimizers"].items()}
+        return {**state, "models": models, "optimizers": optimizers}
+
+    def parted_state(self, run: Run, state: dict[str, Any]) -> dict[str, Any]:
+        """Return a state with this rank's parts of models and optimizers."""
+        models = {
+            key: self.parted(run.models[key], weights) if key in run.models else weights
+            for key, weights in state["models"].items()
+        }
+        optimizers = {}
+        for key, one in state["optimizers"].items():
+            optimizers[key] = one
+            if key in run.optimizers:
+                groups = run.optimizers[key].param_groups
+                held = [parameter for group in groups for parameter in group["params"]]
+                named = {
+                    number: {
+                        name: sharding.part_like(value, held[number]) for name, value in own.items()
+                    }
+                    for number, own in one["state"].items()
+                }
+                optimizers[key] = {**one, "state": named}
+        return {**state, "models": models, "optimizers": optimizers}
+
+
+def _mapped(tree: Any, change: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _mapped(value, change) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_mapped(value, change) for value in tree)
+    return change(tree)

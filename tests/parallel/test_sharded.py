@@ -1,0 +1,143 @@
+"""FSDP2: sharded models train, validate, save and go on as whole ones do."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+PROGRAM = """
+import hashlib, signal
+from torch.distributed.fsdp import FSDPModule
+how, at, who = os.environ.get("HOW", ""), int(os.environ.get("AT", -1)), int(os.environ.get("WHO", 0))
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.layers = nn.ModuleList([nn.Linear(6, 6) for _ in range(2)])
+        self.norm = nn.LayerNorm(6) if "PLAIN" in os.environ else nn.BatchNorm1d(6)
+        self.last = nn.Linear(6, 3)
+    def forward(self, x):
+        x = self.first(x).relu()
+        for layer in self.layers:
+            x = x + layer(x).relu()
+        return self.last(nn.functional.dropout(self.norm(x), 0.2, self.training))
+draw = torch.Generator().manual_seed(3)
+x, y = torch.randn(23, 4, generator=draw), torch.randint(0, 3, (23,), generator=draw)
+lw.seed(7)
+with torch.device("meta" if "META" in os.environ else "cpu"):
+    model = Net()
+given = lambda params: torch.optim.AdamW(params, lr=0.01)
+if "BUILT" in os.environ:
+    given = torch.optim.AdamW(model.parameters(), lr=0.01)
+data = TensorDataset(x, y)
+run = lw.Run("run", model=model, optimizer=given, accumulate=2, clip=1.0, progress=False,
+             parallel=os.environ.get("PARALLEL", "fsdp"),
+             checkpoint=lw.Checkpoint(every_steps=3))
+sharded = [name for name, part in model.named_modules() if isinstance(part, FSDPModule)]
+counts = []
+with run:
+    for step in run.loop(DataLoader(data, batch_size=3, shuffle=True), epochs=3):
+        if step.index == at and RANK == who and how:
+            os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGTERM)
+        a, b = step.batch
+        step.backward(nn.functional.cross_entropy(run.model(a), b))
+        step.update()
+        if step.ends_epoch:
+            accuracy, seen = lw.Accuracy(), lw.Sum()
+            for a, b in run.evaluate(DataLoader(data, batch_size=2)):
+                accuracy.update(run.model(a), b)
+                seen.update(len(a))
+            step.log(accuracy=accuracy, seen=seen)
+            run.keep_best("accuracy")
+    whole = run.weights(averaged=False)
+    local = sum(getattr(p, "_local_tensor", p).numel() for p in model.parameters())
+    run.load_best()
+    best = run.weights(averaged=False)
+digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in whole.values())).hexdigest()
+tell(weights=digest, sharded=sharded, local=local, total=sum(p.numel() for p in model.parameters()),
+     rows=[row.values for row in run.history.epochs] if RANK == 0 else None, best=run.best,
+     kept=hashlib.sha256(b"".join(w.numpy().tobytes() for w in best.values())).hexdigest(),
+     numbers=torch.cat([w.flatten().double() for w in whole.values()]).tolist())
+"""
+
+
+def fresh(ranks):
+    """Take the run folder away."""
+    import shutil
+
+    shutil.rmtree(ranks.folder / "run", ignore_errors=True)
+
+
+def test_sharded(ranks):
+    """Each rank holds a part; the weights are DDP's, also of an optimizer that was built before."""
+    (plain, *_) = [mine[-1] for mine in ranks.run(PROGRAM, 2, PARALLEL="ddp")]
+    fresh(ranks)
+    told = [mine[-1] for mine in ranks.run(PROGRAM, 2, BUILT="1")]
+    for one in told:
+        assert one["sharded"] == ["", "layers.0", "layers.1"]
+        assert one["local"] <= 0.6 * one["total"]
+        pairs = zip(one["numbers"], plain["numbers"], strict=True)
+        assert max(abs(a - b) for a, b in pairs) < 1e-5
+        assert one["best"].keys() == {"accuracy"}
+    assert told[0]["weights"] == told[1]["weights"]
+    assert told[0]["kept"] == told[1]["kept"]
+    assert [row["seen"] for row in told[0]["rows"]] == [23, 23, 23]
+    assert [row["accuracy"] for row in told[0]["rows"]] == [
+        pytest.approx(row["accuracy"]) for row in plain["rows"]
+    ]
+
+
+@pytest.mark.long
+def test_sharded_runs_go_on(ranks):
+    """A killed rank, and a signal to one: the same bits; other ranks, DDP and one process read the files."""
+    (whole, *_) = [mine[-1] for mine in ranks.run(PROGRAM, 2)]
+    for how, at, who in (("kill", 5, 1), ("term", 7, 1), ("kill", 10, 0)):
+        fresh(ranks)
+        ended = [one.wait(60) for one in ranks.start(PROGRAM, 2, HOW=how, AT=str(at), WHO=str(who))]
+        assert ended[who].rc == (-signal.SIGKILL if how == "kill" else 143), ended[who].err
+        (again, *_) = [mine[-1] for mine in ranks.run(PROGRAM, 2)]
+        assert again["weights"] == whole["weights"], (how, at)
+        assert again["rows"] == whole["rows"]
+    for size, parallel in ((3, "fsdp"), (2, "ddp"), (1, "ddp")):
+        fresh(ranks)
+        for one in ranks.start(PROGRAM, 2, HOW="term", AT="5", PLAIN="1"):
+            assert one.wait(60).rc == 143
+        (other, *_) = [mine[-1] for mine in ranks.run(PROGRAM, size, PARALLEL=parallel, PLAIN="1")]
+        assert len(other["rows"]) == 3
+
+
+@pytest.mark.long
+def test_meta(ranks):
+    """A model on the meta device is made block by block while it is sharded, alike on all ranks."""
+    told = [mine[-1] for mine in ranks.run(PROGRAM, 2, META="1")]
+    assert told[0]["weights"] == told[1]["weights"]
+    assert told[0]["rows"][-1]["train_loss"] < told[0]["rows"][0]["train_loss"]
+
+
+REFUSED = """
+from loopwright.errors import LoopwrightError
+def made(**settings):
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    if settings.pop("stepped", False):
+        model(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+    try:
+        lw.Run(model=model, optimizer=optimizer, parallel="fsdp", **settings)
+    except LoopwrightError as error:
+        tell(slug=error.slug)
+made(ema=0.9)
+made(precision="fp16")
+made(stepped=True)
+"""
+
+
+def test_what_is_refused(ranks):
+    """An average, fp16's scaler, and an optimizer with state are refused on every rank."""
+    for mine in ranks.run(REFUSED, 2):
+        assert [one["slug"] for one in mine] == [
+            "not-sharded",
+            "not-sharded",
+            "optimizer-has-state",
+        ]
