@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from loopwright.cli import exporting
+from loopwright.cli.output import whole
 from loopwright.cli.rebuild import rebuild
 from loopwright.errors import LoopwrightError, UsageError
 
@@ -129,8 +130,8 @@ def test_difference_is_refused(tmp_path):
     """An export that computes something else is refused, and the old file stays."""
     path = tmp_path / "m.pt2"
     path.write_text("old")
-    with pytest.raises(LoopwrightError, match="differs from the run's"):
-        exporting.write_torch_export(Counting(), torch.zeros(4, 2), path)
+    with pytest.raises(LoopwrightError, match="differs from the run's"), whole(path) as new:
+        exporting.write_torch_export(Counting(), torch.zeros(4, 2), new)
     assert path.read_text() == "old"
     assert [one.name for one in tmp_path.iterdir()] == ["m.pt2"]
 

@@ -26,6 +26,16 @@ def test_terminal_summary(samples):
     assert "Running" in terminal.render(samples.empty())
 
 
+def test_terminal_shows_the_newest_sample():
+    """What a recipe's last word was stands on the screen, indented, cut where it is long."""
+    record = RunRecord(name="char-lm", samples=["older", "\nROMEO:\nSo \x1b[2Jwan [red]\n"])
+    text = terminal.render(record)
+    assert "\nsample\n  ROMEO:\n  So \ufffd[2Jwan [red]\n" in text
+    assert "older" not in text
+    record.samples = ["word " * 1000]
+    assert 600 < len(terminal.render(record)) < 800
+
+
 def test_terminal_takes_no_orders_from_names(samples):
     """Markup and escape sequences in names are shown, not obeyed."""
     record = RunRecord(name="[red]x[/red] \x1b[2J", notes=["[link=http://x]y"])
@@ -97,8 +107,10 @@ def test_svg_is_one_wellformed_element(samples):
 
 def test_notebook_fragment(samples):
     """A notebook gets charts without script or style sheet, or a line that says there are none."""
-    shown = svg.notebook(samples.digits())
+    record = samples.digits()
+    shown = svg.notebook("digits: <finished>", record.series, record.epochs)
     assert shown.count("<svg") == 4
+    assert "<strong>digits: &lt;finished&gt;</strong>" in shown
     assert "<script" not in shown
     assert "<style" not in shown
     assert "no curves yet" in svg.curves({})

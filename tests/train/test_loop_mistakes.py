@@ -452,3 +452,47 @@ def test_gradients_of_a_failed_loop_do_not_count():
         for step in run.loop(loader(), steps=2):
             turn(run, step)
     assert torch.equal(fresh.model.weight, used.model.weight)
+
+
+class Refusing(nn.Module):
+    """Raises in its forward pass, or in its backward pass."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.linear = nn.Linear(3, 1)
+        self.where = where
+
+    def forward(self, x):
+        if self.where == "forward":
+            raise ValueError("mine")
+        y = self.linear(x)
+        y.register_hook(self.backward_hook)
+        return y
+
+    def backward_hook(self, gradient):
+        raise ValueError("mine")
+
+
+@pytest.mark.parametrize(
+    ("where", "body", "ours"),
+    [
+        ("forward", lambda run, step: loss_of(run, step), 0),
+        ("backward", lambda run, step: step.backward(loss_of(run, step)), 2),
+        ("forward", lambda run, step: step.minimize(lambda: loss_of(run, step)), 2),
+    ],
+    ids=["forward", "backward", "minimize"],
+)
+def test_few_frames_of_ours(where, body, ours):
+    """A traceback has at most two frames of ours in a row, and ends in the user's model."""
+    lbfgs = {"optimizer": torch.optim.LBFGS} if where == "forward" else {}
+    run = make(model=Refusing(where), **lbfgs)
+    with pytest.raises(ValueError, match="mine") as caught:
+        for step in run.loop(loader(), epochs=1):
+            body(run, step)
+    files = [str(entry.path) for entry in caught.traceback]
+    assert files[0] == files[-1] == __file__
+    in_a_row = longest = 0
+    for file in files:
+        in_a_row = in_a_row + 1 if "/loopwright/" in file else 0
+        longest = max(longest, in_a_row)
+    assert longest == ours <= 2

@@ -38,6 +38,7 @@ def export(
         shape: Shape of one input of --model without the batch, for example 3,32,32.
     """
     from loopwright.cli import exporting
+    from loopwright.cli.output import whole
 
     size = _shape(shape)
     network, example, weights, name = _model(run, which, model, size, format)
@@ -45,7 +46,8 @@ def export(
     if path.is_dir() or not path.absolute().parent.is_dir():
         what = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise UsageError(what, slug="no-such-file", where="command line")
-    difference = exporting.WRITERS[format](network.eval(), example, path)
+    with whole(path) as new:
+        difference = exporting.WRITERS[format](network.eval(), example, new)
     print(f"wrote {path}: {weights} weights, largest difference from the model {difference:.3g}")
 
 

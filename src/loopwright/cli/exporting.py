@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.checkpoint.weights import load_weights_file, save_weights
-from loopwright.errors import DiskError, LoopwrightError, UsageError
+from loopwright.errors import LoopwrightError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,10 +42,10 @@ def write_torch_export(model: nn.Module, example: Any, path: Path) -> float:
     import torch
 
     inputs = _inputs(example)
-    with _in_place(path) as new, _quiet():
+    with _quiet():
         program = _dynamic(torch.export.export, model, inputs)
-        torch.export.save(program, new)
-        again = torch.export.load(new).module()
+        torch.export.save(program, path)
+        again = torch.export.load(path).module()
         return _compared(model, inputs, again)
 
 
@@ -66,14 +65,14 @@ def write_onnx(model: nn.Module, example: Any, path: Path) -> float:
             hint='pip install "loopwright[onnx]"',
         ) from error
     inputs = _inputs(example)
-    with _in_place(path) as new, _quiet():
+    with _quiet():
 
         def to_onnx(model: nn.Module, some: tuple[Any, ...], dynamic_shapes: Any) -> None:
             # One file: without external_data=False weights go to a second file beside it.
             torch.onnx.export(
                 model,
                 some,
-                new,
+                path,
                 dynamo=True,
                 dynamic_shapes=dynamic_shapes,
                 external_data=False,
@@ -81,7 +80,7 @@ def write_onnx(model: nn.Module, example: Any, path: Path) -> float:
             )
 
         _dynamic(to_onnx, model, inputs)
-        session = onnxruntime.InferenceSession(new, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         names = [one.name for one in session.get_inputs()]
 
         def run(*some: Tensor) -> Any:
@@ -166,23 +165,6 @@ def _distance(one: Tensor, other: Tensor) -> float:
         return 0.0
     wide = torch.complex128 if one.is_complex() else torch.float64
     return float((one.to(wide) - other.to(wide)).abs().max())
-
-
-@contextlib.contextmanager
-def _in_place(path: Path) -> Iterator[Path]:
-    """A path in a folder of its own; what is there at the end replaces ``path``."""
-    try:
-        folder = tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=".export-")
-    except OSError as error:
-        raise DiskError(
-            f"cannot write {path}: {(error.strerror or str(error)).lower()}",
-            slug="cannot-write",
-            where=str(path),
-        ) from error
-    with folder as place:
-        new = Path(place) / path.name
-        yield new
-        new.replace(path)
 
 
 @contextlib.contextmanager

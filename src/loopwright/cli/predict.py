@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
 
-from loopwright.errors import DataError, DiskError, UsageError
+from loopwright.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from loopwright.cli.rebuild import Rebuilt
@@ -137,26 +137,11 @@ def _columns(row: Any) -> Row:
 
 
 def write_csv(path: Path, rows: Iterable[Row]) -> int:
-    """Write rows so that ``path`` is the old file or the whole new one; returns their number.
+    """Write rows so that ``path`` is the old file or the whole new one; returns their number."""
+    from loopwright.cli.output import whole
 
-    A device or a pipe (``/dev/stdout``) is written to as it is: it can't be replaced.
-    """
-    from loopwright.checkpoint.disk import is_device
-
-    if is_device(path):
-        with path.open("w", encoding="utf-8", newline="") as file:
-            return _write(file, rows)
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            count = _write(file, rows)
-        temporary.replace(path)
-    except OSError as error:
-        what = f"cannot write {path}: {(error.strerror or str(error)).lower()}"
-        raise DiskError(what, slug="cannot-write", where=str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    with whole(path) as new, new.open("w", encoding="utf-8", newline="") as file:
+        return _write(file, rows)
 
 
 def _write(file: TextIO, rows: Iterable[Row]) -> int:
@@ -183,5 +168,6 @@ def _print_one(row: Row) -> None:
     table.add_column(style="bold")
     for name, value in row.items():
         if name != "id":
-            table.add_row(name, str(value))
+            blank = isinstance(value, str) and not value.strip()  # the next character may be one
+            table.add_row(name, repr(value) if blank else str(value))
     console().print(table)

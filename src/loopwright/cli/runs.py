@@ -25,7 +25,8 @@ def runs(
         html: Also write a page with the runs' curves side by side.
         open: Open that page in the browser.
     """
-    from loopwright.cli.terminal import console, show_page, write_page
+    from loopwright.cli.output import whole
+    from loopwright.cli.terminal import console, show_page
     from loopwright.report import compare, terminal
     from loopwright.train.folder import read_run
 
@@ -44,7 +45,8 @@ def runs(
     if html is None and not open:
         return
     page = html or folder / "runs.html"
-    write_page(page, compare.render(records))
+    with whole(page) as new:
+        new.write_text(compare.render(records), encoding="utf-8")
     print(f"\nwrote {page}")
     if open:
         show_page(page)

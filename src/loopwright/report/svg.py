@@ -33,12 +33,11 @@ def line_chart(
     return draw(Chart(title, lines), width=width, height=height)
 
 
-def notebook(record: RunRecord) -> str:
-    """The run's outcome and first charts as one HTML fragment, for ``_repr_html_``."""
-    head = escape(f"{record.name}: {record.outcome.kind}")
+def notebook(title: str, series: Mapping[str, Series], epochs: Sequence[EpochRow]) -> str:
+    """A title and the first charts as one HTML fragment, for ``_repr_html_``."""
+    head = f"<strong>{escape(title)}</strong>" if title else ""
     return (
-        f'<div style="font:13px system-ui,sans-serif"><strong>{head}</strong>'
-        f"{curves(record.series, record.epochs)}</div>"
+        f'<div style="font:13px system-ui,sans-serif">{head}{curves(series, epochs)}</div>'
     )
 
 

@@ -23,6 +23,8 @@ BARS = "▁▂▃▄▅▆▇█"
 STYLES = {"finished": "green", "stopped": "green", "interrupted": "yellow", "failed": "red"}
 FOUND = {"sound": "green", "readable": "green dim", "passing": "dim", "damaged": "bold red"}
 CURVES_SHOWN = 6
+SAMPLE_SHOWN = 600
+"""Characters of the newest sample (a written text, say) that are shown; the page has all of it."""
 
 _ALLOWED = "\n\t" + formats.SPACE
 
@@ -41,7 +43,7 @@ def to_text(shown: RenderableType, *, width: int = 100) -> str:
 
 
 def summary(record: RunRecord, *, report: str | None = None) -> RenderableType:
-    """Outcome, headline numbers, curves as sparklines, time by phase, and where things lie.
+    """Outcome, headline numbers, curves as sparklines, a sample, time by phase, and where things lie.
 
     Args:
         record: the run.
@@ -61,6 +63,8 @@ def summary(record: RunRecord, *, report: str | None = None) -> RenderableType:
     curves = _curves(record)
     if curves is not None:
         parts += [Text(), curves]
+    if record.samples:
+        parts += [Text(), Text("sample", style="dim"), _sample(record.samples[-1])]
     timed = phases(record)
     if timed:
         words = [f"{p.name} {formats.percent(p.share, 0)}" for p in timed if p.share >= 0.005]
@@ -197,6 +201,12 @@ def _curves(record: RunRecord) -> Table | None:
             last = formats.metric(name, values[-1])
             table.add_row(Text(_clean(name)), Text(sparkline(values)), Text(last))
     return table if table.row_count else None
+
+
+def _sample(text: str) -> Text:
+    cut = text if len(text) <= SAMPLE_SHOWN else text[:SAMPLE_SHOWN].rstrip() + " …"
+    lines = cut.strip("\n").splitlines()
+    return Text("\n".join("  " + _clean(line) for line in lines))
 
 
 def _clean(text: str) -> str:

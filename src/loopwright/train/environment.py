@@ -11,14 +11,16 @@ from typing import Any
 import torch
 
 from loopwright import __version__
+from loopwright.train.source_files import code_folder
 
 
-def environment(device: torch.device, code: str | None = None) -> dict[str, Any]:
+def environment(device: torch.device, recipe: str | None = None) -> dict[str, Any]:
     """Return plain facts for ``run.json``.
 
     Args:
         device: the run's.
-        code: a folder of the user's code, whose git commit and state are noted where it has them.
+        recipe: the file of the recipe, where one made the run. The git commit and state of the folder of
+            the user's code are noted where it has them.
     """
     facts: dict[str, Any] = {
         "loopwright": __version__,
@@ -31,7 +33,7 @@ def environment(device: torch.device, code: str | None = None) -> dict[str, Any]
     }
     if (numpy := sys.modules.get("numpy")) is not None:
         facts["numpy"] = numpy.__version__
-    git = _git(code or os.getcwd())
+    git = _git(str(code_folder(recipe)))
     if git is not None:
         facts["git"] = git
     return facts

@@ -182,10 +182,14 @@ class History:
                 disk.sync_folder(self.path.parent)
                 self._named = True
 
-    def _repr_html_(self) -> str:
-        from loopwright.report.svg import curves
+    def shown(self, title: str) -> str:
+        """Return the curves for a notebook, below a title."""
+        from loopwright.report.svg import notebook
 
-        return curves(self.series, self.epochs)
+        return notebook(title, self.series, self.epochs)
+
+    def _repr_html_(self) -> str:
+        return self.shown("")
 
 
 def _no_link(path: str, flags: int) -> int:

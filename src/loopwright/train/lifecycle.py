@@ -419,7 +419,8 @@ def _text(error: BaseException) -> str:
 def _reason(loop: Loop, how: str) -> str:
     if how == "break":
         return f"the loop was left in turn {loop.turn}"
-    return ", ".join(f"{value} {name}" for name, value in loop.limits.describe().items())
+    limits = loop.limits.describe().items()
+    return ", ".join(f"{value} {name[:-1] if value == 1 else name}" for name, value in limits)
 
 
 def _goes_further(loop: Loop, saved: dict[str, Any]) -> bool:

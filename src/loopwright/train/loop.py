@@ -413,10 +413,10 @@ class Loop:
         self.run.nonfinite.review()
         loss = self.flush()
         seconds, samples = self._since
-        self._since = (self.seconds, self.samples)
+        self._since = (self._trained_seconds(), self.samples)
         values = ({} if loss is None else {"loss": loss}) | self.values.last()
-        if self.seconds > seconds:
-            values["samples_per_s"] = (self.samples - samples) / (self.seconds - seconds)
+        if self._since[0] > seconds:
+            values["samples_per_s"] = (self.samples - samples) / (self._since[0] - seconds)
         if self.progress is not None:
             self.progress.show(self.source.position, values)
         if loss is not None and self.run.moments.wanted("log"):
@@ -438,13 +438,17 @@ class Loop:
 
     def _resume_clock(self) -> None:
         self._clock = perf_counter()
-        self._since = (self.seconds, self.samples)
+        self._since = (self._trained_seconds(), self.samples)
         self._next_visit = self._clock + HOST_EVERY
 
     def _settle_clock(self, now: float) -> None:
         self.seconds += now - self._clock
         self._epoch_seconds += now - self._clock
         self._clock = now
+
+    def _trained_seconds(self) -> float:
+        """Return the loop's seconds without those of evaluations, in which no sample is trained on."""
+        return self.seconds - self.phase_evaluate
 
     def elapsed(self) -> float:
         """Return the loop's seconds so far, earlier processes included."""

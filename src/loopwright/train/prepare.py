@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,19 @@ def check(*, accumulate: Any, resume: str, nonfinite: str, out: Any) -> None:
             "nonfinite='rewind' goes back to a checkpoint, and without out= there are none",
             slug="rewind-without-out", hint="out='runs/mine'",
         )  # fmt: skip
+
+
+def deterministic(device: torch.device) -> bool:
+    """Switch torch to its deterministic algorithms; returns whether they were on before.
+
+    On CUDA torch then refuses a matrix product unless cuBLAS has a fixed workspace: it gets one, if the
+    environment does not say otherwise.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    return before
 
 
 def named(value: Any, single: str) -> tuple[dict[str, Any], bool]:

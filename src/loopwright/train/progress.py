@@ -36,7 +36,7 @@ class Progress:
             from tqdm.auto import tqdm
 
             self._bar = tqdm(
-                total=total, leave=False, file=sys.stderr, dynamic_ncols=True, unit="batch",
+                desc=self._label, total=total, leave=False, file=sys.stderr, dynamic_ncols=True, unit="batch",
                 mininterval=0, bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
                 "[{elapsed}<{remaining}{postfix}]" if total else None,
             )  # fmt: skip
@@ -69,6 +69,10 @@ class Progress:
             return
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
+        elif not self._with_bar:  # above the user's own
+            from tqdm import tqdm
+
+            tqdm.write(text, file=sys.stderr)
         else:
             print(text, file=sys.stderr, flush=True)
 

@@ -166,9 +166,8 @@ class Run:
         self._uncovered_checked = False
         self._deterministic_before: bool | None = None
         if deterministic:
-            self._deterministic_before = torch.are_deterministic_algorithms_enabled()
-            torch.use_deterministic_algorithms(True)
-        self.environment = {**environment(self.device), **self.parts.facts}
+            self._deterministic_before = prepare.deterministic(self.device)
+        self.environment = environment(self.device, (recipe or {}).get("file")) | self.parts.facts
         engine = {
             "precision": precision, "accumulate": accumulate, "clip": clip, "compile": compile,
             "deterministic": deterministic,
@@ -433,7 +432,7 @@ class Run:
         self.close()
 
     def _repr_html_(self) -> str:
-        return self.history._repr_html_()
+        return self.history.shown(f"{self.name}: {self.outcome.kind}")
 
     def __repr__(self) -> str:
         where = f" in {self.folder}" if self.folder is not None else ""

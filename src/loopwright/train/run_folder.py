@@ -23,7 +23,7 @@ from loopwright.checkpoint.weights import load_weights_file, save_weights
 from loopwright.errors import CheckpointError, LoopwrightError, UsageError
 from loopwright.events import CheckpointRow, Classification, Outcome, PhaseTime, RunRecord
 from loopwright.train import folder as files
-from loopwright.train import identity, saving
+from loopwright.train import identity, saving, source_files
 from loopwright.train.history import History, read, strict
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class RunFolder:
         self._begun = self._room_checked = False
         self._classifications: list[Classification] = []
         self._summary: Any = None
+        self._sources = source_files.hashes((run.recipe or {}).get("file"))
         files.check_can_write(path)
         self.there = (path / "run.json").exists()
         if not self.there:
@@ -80,6 +81,7 @@ class RunFolder:
         asked = files.read_json(path / "run.json")
         identity.refuse_if_different(asked["identity"], run.identity, str(path), allowed)
         identity.warn_if_elsewhere(asked["environment"], run.environment)
+        source_files.warn_if_changed(asked.get("sources"), self._sources)
         self._summary = asked.get("model")
 
     @property
@@ -210,7 +212,7 @@ class RunFolder:
         first = {
             "format": files.FORMAT, "name": run.name, "command": [sys.executable, *sys.argv],
             "started": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "environment": run.environment, "model": self._summary,
+            "environment": run.environment, "sources": self._sources, "model": self._summary,
         }  # fmt: skip
         files.write_json(self.path / "run.json", {**first, **asked})
 

@@ -1,0 +1,43 @@
+"""The files that a person names with ``--to`` or ``--html``: there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from loopwright.checkpoint import disk
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a path to write to; only a block that ends well puts what is there in ``path``'s place.
+
+    A link is followed, as ``>`` follows it. A device or a pipe (``/dev/null``, ``/dev/stdout``) is written
+    into: put in its place, a file would take ``/dev/null`` away from the whole machine.
+
+    Raises:
+        DiskError: no room, no permission, or something else is in the way.
+    """
+    special = disk.is_device(path) and not path.is_dir()
+    target = path if special else Path(os.path.realpath(path))
+    place = None if special else target.parent
+    with disk.failures(f"write {path}", path):
+        folder = tempfile.TemporaryDirectory(dir=place, prefix=".loopwright-")
+    with folder:
+        new = Path(folder.name) / path.name
+        try:
+            yield new
+        except OSError as error:
+            if error.filename not in (None, str(new)):
+                raise  # of something that was read
+            raise disk.explain(error, f"write {path}", path) from error
+        with disk.failures(f"write {path}", path):
+            if special:
+                with new.open("rb") as source, target.open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+            else:
+                new.replace(target)
