@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 # Other bits come with other thread counts, and tests that run side by side need one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What is started in the background of a script (a CI's, with nohup) ignores Ctrl-C, and programs that it
+# starts do too: tests of signals need it heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -157,7 +157,7 @@ class Server:
     def close(self) -> None:
         """End the warmed process."""
         self._line.close()
-        self._process.wait(30)
+        self._process.wait(120)
 
 
 @pytest.fixture(scope="session")

@@ -36,9 +36,7 @@ def line_chart(
 def notebook(title: str, series: Mapping[str, Series], epochs: Sequence[EpochRow]) -> str:
     """A title and the first charts as one HTML fragment, for ``_repr_html_``."""
     head = f"<strong>{escape(title)}</strong>" if title else ""
-    return (
-        f'<div style="font:13px system-ui,sans-serif">{head}{curves(series, epochs)}</div>'
-    )
+    return f'<div style="font:13px system-ui,sans-serif">{head}{curves(series, epochs)}</div>'
 
 
 def curves(series: Mapping[str, Series], epochs: Sequence[EpochRow] = (), limit: int = 6) -> str:

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,13 +15,13 @@ from loopwright import __version__
 from loopwright.train.source_files import code_folder
 
 
-def environment(device: torch.device, recipe: str | None = None) -> dict[str, Any]:
+def environment(device: torch.device, recipe: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return plain facts for ``run.json``.
 
     Args:
         device: the run's.
-        recipe: the file of the recipe, where one made the run. The git commit and state of the folder of
-            the user's code are noted where it has them.
+        recipe: what ``Run`` was told of the recipe that made it, its file among it. The git commit and
+            state of the folder of the user's code are noted where it has them.
     """
     facts: dict[str, Any] = {
         "loopwright": __version__,
@@ -33,7 +34,7 @@ def environment(device: torch.device, recipe: str | None = None) -> dict[str, An
     }
     if (numpy := sys.modules.get("numpy")) is not None:
         facts["numpy"] = numpy.__version__
-    git = _git(str(code_folder(recipe)))
+    git = _git(str(code_folder((recipe or {}).get("file"))))
     if git is not None:
         facts["git"] = git
     return facts

@@ -167,7 +167,7 @@ class Run:
         self._deterministic_before: bool | None = None
         if deterministic:
             self._deterministic_before = prepare.deterministic(self.device)
-        self.environment = environment(self.device, (recipe or {}).get("file")) | self.parts.facts
+        self.environment = {**environment(self.device, recipe), **self.parts.facts}
         engine = {
             "precision": precision, "accumulate": accumulate, "clip": clip, "compile": compile,
             "deterministic": deterministic,
