@@ -32,7 +32,7 @@ def main():
             page = browser.new_page(viewport={"width": 1200, "height": 900})
             page.goto((run / "report.html").as_uri())
             page.wait_for_timeout(500)
-            page.screenshot(path=TARGET, clip={"x": 0, "y": 0, "width": 1200, "height": 842})
+            page.screenshot(path=TARGET, clip={"x": 0, "y": 0, "width": 1200, "height": 862})
             browser.close()
     print(f"{TARGET}: {TARGET.stat().st_size / 1000:.0f} kB")
 
