@@ -4,7 +4,7 @@
 The names, by what they are for: ``Run``, ``fit`` (train); ``Mean``, ``Accuracy``, ``metric``,
 ``Predictions`` (measure); ``per_update``, ``warmup_cosine``, ``EMA`` (schedule and average);
 ``load_weights``, ``freeze``, ``parameter_groups`` (fine-tune); ``recipe``, ``Job`` (command line); ``watch``,
-``check`` (find silent mistakes).
+``check`` (find silent mistakes); ``explain`` (see what each line does).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from loopwright.errors import NonFiniteError as NonFiniteError
     from loopwright.errors import StateError as StateError
     from loopwright.errors import UsageError as UsageError
+    from loopwright.explainer.here import Explanation as Explanation
+    from loopwright.explainer.here import explain as explain
     from loopwright.recipes.recipe import Job as Job
     from loopwright.recipes.recipe import recipe as recipe
     from loopwright.train.activation import checkpoint_activations as checkpoint_activations
@@ -70,6 +72,7 @@ _NAMES = {
         "StateError",
         "UsageError",
     ),
+    "explainer.here": ("Explanation", "explain"),
     "recipes.recipe": ("Job", "recipe"),
     "train.activation": ("checkpoint_activations",),
     "train.batch_size": ("find_batch_size",),
@@ -112,6 +115,13 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext loopwright``: gives a notebook ``%%explain``."""
+    from loopwright.explainer.here import load_ipython_extension as load
+
+    load(shell)
 
 
 def __dir__() -> list[str]:

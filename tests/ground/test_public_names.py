@@ -13,9 +13,9 @@ import pytest
 import loopwright
 
 NAMES = """
-    Accuracy Checkpoint CheckpointError DataError DiskError EMA Job Loop LoopwrightError
+    Accuracy Checkpoint CheckpointError DataError DiskError EMA Explanation Job Loop LoopwrightError
     LoopwrightWarning Mean NonFiniteError Predictions Run StateError Step UsageError
-    checkpoint_activations class_weights early_stopping find_batch_size fit check freeze
+    checkpoint_activations class_weights early_stopping explain find_batch_size fit check freeze
     load_weights lr_range_test metric on_metric parameter_groups per_epoch per_update profile recipe
     seed split Sum summary throughput warmup_constant warmup_cosine warmup_linear watch
 """

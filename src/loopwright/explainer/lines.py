@@ -136,6 +136,11 @@ class Lines:
                 activation.frame.f_trace = None
         self.stack.clear()
         self.generators.clear()
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame.f_trace == self._local:
+                frame.f_trace = None
+            frame = frame.f_back
 
     def _code(self, code: CodeType) -> Code | None:
         try:

@@ -7,8 +7,9 @@ is left out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ class Memory:
         from torch.autograd.profiler import profile
 
         made = profile(use_cpu=True, profile_memory=True, use_device="cuda" if _cuda() else None)
-        made.__enter__()
+        with _silence():
+            made.__enter__()
         self.profile = made
 
     def mark(self, visit: Any) -> None:
@@ -84,6 +86,19 @@ class Memory:
                 if size:
                     found.append((segment, size, event.start_time_ns))
         return found
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The profiler's library writes lines of its own to stderr, unless these stand when it is first used."""
+    silent = {"KINETO_LOG_LEVEL": "6", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    missing = [name for name in silent if name not in os.environ]
+    os.environ.update({name: silent[name] for name in missing})
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
 
 
 def _in_order(tree: list[Any]) -> Iterator[Any]:

@@ -19,7 +19,7 @@ import torch
 
 from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import Effects, EventNote, GraphNote, RuleNote, StateNote
-from loopwright.explainer import graph
+from loopwright.explainer import graph, source
 from loopwright.explainer.calls import Calls
 from loopwright.explainer.library import Stretches
 from loopwright.explainer.lines import Activation, Lines
@@ -57,6 +57,7 @@ class Recording:
 
     def __init__(self, *, steps: int = 3, timed: int = 20, budget: int = 1 << 27, wait: float | None = None,
                  whatifs: bool = True):  # fmt: skip
+        source.fresh()
         self.policy = Policy(steps, timed)
         self.budget = budget
         self.wait = wait
@@ -78,19 +79,17 @@ class Recording:
         self.notes: list[str] = []
         self.armed = self.saved_hooks = self.stale = self.stopped = self.over = False
         self.since = self.clock()
-        self.since_node = 0
-        self.overhead = 0
-        self.overhead_since = 0
+        self.since_node = self.overhead = self.overhead_since = 0
         self.finished_at: int | None = None
         self._visits: dict[int, int] = {}
         self._order = 0
 
     # beginning and end
 
-    def start(self) -> None:
-        """Observe and trace from here on."""
+    def start(self, *, outer: bool = True) -> None:
+        """Observe and trace from here on; with ``outer``, the functions that run already too."""
         self.observer.install()
-        frame = sys._getframe(1)
+        frame = sys._getframe(1) if outer else None
         if not self.lines.begin(frame):
             self.notes.append(
                 "the program is traced already (a debugger or a coverage tool), so there is no line level"
@@ -261,10 +260,10 @@ class Recording:
         """A statement begins."""
         self._finish(activation)
         self.may_stop(at_statement=True)
-        source = statement.source
-        if source.number < 0:
-            source.number = len(self.sources)
-            self.sources.append(source)
+        file = statement.source
+        if file.number < 0:
+            file.number = len(self.sources)
+            self.sources.append(file)
         turn = self.turn
         activation.skipped = True
         if turn is None:
@@ -335,11 +334,12 @@ class Recording:
     def _begin_turn(self, activation: Activation, loop: Loop, index: int) -> None:
         began = self.clock()
         self.stretches.own_loop_begins()
-        source = activation.code.source
         record = self.loops.get(loop)
         parent = self.turn
         if record is None:
-            record = LoopRecord(loop, source, activation.code.code.co_name, len(self.loops))
+            record = LoopRecord(
+                loop, activation.code.source, activation.code.code.co_name, len(self.loops)
+            )
             self.loops[loop] = record
             record.inside = parent.record if parent is not None else None
         if index == 1:

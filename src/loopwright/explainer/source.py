@@ -58,6 +58,12 @@ class Source:
 _sources: dict[str, Source | None] = {}
 
 
+def fresh() -> None:
+    """Another recording begins: files may have changed, and their numbers are its own."""
+    _sources.clear()
+    linecache.checkcache()
+
+
 def source_of(code: CodeType) -> Source | None:
     """The file that a code object was compiled from; None where its text cannot be had."""
     name = code.co_filename
