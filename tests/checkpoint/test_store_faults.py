@@ -188,9 +188,9 @@ def test_a_newer_version_is_refused_and_not_fallen_back_from(tmp_path):
     folder = store.folder / "step-2"
     made = read(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("loopwright.checkpoint.manifest.VERSION", 2)
+        patch.setattr("loopwright.checkpoint.manifest.WHOLE_VERSION", 3)
         (folder / "manifest.json").write_bytes(dump(made))
-    with pytest.raises(CheckpointError, match="format version 2") as caught:
+    with pytest.raises(CheckpointError, match="format version 3") as caught:
         store.load()
     assert caught.value.slug == "checkpoint-newer"
 

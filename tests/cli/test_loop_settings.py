@@ -94,3 +94,5 @@ def test_one_trial_at_a_time():
     """Two trials at once are refused."""
     with pytest.raises(UsageError, match="--dry-run and --lr-range-test are both given"):
         LoopSettings(dry_run=True, lr_range_test=True)
+    with pytest.raises(UsageError, match="--dry-run and --nproc are both given"):
+        LoopSettings(dry_run=True, nproc=2)

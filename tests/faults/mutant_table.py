@@ -262,11 +262,11 @@ DISK = [
     ),
     Mutant(
         "older checkpoints are deleted before the newer is there", "checkpoint/store.py",
-        "        made = publish.publish(self.folder, name, packed, number)\n",
+        "        made = publish.publish(self.folder, name, packed, number, shards)\n",
         """        for entry in before[:-1]:
             if entry.name not in self._protection.names:
                 publish.discard(self.folder, entry.name)
-        made = publish.publish(self.folder, name, packed, number)
+        made = publish.publish(self.folder, name, packed, number, shards)
 """,
         (OLDER,),
     ),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 
 import pytest
 
 PROGRAM = """
-import hashlib, signal
+import hashlib, signal, threading
 from torch.distributed.fsdp import FSDPModule
 how, at, who = os.environ.get("HOW", ""), int(os.environ.get("AT", -1)), int(os.environ.get("WHO", 0))
 class Net(nn.Module):
@@ -33,12 +35,15 @@ if "BUILT" in os.environ:
 data = TensorDataset(x, y)
 run = lw.Run("run", model=model, optimizer=given, accumulate=2, clip=1.0, progress=False,
              parallel=os.environ.get("PARALLEL", "fsdp"),
-             checkpoint=lw.Checkpoint(every_steps=3))
+             checkpoint=lw.Checkpoint(every_steps=int(os.environ.get("EVERY", 3))))
 sharded = [name for name, part in model.named_modules() if isinstance(part, FSDPModule)]
 counts = []
 with run:
     for step in run.loop(DataLoader(data, batch_size=3, shuffle=True), epochs=3):
-        if step.index == at and RANK == who and how:
+        if step.index == at and RANK == who and how == "later":
+            kill = (os.getpid(), signal.SIGKILL)
+            threading.Timer(float(os.environ["DELAY"]), os.kill, kill).start()
+        elif step.index == at and RANK == who and how:
             os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGTERM)
         a, b = step.batch
         step.backward(nn.functional.cross_entropy(run.model(a), b))
@@ -108,6 +113,34 @@ def test_sharded_runs_go_on(ranks):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_random_kills(ranks, parallel):
+    """A rank that is killed at any moment, in the middle of a save too, leaves a run that goes on alike.
+
+    RANK_KILLS says how many kills there are; RANK_KILLS_SEED begins elsewhere.
+    """
+    settings = {"PARALLEL": parallel, "EVERY": "1"}
+    (whole, *_) = [mine[-1] for mine in ranks.run(PROGRAM, 2, **settings)]
+    draw = random.Random(int(os.environ.get("RANK_KILLS_SEED", "1")))
+    killed = 0
+    for _ in range(int(os.environ.get("RANK_KILLS", "3"))):
+        fresh(ranks)
+        who, at, delay = draw.randrange(2), draw.randrange(12), draw.uniform(0, 0.05)
+        started = ranks.start(
+            PROGRAM, 2, HOW="later", AT=str(at), WHO=str(who), DELAY=str(delay), **settings
+        )
+        ended = [one.wait(60) for one in started]
+        killed += ended[who].rc == -signal.SIGKILL
+        assert ended[who].rc in (0, -signal.SIGKILL), ended[who].err
+        again = [mine[-1] for mine in ranks.run(PROGRAM, 2, **settings)]
+        for one in again:
+            assert one["weights"] == whole["weights"], (who, at, delay)
+        assert again[0]["rows"] == whole["rows"], (who, at, delay)
+        assert again[0]["kept"] == whole["kept"], (who, at, delay)
+    assert killed > 0
+
+
+@pytest.mark.long
 def test_meta(ranks):
     """A model on the meta device is made block by block while it is sharded, alike on all ranks."""
     told = [mine[-1] for mine in ranks.run(PROGRAM, 2, META="1")]
@@ -141,3 +174,35 @@ def test_what_is_refused(ranks):
             "not-sharded",
             "optimizer-has-state",
         ]
+
+
+def test_every_rank_writes_its_part(ranks):
+    """A checkpoint has a file of each rank, no pickle, and whole tensors for whoever reads it."""
+    import safetensors
+    import torch
+
+    from loopwright.checkpoint import Store, verify
+
+    ranks.run(PROGRAM, 2)
+    store = Store(ranks.folder / "run" / "checkpoints")
+    for name in store.names():
+        folder = ranks.folder / "run" / "checkpoints" / name
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "manifest.json", "shard-00001-of-00002.safetensors", "shard-00002-of-00002.safetensors",
+            "state.json", "tensors.safetensors",
+        ]  # fmt: skip
+        assert verify(folder) == []
+    state, _ = store.load()
+    final = safetensors.safe_open(ranks.folder / "run" / "final.safetensors", "pt")
+    for key in final.keys():  # noqa: SIM118 - not a dict
+        assert torch.equal(final.get_tensor(key), state["models"]["model"][key])
+    assert state["optimizers"]["optimizer"]["state"][0]["exp_avg"].shape == (6, 4)
+    damaged = folder / "shard-00002-of-00002.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert "sha256 differs" in verify(folder)[0]
+    with pytest.warns(UserWarning, match="going on from"):
+        Store(ranks.folder / "run" / "checkpoints").load()
+    damaged.unlink()
+    assert "is missing" in verify(folder)[0]

@@ -178,7 +178,7 @@ def make_newer(path) -> None:
 
     body = json.loads(path.read_bytes())
     del body["sha256"]
-    body["version"] = 2
+    body["version"] = 3
     path.write_bytes(_spell({**body, "sha256": hashlib.sha256(_spell(body)).hexdigest()}))
 
 

@@ -21,7 +21,6 @@ from loopwright.checkpoint.manifest import (
     MANIFEST,
     STATE,
     TENSORS,
-    VERSION,
     DamagedCheckpoint,
     FileEntry,
     Manifest,
@@ -31,6 +30,7 @@ from loopwright.checkpoint.manifest import (
     open_file,
 )
 from loopwright.checkpoint.manifest import read as read_manifest
+from loopwright.checkpoint.shards import Shards, joined, read_parts
 from loopwright.checkpoint.tree import MalformedTree, decode, encode
 from loopwright.errors import UsageError
 
@@ -89,7 +89,7 @@ def size_of(state: Any) -> int:
 
 
 def _state_json(packed: Packed, sequence: int) -> bytes:
-    head = {"format": FORMAT, "version": VERSION, "sequence": sequence}
+    head = {"format": FORMAT, "version": 1, "sequence": sequence}
     text = json.dumps({**head, "tree": packed.tree}, separators=(",", ":"), allow_nan=False)
     if len(text) > MAX_STATE:
         raise UsageError(
@@ -101,8 +101,10 @@ def _state_json(packed: Packed, sequence: int) -> bytes:
     return text.encode()
 
 
-def write(folder: Path, packed: Packed, sequence: int) -> Manifest:
+def write(folder: Path, packed: Packed, sequence: int, shards: Shards | None = None) -> Manifest:
     """Write a checkpoint into an existing empty folder; every file is on the disk, the manifest last.
+
+    Where other processes hold parts of it, theirs are waited for.
 
     The folder's own names are synced too; renaming it into place is the caller's.
 
@@ -120,6 +122,11 @@ def write(folder: Path, packed: Packed, sequence: int) -> Manifest:
         tensorfile.write_tensors(file, (packed.tensors[name] for name in order))
         file.finish()
         files[TENSORS] = FileEntry(file.bytes, file.sha256)
+    if shards is not None:
+        others, finite = shards.write(folder)
+        files |= others
+        if not finite:
+            packed.meta["dict"]["finite"] = False
     created = datetime.now(UTC).isoformat(timespec="milliseconds")
     manifest = Manifest(sequence, created, packed.meta, files)
     with disk.HashedFile(folder / MANIFEST) as file:
@@ -147,8 +154,10 @@ def read(folder: Path) -> tuple[Any, dict[str, Any]]:
         raw = reader.read(reader.size)
         check(folder, STATE, manifest.files[STATE], reader)
     tensors = _read_tensors(folder, manifest)
+    parts = read_parts(folder, manifest)
     try:
-        return decode(json.loads(raw)["tree"], tensors), decode(manifest.meta, {})
+        state = decode(json.loads(raw)["tree"], tensors)
+        return joined(state, parts) if parts else state, decode(manifest.meta, {})
     except (MalformedTree, ValueError, LookupError, TypeError, RecursionError) as error:
         raise damaged(folder, f"{STATE} is not a state tree ({error})") from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,11 +21,15 @@ from loopwright.checkpoint import disk
 from loopwright.errors import CheckpointError, LoopwrightError
 
 FORMAT = "loopwright-checkpoint"
-VERSION = 1
+VERSION = 2
+"""The newest that is read."""
+WHOLE_VERSION, SHARDED_VERSION = 1, 2
+"""What is written: without shards a version that older ones read."""
 MANIFEST = "manifest.json"
 STATE = "state.json"
 TENSORS = "tensors.safetensors"
 FILES = (STATE, TENSORS)
+SHARD = re.compile(r"shard-(\d{5})-of-(\d{5})\.safetensors")
 MAX_MANIFEST = 4 << 20
 
 
@@ -69,7 +74,7 @@ def dump(manifest: Manifest) -> bytes:
     """The exact bytes of a manifest."""
     body = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": SHARDED_VERSION if any(map(SHARD.fullmatch, manifest.files)) else WHOLE_VERSION,
         "sequence": manifest.sequence,
         "created": manifest.created,
         "files": {
@@ -104,9 +109,17 @@ def parse(raw: bytes, folder: Path) -> Manifest:
         manifest = Manifest(**body, files=files)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(folder, f"{MANIFEST} is not readable ({type(error).__name__})") from error
-    if type(manifest.sequence) is not int or set(files) != set(FILES):
+    shards = sorted(filter(SHARD.fullmatch, files))
+    if type(manifest.sequence) is not int or set(files) - set(shards) != set(FILES):
         raise damaged(folder, f"{MANIFEST} does not list {' and '.join(FILES)}")
+    if shards != [shard_name(number, len(shards)) for number in range(len(shards))]:
+        raise damaged(folder, f"{MANIFEST} does not list all shards")
     return manifest
+
+
+def shard_name(number: int, of: int) -> str:
+    """Return the name of the file of process ``number``, counted from 0."""
+    return f"shard-{number + 1:05}-of-{of:05}.safetensors"
 
 
 def _refuse_newer(version: int, folder: Path) -> None:

@@ -18,11 +18,14 @@ from pathlib import Path
 from loopwright.checkpoint import disk
 from loopwright.checkpoint import format as layout
 from loopwright.checkpoint.manifest import Manifest
+from loopwright.checkpoint.shards import Shards
 
 LEFTOVER = re.compile(r"\.(tmp|old|trash)-([A-Za-z0-9][A-Za-z0-9._-]{0,99})")
 
 
-def publish(folder: Path, name: str, packed: layout.Packed, sequence: int) -> Manifest:
+def publish(
+    folder: Path, name: str, packed: layout.Packed, sequence: int, shards: Shards | None = None
+) -> Manifest:
     """Write a checkpoint and put it into place.
 
     Raises:
@@ -35,7 +38,7 @@ def publish(folder: Path, name: str, packed: layout.Packed, sequence: int) -> Ma
             disk.remove_folder(temporary)
         disk.make_folder(temporary)
         try:
-            manifest = layout.write(temporary, packed, sequence)
+            manifest = layout.write(temporary, packed, sequence, shards)
             _put_into_place(folder, name, temporary)
         except BaseException:
             with suppress(OSError):  # the first failure is the one to report; recover() removes it

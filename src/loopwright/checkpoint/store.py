@@ -18,6 +18,7 @@ from loopwright.checkpoint import format as layout
 from loopwright.checkpoint.lock import RunLock
 from loopwright.checkpoint.protection import Protection
 from loopwright.checkpoint.retention import expendable
+from loopwright.checkpoint.shards import Shards
 from loopwright.checkpoint.snapshot import Snapshot
 from loopwright.checkpoint.writer import Writer
 from loopwright.errors import CheckpointError, LoopwrightWarning, StateError, UsageError
@@ -95,6 +96,7 @@ class Store:
         background: bool = False,
         protect: bool = False,
         before: Callable[[dict[str, Tensor]], dict[str, Any]] | None = None,
+        shards: Shards | None = None,
     ) -> None:
         """Write a checkpoint; one of the same name is replaced.
 
@@ -110,6 +112,7 @@ class Store:
             before: called with the tensors where the checkpoint is written, just before it; what it
                 returns is added to the meta. With ``finite: False`` a checkpoint does not count among
                 those that are kept.
+            shards: what other processes write of it.
 
         Raises:
             UnsupportedState: a value that cannot be stored, by its path; nothing was written.
@@ -124,20 +127,23 @@ class Store:
             self._lock.renew()
         self._in_flight = name
         if not background:
-            self._write(name, packed, protect, before)
+            self._write(name, packed, protect, before, shards)
             return
         if not isinstance(state, Held):
             packed.tensors = self._snapshot.take(packed.tensors)
-        self._writer.start(lambda: self._write(name, packed, protect, before))
+        self._writer.start(lambda: self._write(name, packed, protect, before, shards))
 
-    def _write(self, name: str, packed: layout.Packed, protect: bool, prepare: Any) -> None:
-        if packed.bytes > disk.free_bytes(self.folder):
-            raise disk.no_room(f"write checkpoint {name!r}", self.folder, packed.bytes)
+    def _write(
+        self, name: str, packed: layout.Packed, protect: bool, prepare: Any, shards: Shards | None
+    ) -> None:
+        size = packed.bytes + (0 if shards is None else shards.bytes)
+        if size > disk.free_bytes(self.folder):
+            raise disk.no_room(f"write checkpoint {name!r}", self.folder, size)
         if prepare is not None:
             packed.meta["dict"].update(prepare(packed.tensors))
         before = catalog.entries(self.folder)
         number = catalog.next_sequence(before)
-        made = publish.publish(self.folder, name, packed, number)
+        made = publish.publish(self.folder, name, packed, number, shards)
         self._untrusted.discard(name)
         self._written.append(_row(name, made, layout.read_meta(made, self.folder / name)))
         if protect:

@@ -47,7 +47,8 @@ def join(limit_s: float | None = None) -> World | None:
     limit_s = LIMIT_S if limit_s is None else limit_s
     store = _meet(here, min(MEET_S, limit_s), limit_s)
     current.WORLD = world = World(here.rank, here.size, here.local_rank)
-    world.limit_s, world.standing = limit_s, Standing(store, here.rank)
+    world.store, world.limit_s = store, limit_s
+    world.standing = Standing(store, here.rank)
     speak_plainly(world)
     return world
 
@@ -58,7 +59,9 @@ def _of_the_program() -> World:
     group = None
     if "cpu" not in dist.get_backend_config():
         group = dist.new_group(backend="gloo")
-    return World(rank, size, rank if here is None else here.local_rank, group)
+    world = World(rank, size, rank if here is None else here.local_rank, group)
+    world.store = dist.PrefixStore("loopwright", dist.distributed_c10d._get_default_store())
+    return world
 
 
 def _meet(here: Place, wait_s: float, limit_s: float) -> Any:

@@ -60,6 +60,14 @@ class Standing:
             lines.append(f"rank {rank} stands at {note['at']} in turn {note['turn'] + 1}{old}")
         return lines
 
+    def sign_of(self, rank: int) -> bytes:
+        """Return what a rank has written last: it changes as long as the process lives."""
+        try:
+            key = f"stands/{rank}"
+            return self._store.get(key) if self._store.check([key]) else b""
+        except RuntimeError:  # the store has gone
+            return b""
+
     def end(self) -> None:
         """Stop writing."""
         self._ended.set()

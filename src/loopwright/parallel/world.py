@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,10 +28,13 @@ class World:
         local_rank: this process among those of its machine.
         of: PyTorch's group that this is the face of.
         limit_s: seconds that a collective may take.
+        ending: this rank has failed, and waits for nobody any more.
+        store: what the ranks share by key, from any thread.
         standing: what writes down where this rank is; None in a group that the program has made.
     """
 
-    limit_s = 0.0
+    limit_s = 600.0
+    store: Any = None
     standing: Standing | None = None
 
     def __init__(self, rank: int, size: int, local_rank: int, group: Any = None):
@@ -38,6 +42,7 @@ class World:
         self.size = size
         self.local_rank = local_rank
         self.of = dist.group.WORLD
+        self.ending = threading.Event()
         self._group = group
 
     @property

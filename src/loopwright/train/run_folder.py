@@ -18,6 +18,7 @@ from torch import Tensor
 
 from loopwright.checkpoint import disk, size_of
 from loopwright.checkpoint.lock import LOCK, RunLock
+from loopwright.checkpoint.shards import Shards
 from loopwright.checkpoint.store import Held, Store
 from loopwright.checkpoint.weights import load_weights_file, save_weights
 from loopwright.errors import CheckpointError, LoopwrightError, UsageError
@@ -243,6 +244,7 @@ class RunFolder:
         at: tuple[int, int] | None = None,
         ended: bool = False,
         background: bool = True,
+        shards: Shards | None = None,
     ) -> None:
         """Hand a state to the store; a loop's end stays for good, so that later loops can restart.
 
@@ -253,12 +255,13 @@ class RunFolder:
             at: the boundary's turn and epoch; the current ones by default.
             ended: the loop will not go on.
             background: return before it is written.
+            shards: what other processes write of it.
         """
         assert self._store is not None
         turn, epoch = at or (loop.turn, loop.epoch)
         name = self.checkpoint_name(loop, ended, turn)
         if not self._room_checked:
-            self._store.room_for(size_of(state))
+            self._store.room_for(size_of(state) + (0 if shards is None else shards.bytes))
             self._room_checked = True
         best = [k for k, v in self._run.best.items() if v["turn"] == turn and not ended]
         meta = {
@@ -269,7 +272,7 @@ class RunFolder:
             "best": best,
         }
         self._store.save(
-            state, name=name, meta=meta, background=background,
+            state, name=name, meta=meta, background=background, shards=shards,
             before=partial(self._before_a_save, saving.parameter_labels(self._run)),
         )  # fmt: skip
         if ended:

@@ -129,7 +129,10 @@ def _checkpoints(place: Path, found: Verification) -> list[str]:
 def _checkpoint(folder: Path) -> Part:
     problems = verify(folder)
     words = [problem.partition(": ")[2] or problem for problem in problems]
-    size = 0 if folder.is_symlink() else sum(_size(folder / name) for name in (*FILES, MANIFEST))
+    size = 0
+    if not folder.is_symlink():
+        files = [folder / name for name in (*FILES, MANIFEST)]
+        size = sum(map(_size, [*files, *folder.glob("shard-*.safetensors")]))
     return Part(
         f"checkpoints/{folder.name}", "damaged" if words else "sound", size, "; ".join(words)
     )

@@ -6,9 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loopwright.checkpoint.shards import Shards
 from loopwright.checkpoint.weights import load_weights_file
 from loopwright.events import CheckpointRow, Classification, Outcome
 from loopwright.train.history import History
+from loopwright.train.ranks.shards import ShardWriter
 from loopwright.train.ranks.states import scattered
 from loopwright.train.run_folder import RunFolder
 
@@ -30,6 +32,7 @@ class FolderOverRanks(RunFolder):
         self._world = parts.world
         self._parts = parts
         self._latest: str | None = None
+        self._shards = ShardWriter(self._world)
         self._begins = False
 
         def look() -> bool:
@@ -86,12 +89,19 @@ class FolderOverRanks(RunFolder):
 
     def save(
         self, state: Any, loop: Loop, reason: str, *, at: tuple[int, int] | None = None,
-        ended: bool = False, background: bool = True,
+        ended: bool = False, background: bool = True, shards: Shards | None = None,
     ) -> None:  # fmt: skip
-        """Hand a state to the store, on the first rank."""
+        """Hand a state to the store on the first rank, and let each write its part of what is sharded."""
         self._latest = self.checkpoint_name(loop, ended, None if at is None else at[0])
+        state, parts, size = self._parts.split_state(state)
+        if parts:
+            shards = self._shards.begin(parts, size)
         if self._world.is_first:
-            super().save(state, loop, reason, at=at, ended=ended, background=background)
+            super().save(
+                state, loop, reason, at=at, ended=ended, background=background, shards=shards
+            )
+        elif not background:
+            self._shards.wait()
 
     def latest_name(self) -> str | None:
         """Return the name of the newest checkpoint."""
@@ -171,3 +181,4 @@ class FolderOverRanks(RunFolder):
         """Give the folder up."""
         if self._world.is_first:
             super().close()
+        self._shards.wait()

@@ -36,6 +36,7 @@ class LifecycleOverRanks(Lifecycle):
 
     def _ready(self, loop: Loop, *, resumed: bool) -> None:
         self._parts.wish = None
+        self._world.ending.clear()
         handles = [guard(m, self._refuse_bypass) for m in self._run.callables.values()]
         self._guards = [handle for handle in handles if handle is not None]
         source: Any = loop.source
@@ -88,8 +89,7 @@ class LifecycleOverRanks(Lifecycle):
             key: {name for name, _ in model.named_buffers(remove_duplicate=False)}
             for key, model in self._run.models.items()
         }
-        state = self._parts.whole_state(saving.collect(self._run, loop, ended))
-        return gathered(state, buffers, self._world)
+        return gathered(saving.collect(self._run, loop, ended), buffers, self._world)
 
     def end(self, loop: Loop, how: str) -> None:
         """End a loop on all ranks, and for a signal that one of them has heard in the last turn."""
@@ -97,8 +97,9 @@ class LifecycleOverRanks(Lifecycle):
         signals: Any = self._run.signals
         signals.agree(*self._world.total(signals.told))
 
-    def _save_boundary(self, loop: Loop) -> None:
+    def _save_boundary(self, loop: Loop) -> None:  # noqa: ARG002
         """Save nothing: the other ranks are somewhere else, and the last checkpoint stands."""
+        self._world.ending.set()
 
 
 class BoundaryOverRanks(Boundary):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from loopwright.errors import UsageError
 from loopwright.events import Classification, Worst
@@ -145,9 +145,9 @@ class OverRanks(Alone):
         most = max(len(one["worst"]) for one in told)
         return Classification(found.split, told[0]["classes"], counts, worst[:most])
 
-    def whole_state(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Return a state whose tensors are whole."""
-        return state
+    def split_state(self, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], int]:
+        """Return a state, and what each rank writes of it by itself: its parts, and the bytes of all."""
+        return state, {}, 0
 
     def parted_state(self, run: Run, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Return a state with what this rank holds of it."""

@@ -1,7 +1,7 @@
 """A run whose models are sharded over the ranks by FSDP2: nobody holds them whole.
 
-What is saved is whole: each tensor is gathered when a checkpoint is made, one after the other, and the
-first rank writes it. So any number of ranks, DDP, and one process alone read the same files.
+Each rank writes its parts into a file of its own. Whoever reads a checkpoint joins them: any number of
+ranks, DDP, and one process alone. Weights that are kept by themselves (best, final) are gathered.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from loopwright.parallel.apart import agreed_seed
 from loopwright.train import prepare
 from loopwright.train.data.source import Source
 from loopwright.train.ranks.parts import OverRanks
+from loopwright.train.ranks.shards import split
 from loopwright.train.ranks.source import SharedSource
 
 if TYPE_CHECKING:
@@ -93,11 +94,9 @@ class Sharded(OverRanks):
             for name, value in weights.items()
         }
 
-    def whole_state(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Gather models and optimizers of a state; every rank has to ask."""
-        models = {key: self.whole(weights) for key, weights in state["models"].items()}
-        optimizers = {key: _mapped(one, sharding.whole) for key, one in state["optimizers"].items()}
-        return {**state, "models": models, "optimizers": optimizers}
+    def split_state(self, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], int]:
+        """Return a state with placeholders, copies of this rank's parts, and the bytes of all ranks'."""
+        return split(state)
 
     def parted_state(self, run: Run, state: dict[str, Any]) -> dict[str, Any]:
         """Return a state with this rank's parts of models and optimizers."""
@@ -119,11 +118,3 @@ class Sharded(OverRanks):
                 }
                 optimizers[key] = {**one, "state": named}
         return {**state, "models": models, "optimizers": optimizers}
-
-
-def _mapped(tree: Any, change: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _mapped(value, change) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(_mapped(value, change) for value in tree)
-    return change(tree)
