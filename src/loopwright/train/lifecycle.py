@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import UsageError
 from loopwright.events import EpochRow, Outcome
-from loopwright.train import allocator, identity, randomness, saving
+from loopwright.train import allocator, identity, randomness, saving, waiting
 from loopwright.train.callsite import user_line
+from loopwright.train.data.bulk import in_memory
 from loopwright.train.data.fingerprint import comparable, describe, likely_cause
 from loopwright.train.progress import Progress
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from loopwright.train.step import Step
 
 
+PHASES = ("fetch", "transfer", "forward", "backward", "step", "item", "evaluate")
 COUNTED = ("turn", "updates", "samples", "tokens", "epoch", "skipped")
 
 
@@ -303,6 +305,14 @@ class Lifecycle:
         self._run.note(text.split("\n", maxsplit=1)[0])
         self._run.line(text)
 
+    def _tell_waiting(self, loop: Loop, phases: dict[str, float]) -> None:
+        loader = loop.source.loader
+        if in_memory(loader):
+            return
+        turns, workers = loop.turn - loop.turns_before, getattr(loader, "num_workers", None)
+        if (told := waiting.advice(phases, turns, workers)) is not None:
+            self._run.note(told)
+
     def release(self, loop: Loop) -> None:
         """Give back what a loop holds while it runs."""
         if loop.progress is not None:
@@ -342,9 +352,10 @@ class Lifecycle:
         for name in ("skipped", "rewinds"):
             if getattr(self._run.nonfinite, name):
                 self._run.totals[f"nonfinite_{name}"] = getattr(self._run.nonfinite, name)
-        for name in ("fetch", "transfer", "forward", "backward", "step", "item", "evaluate"):
-            before = self._run.phases.get(name, 0.0)
-            self._run.phases[name] = before + getattr(loop, f"phase_{name}")
+        phases = {name: getattr(loop, f"phase_{name}") for name in PHASES}
+        for name, seconds in phases.items():
+            self._run.phases[name] = self._run.phases.get(name, 0.0) + seconds
+        self._tell_waiting(loop, phases)
         if self._run.files is not None:
             if outcome.kind == "failed" and not self.trained(loop):
                 self._run.files.undo_begin()

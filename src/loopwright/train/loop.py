@@ -45,7 +45,7 @@ class Loop:
         self.limits = limits
         self.name = name
         self.current: Step | None = None
-        self.turn = 0
+        self.turn = self.turns_before = 0  # the latter were trained by an earlier process
         self.base = 0  # turns of the run's earlier loops
         self.epoch = 0
         self.samples = 0
@@ -469,6 +469,7 @@ class Loop:
         """Put back what ``state_dict`` returned."""
         for name in ("turn", "epoch", "samples", "tokens", "skipped", "updates", "seconds"):
             setattr(self, name, state[name])
+        self.turns_before = self.turn
         self._epoch_seconds = state["epoch_seconds"]
         self.values.load_state_dict(state)
         self.source.load_state_dict(state["source"])

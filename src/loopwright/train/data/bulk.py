@@ -46,6 +46,11 @@ def gather_in_bulk(loader: Any, iterator: Any) -> None:
         iterator._dataset_fetcher = Gather(*found)
 
 
+def in_memory(loader: Any) -> bool:
+    """Whether a loader's samples are tensors in memory, which no worker brings any faster."""
+    return isinstance(loader, DataLoader) and _tensors(loader.dataset) is not None
+
+
 def _tensors(dataset: Any) -> tuple[tuple[Tensor, ...], Tensor | None] | None:
     """Return the tensors under a data set and the rows that it is made of; None for other kinds."""
     rows: Tensor | None = None
