@@ -31,9 +31,10 @@ def test_pieces(monkeypatch):
     """What is longer than a piece gives the same as in one."""
     torch.manual_seed(0)
     new, old = torch.randn(1000), torch.randn(1000)
-    whole = values.difference(new, old)
+    whole, size = values.difference(new, old), values.norm(new)
     monkeypatch.setattr(values, "PIECE", 64)
     assert values.difference(new, old) == pytest.approx(whole, rel=1e-14)
+    assert values.norm(new) == pytest.approx(size, rel=1e-14)
 
 
 def test_a_summary():

@@ -137,7 +137,7 @@ def record_of(
     from loopwright.observe.program import command_of as program_command
     from loopwright.observe.program import run
 
-    command = program_command(words, as_given=as_given)
+    command = program_command(words, as_given=as_given, verb="explain")
     settings = {
         "steps": given["steps"],
         "budget": given["budget"] * 1_000_000,

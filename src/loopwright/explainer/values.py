@@ -35,10 +35,16 @@ def wide(tensor: torch.Tensor) -> torch.dtype:
 
 
 def norm(tensor: torch.Tensor) -> float:
-    """The L2 norm, accumulated in the widest dtype."""
-    if tensor.numel() == 0:
-        return 0.0
-    return float(torch.linalg.vector_norm(_dense(tensor), dtype=wide(tensor)))
+    """The L2 norm, accumulated in the widest dtype, in pieces: torch would copy a tensor whole for it."""
+    if tensor.numel() <= PIECE:
+        return float(torch.linalg.vector_norm(_dense(tensor), dtype=wide(tensor)))
+    flat = _flat(tensor)
+    return together(
+        [
+            float(torch.linalg.vector_norm(flat[start : start + PIECE], dtype=wide(tensor)))
+            for start in range(0, flat.numel(), PIECE)
+        ]
+    )
 
 
 def difference(new: torch.Tensor, old: torch.Tensor) -> float:

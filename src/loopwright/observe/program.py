@@ -13,12 +13,13 @@ from loopwright.errors import UsageError
 from loopwright.observe.process import environment
 
 
-def command_of(words: Sequence[str], *, as_given: bool = False) -> list[str]:
+def command_of(words: Sequence[str], *, as_given: bool = False, verb: str = "check") -> list[str]:
     """The command line that runs a program.
 
     Args:
         words: ``script.py args``, ``-m module args``, ``-c code args`` or ``- args`` (from stdin).
         as_given: ``words`` is a command of its own (a console entry point).
+        verb: of ours, that was given the program.
 
     Raises:
         UsageError: there is no such script or command.
@@ -42,7 +43,7 @@ def command_of(words: Sequence[str], *, as_given: bool = False) -> list[str]:
                 f"there is no file {first}",
                 slug="no-program",
                 where="command line",
-                hint=f"for a command: loopwright check -- {' '.join(words)}",
+                hint=f"for a command: loopwright {verb} -- {' '.join(words)}",
             )
     elif first != "-" and len(words) < 2:
         raise UsageError(f"{first} needs a value", slug="no-program", where="command line")
