@@ -325,17 +325,24 @@ def test_profile_and_log(run_cli, tmp_path):
 def test_folder_in_use(start_program, run_cli, tmp_path):
     """A second command on a folder that is being trained in is refused, and the first goes on."""
     write(tmp_path)
-    command = ["train", "mine.py", "--out", "here", "--wait", "0.05"]
-    first = start_program(["-m", "loopwright", *command, "--epochs", "3"], cwd=tmp_path)
-    end = time.monotonic() + 60
-    while not (tmp_path / "here/metrics.jsonl").exists():
-        assert first.running(), first.err
-        assert time.monotonic() < end, first.err
-        time.sleep(0.01)
-    second = run_cli(*command, "--epochs", "3", cwd=tmp_path)
+    command = ["train", "mine.py", "--out", "here", "--epochs", "1000000"]
+    first = start_program(["-m", "loopwright", *command], cwd=tmp_path)
+    lines = tmp_path / "here/metrics.jsonl"
+
+    def grows(size):
+        end = time.monotonic() + 60
+        while not lines.exists() or lines.stat().st_size <= size:
+            assert first.running(), first.err
+            assert time.monotonic() < end, first.err
+            time.sleep(0.01)
+
+    grows(0)
+    second = run_cli(*command, cwd=tmp_path)
     assert second.rc == 3, second.err
     assert str(first.pid) in second.err
-    assert first.wait().rc == 0
+    grows(lines.stat().st_size)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait().rc == 143, first.err
 
 
 def test_no_room(run_program, tmp_path):
