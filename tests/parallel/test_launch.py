@@ -115,6 +115,20 @@ def test_sigterm(start_program, tmp_path, whom):
 
 
 @pytest.mark.long
+def test_slurms_warning(start_program, tmp_path):
+    """SIGUSR1 to the agent, as SLURM sends before the time is up, saves on all ranks as SIGTERM does."""
+    program = start(start_program, tmp_path, "--epochs", "100000", SLURM_JOB_ID="7")
+    until(lambda: (tmp_path / "run" / "checkpoints").is_dir(), program)
+    time.sleep(0.5)
+    os.kill(program.pid, signal.SIGUSR1)
+    end = program.wait(60)
+    assert end.rc == 128 + signal.SIGUSR1, end.err
+    assert alive(tmp_path) == []
+    outcome = json.loads((tmp_path / "run" / "outcome.json").read_text())["outcome"]
+    assert outcome["kind"] == "interrupted"
+
+
+@pytest.mark.long
 def test_a_silent_rank_is_named(ranks):
     """A rank that does not come to the next message is named with its line and turn, within the limit."""
     program = SILENT

@@ -8,6 +8,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 
 def is_launched() -> bool:
@@ -36,10 +37,14 @@ def launch(module: str, words: Sequence[str], *, processes: int, restarts: int =
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     # What torchrun makes of --standalone; not its own parser, which takes our flags for its own.
+    more: dict[str, Any] = {}
+    if "SLURM_JOB_ID" in os.environ and hasattr(LaunchConfig, "signals_to_handle"):
+        # Its warning that the time is nearly up goes on to the ranks, which save and end.
+        more["signals_to_handle"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=str(uuid.uuid4()),
         rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=restarts,
-        logs_specs=DefaultLogsSpecs(),
+        logs_specs=DefaultLogsSpecs(), **more,
     )  # fmt: skip
     try:
         elastic_launch(config, sys.executable)("-u", "-m", module, *words)
