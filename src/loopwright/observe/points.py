@@ -164,9 +164,20 @@ def sees_evaluation(observer: Observer) -> bool:
 class InnerCall:
     """A call of a module inside another one's: no tensor is kept, only what it was like."""
 
-    __slots__ = ("grad", "module", "needs", "pointer", "result_needs", "result_pointer", "training")
+    __slots__ = (
+        "grad",
+        "module",
+        "needs",
+        "pointer",
+        "result_needs",
+        "result_pointer",
+        "site",
+        "training",
+    )
 
-    def __init__(self, module: Any, args: tuple[Any, ...]):
+    def __init__(self, module: Any, args: tuple[Any, ...], where: Site | None):
+        self.site = where
+        """The program's line that called it, also through a container of torch's."""
         first = next((one for one in args if isinstance(one, torch.Tensor)), None)
         self.module = module
         self.training = module.training

@@ -132,6 +132,45 @@ def site(depth: int, *, through_torch: bool = False) -> Site | None:
     return None
 
 
+def site_of(frame: FrameType | None) -> Site | None:
+    """The place where a frame of the program, or the nearest one above it, is; None without one."""
+    found = user_frame(frame)
+    if found is None:
+        return None
+    key = (id(found.f_code), found.f_lasti, 0, 0)
+    known = _sites.get(key)
+    if known is None:
+        known = _sites[key] = Site(found.f_code, found.f_lasti, (found.f_code, found.f_lasti))
+    return known
+
+
+def makers(made: Any, kind: type) -> tuple[Site | None, Site | None]:
+    """Where an object is made that is in its ``__init__`` now, and where in that of a ``kind`` around it.
+
+    The first is the line that calls its class, however many classes of the program's own it is derived from.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    own = None
+    for _ in range(200):
+        if frame is None:
+            break
+        found = _initialised(frame)
+        if found is made:
+            own = frame
+        elif own is not None and isinstance(found, kind):
+            return site_of(own.f_back), site_of(frame)
+        frame = frame.f_back
+    return (site_of(own.f_back), None) if own is not None else (None, None)
+
+
+def _initialised(frame: FrameType) -> Any:
+    """What a frame is the ``__init__`` of; None for other functions."""
+    code = frame.f_code
+    if code.co_name != "__init__" or not code.co_argcount:
+        return None
+    return frame.f_locals.get(code.co_varnames[0])
+
+
 def known_codes() -> list[CodeType]:
     """The program's own code objects that some site lies in, in the order of first sight."""
     return list(dict.fromkeys(one.user[0] for one in _sites.values() if one.user is not None))

@@ -101,6 +101,19 @@ def attribute_set_anywhere(codes: Iterable[CodeType], name: str) -> Position | N
     return None
 
 
+_CUTTING = ("detach", "detach_", "data", "numpy", "item", "tolist", "no_grad")
+
+
+def cut_between(first: Site, second: Site) -> Position | None:
+    """The first thing between two calls of one function that takes a tensor out of its graph."""
+    if first.code is not second.code:
+        return None
+    for one in dis.get_instructions(first.code):
+        if first.instruction < one.offset <= second.instruction and one.argval in _CUTTING:
+            return resolve(first.code, one.offset)
+    return None
+
+
 def gives_argument(site: Site, position: int, name: str) -> bool:
     """True when the call at a site gives an argument itself, and does not leave it to its default."""
     names: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-# expect: detached-in-forward @ model(inputs)
+# expect: detached-in-forward @ features = self.encoder(x)
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset

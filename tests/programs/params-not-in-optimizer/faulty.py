@@ -1,4 +1,4 @@
-# expect: params-not-in-optimizer @ decoder = nn.Linear
+# expect: params-not-in-optimizer @ optimizer = torch.optim.Adam
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset

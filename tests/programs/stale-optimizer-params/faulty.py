@@ -1,4 +1,4 @@
-# expect: stale-optimizer-params @ return nn.Sequential
+# expect: stale-optimizer-params @ optimizer = torch.optim.Adam
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset

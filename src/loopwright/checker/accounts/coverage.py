@@ -43,6 +43,10 @@ class Fact:
     """Some optimizer has stepped it, at some time."""
     stored: Position | None = None
     """Where the attribute that holds it is set."""
+    around: Site | None = None
+    """The line of the module around that made its module, directly or through a function."""
+    unit: Site | None = None
+    """Where the outermost module was made that holds it and was never called."""
 
 
 @dataclass(slots=True)
@@ -80,6 +84,13 @@ def survey(book: Parameters) -> Survey:
                 if parameter is not None:
                     homes.setdefault(id(parameter), (module, name))
     names = book.names()
+    parents: dict[int, nn.Module] = {}
+    called: set[int] = set()
+    for root in list(book.roots.values()):
+        called |= set(root.called)
+        module = root.ref()
+        for one in module.modules() if module is not None else ():
+            parents |= {id(child): one for child in one.children()}
     outside: dict[int, tuple[str, bool, Position | None]] = {}
     for root in list(book.roots.values()):
         module = root.ref()
@@ -90,6 +101,12 @@ def survey(book: Parameters) -> Survey:
         home = homes.get(id(parameter))
         birth = book.birth_of(home[0]) if home is not None else None
         held, leaf, stored = outside.get(id(parameter), ("", True, None))
+        outermost = home[0] if home is not None else None
+        while outermost is not None and (above := parents.get(id(outermost))) is not None:
+            if id(above) in called:
+                break
+            outermost = above
+        whole = book.birth_of(outermost) if outermost is not None else None
         name = names.get(id(parameter)) or held or (home[1] if home is not None else "a tensor")
         return Fact(
             name,
@@ -102,12 +119,13 @@ def survey(book: Parameters) -> Survey:
             leaf=leaf,
             is_parameter=isinstance(parameter, nn.Parameter),
             key=id(parameter),
-            called=home is not None
-            and any(id(home[0]) in root.called for root in book.roots.values()),
+            called=home is not None and id(home[0]) in called,
             cut=home is not None and id(home[0]) in book.cut_off,
             elements=parameter.numel(),
             stepped=(ref := book.stepped.get(id(parameter))) is not None and ref() is parameter,
             stored=stored,
+            around=birth.around if birth is not None else None,
+            unit=whole.site if whole is not None else None,
         )
 
     owners = book.optimizers.owners()

@@ -23,6 +23,7 @@ from loopwright.observe.content import is_power_of_two
 from loopwright.observe.sites import Site
 
 WATCHED = 4
+LOOKS_AT_DISCARDS = 12
 CLOSE_LOOKS = 8
 """What is suspicious is verified in full this often, then ever more rarely."""
 
@@ -135,7 +136,7 @@ class Gradients:
                     ledger.deposits.append(deposit)
                     ledger.zeroed = False
                     ledger.version = parameter._version
-                    ledger.values = content.sample(parameter, 8) if entry.suspicious else None
+                    ledger.values = content.sample(parameter, 8) if entry.suspicion else None
                     touched = True
                     if len(ledger.deposits) > 64:
                         del ledger.deposits[1:32]
@@ -208,6 +209,15 @@ class Gradients:
 
     # What flows out
 
+    def before_zero_grad(self, event: Event) -> None:
+        """After some passes were cleared unused: whose gradients are those that are cleared now?"""
+        for entry in self.optimizers.here():
+            if not 0 < entry.discards <= LOOKS_AT_DISCARDS:
+                continue
+            waiting = [one for ledger in entry.ledgers for one in ledger.deposits]
+            if any(not one.consumers for one in waiting):
+                entry.thrown |= _with_gradient(entry)
+
     def after_zero_grad(self, event: Event) -> None:
         """An optimizer or a module cleared gradients."""
         if event.failed:
@@ -256,7 +266,7 @@ class Gradients:
             ledger.deposits.clear()
             ledger.zeroed = parameter is not None and parameter.grad is not None
             ledger.tag = tag_of(parameter.grad) if parameter is not None else None
-        entry.suspicious = bool(unused) and entry.discards < 32
+        entry.suspicion = 4 * (entry.discards < 32) if unused else max(0, entry.suspicion - 1)
         entry.discards += bool(unused)
         for one, state in unused.values():
             kind = "left over" if one.left_over else state
@@ -318,7 +328,7 @@ class Gradients:
 
     def _count_empty(self, entry: Entry, event: Event) -> None:
         cause, backward, zero = "no gradient", None, None
-        if self.backwards == 0 and self.grads == 0:
+        if self.backwards == 0:
             cause = "no backward"
         elif entry.cleared_unused is not None and entry.cleared_unused[0] == entry.last_deposit:
             cause = "stepped before" if self.forwards_since_backward else "cleared"
@@ -333,6 +343,8 @@ class Gradients:
         self, entry: Entry, event: Event, fresh: dict[int, Deposit], stale: dict[int, Deposit]
     ) -> None:
         entry.tally.add("full")
+        if 0 < entry.discards <= LOOKS_AT_DISCARDS:
+            entry.kept |= _with_gradient(entry)
         if stale and fresh:
             seen = entry.tally.add("stale", step=event.site, backward=max(fresh.items())[1].site)
             before = entry.tally.get("uncleared").facts
@@ -345,6 +357,8 @@ class Gradients:
         if not fresh:
             return
         sites = Counter(one.site for one in fresh.values())
+        if len(sites) == 1 and len(entry.sizes) < 4096:
+            entry.sizes += sites.items()
         window = entry.tally.add(("window", tuple(sites.items())), step=event.site)
         window.facts |= {"number": event.number}
         if any(one.left_over for one in fresh.values()):
@@ -489,3 +503,12 @@ class Gradients:
                         one.left_over = True
                         waiting.add(one.number)
         return len(waiting)
+
+
+def _with_gradient(entry: Entry) -> set[int]:
+    """Parameters that have one now, other than zeros."""
+    return {
+        id(one)
+        for one in entry.parameters()
+        if one.grad is not None and not content.all_zero(one.grad)
+    }

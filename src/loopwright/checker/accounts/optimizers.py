@@ -51,8 +51,8 @@ class Entry:
         """The latest pass that was cleared before a step: its number, its place, the clearing's place."""
         self.synced = True
         """False from a rest of the observer to the next step."""
-        self.suspicious = False
-        """A backward pass was thrown away lately: look closely at the next ones."""
+        self.suspicion = 0
+        """A backward pass was thrown away lately: look closely until it was cleared so often."""
         self.discards = 0
         self.tally = Tally()
         self.attributes = frozenset(vars(optimizer))
@@ -61,6 +61,13 @@ class Entry:
         self.samples: list[tuple[Any, torch.Tensor]] = []
         self.frozen_steps = self.frozen_count = 0
         """Steps in which everything that it holds was frozen."""
+        self.frozen_groups: dict[int, int] = {}
+        """Group number -> size, of several groups: those that have been frozen as a whole in every step."""
+        self.thrown: set[int] = set()
+        self.kept: set[int] = set()
+        """Parameters that had a gradient when it was cleared unused, and when it was stepped."""
+        self.sizes: list[tuple[Site, int]] = []
+        """The backward passes of each step, where they came from one place."""
         self.lr = 0.0
         self.loaded_state = False
         self.had_state = False
@@ -163,6 +170,13 @@ class Optimizers:
             if not any(one.requires_grad for one in parameters):
                 entry.frozen_steps += 1
                 entry.frozen_count = len(parameters)
+        if entry.steps == 1 and 2 <= len(groups) <= 16:
+            entry.frozen_groups = {n: len(group["params"]) for n, group in enumerate(groups)}
+        for number in list(entry.frozen_groups):
+            inside = groups[number]["params"] if number < len(groups) else []
+            some = inside if len(inside) <= 64 else (inside[0], inside[-1])
+            if not inside or any(one.requires_grad for one in some):
+                del entry.frozen_groups[number]
         rate = groups[0].get("lr")
         entry.lr = float(rate) if isinstance(rate, (int, float)) else entry.lr
         if entry.steps == 1:

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from loopwright.checker.accounts.coverage import Held, Survey, survey
+from loopwright.checker.accounts.coverage import Fact, Held, Survey, survey
 from loopwright.checker.accounts.optimizers import Optimizers
 from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
 from loopwright.observe import content, graph
 from loopwright.observe.content import is_power_of_two
-from loopwright.observe.sites import TORCH, USER, Site, kind_of
+from loopwright.observe.sites import TORCH, USER, Position, Site, kind_of, makers
+from loopwright.observe.storing import cut_between
 
 WALK_LIMIT = 20_000
 
@@ -30,11 +31,15 @@ WALK_LIMIT = 20_000
 class Birth:
     """Where and when a module was made."""
 
-    __slots__ = ("copied", "number", "ref", "site")
+    __slots__ = ("around", "copied", "number", "ref", "site")
 
-    def __init__(self, module: nn.Module, site: Site, number: int, *, copied: bool):
+    def __init__(
+        self, module: nn.Module, site: Site, number: int, *, copied: bool, around: Site | None = None
+    ):
         self.ref = weakref.ref(module)
         self.site, self.number, self.copied = site, number, copied
+        self.around = around
+        """The line in the ``__init__`` of the module around it."""
 
 
 class Root:
@@ -82,6 +87,8 @@ class Parameters:
         self.reached: dict[int, int] = {}
         """Leaf id -> number of the latest backward pass whose walk reached it."""
         self.orphans: dict[int, Orphan] = {}
+        self.untrained: dict[int, Fact] = {}
+        """Leaf id -> the latest survey's fact of each orphan, those that are gone included."""
         self.loaded: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.last_load = 0
         self.shallow: list[tuple[Any, Any, Site]] = []
@@ -109,7 +116,7 @@ class Parameters:
     def after_module(self, event: Event) -> None:
         """A module is being made."""
         if not event.failed and isinstance(event.subject, nn.Module):
-            self._born(event.subject, event, copied=False)
+            self._born(event.subject, event, copied=False, made=makers(event.subject, nn.Module))
 
     def after_copied(self, event: Event) -> None:
         """A module came from a copy or a file; copies that torch makes for itself are as good as made."""
@@ -129,8 +136,18 @@ class Parameters:
                 self.shallow.append((weakref.ref(module), weakref.ref(other), event.site))
                 break
 
-    def _born(self, module: nn.Module, event: Event, *, copied: bool) -> None:
-        self.births[id(module)] = Birth(module, event.site, event.number, copied=copied)
+    def _born(
+        self,
+        module: nn.Module,
+        event: Event,
+        *,
+        copied: bool,
+        made: tuple[Site | None, Site | None] = (None, None),
+    ) -> None:
+        site, around = made
+        self.births[id(module)] = Birth(
+            module, site or event.site, event.number, copied=copied, around=around
+        )
         if len(self.births) > 4096 and is_power_of_two(len(self.births)):
             self.births = {key: one for key, one in self.births.items() if one.ref() is not None}
 
@@ -251,17 +268,30 @@ class Parameters:
             for one in (*event.args, *event.kwargs.values())
             if isinstance(one, torch.Tensor)
         }
-        before: list[int] = []
+        before: list[Any] = []
+        off: Any = None
         for call in inner:
             trains = any(p.requires_grad for p in call.module.parameters(recurse=False))
+            if call.grad:
+                off = None
+            elif off is None and any(p.requires_grad for p in call.module.parameters()):
+                off = call  # the outermost one, or the first
             if before and trains and call.pointer and not call.needs and call.pointer not in given:
-                self.cuts.add((id(event.subject), id(call.module)), forward=event.site)
-                self.cut_off.update(before)
+                self._cut(event, call, before[-1])
+                self.cut_off.update(id(one.module) for one in before)
             elif not call.grad and trains:
-                self.cuts.add((id(event.subject), id(call.module)), forward=event.site)
+                self._cut(event, call, off)
                 self.cut_off.add(id(call.module))
             if call.result_needs and trains:
-                before.append(id(call.module))
+                before.append(call)
+
+    def _cut(self, event: Event, call: Any, source: Any) -> None:
+        """One more forward in which what ``source`` returned came to ``call`` without its graph."""
+        seen = self.cuts.add((id(event.subject), id(call.module)), forward=event.site)
+        if "at" not in seen.facts and source.site is not None:
+            between = cut_between(source.site, call.site) if call is not source and call.site else None
+            at: Position | Site = between or source.site
+            seen.facts["at"] = at
 
     # Backward passes
 
@@ -294,6 +324,13 @@ class Parameters:
             self.no_leaves.add(event.site, backward=event.site)
         if self.site_walks[event.site] >= 2:
             self.survey = survey(self)
+            for key, fact in list(self.untrained.items()):
+                orphan = self.orphans.get(key)
+                if orphan is None or orphan.ref() is not None:
+                    del self.untrained[key]  # it is in the survey, or has found an optimizer
+                elif (fact.made, fact.name) in {(f.made, f.name) for f in self.survey.orphans}:
+                    del self.untrained[key]  # and made again
+            self.untrained |= {fact.key: fact for fact in self.survey.orphans}
             for order, held in self.survey.held.items():
                 self.held[order] = held
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from loopwright.checker.rule import Rule
@@ -11,6 +12,7 @@ from loopwright.events import Finding
 
 if TYPE_CHECKING:
     from loopwright.checker.accounts.books import Accounts
+    from loopwright.checker.accounts.optimizers import Entry
 
 
 class AccumulationNotScaled(Rule):
@@ -93,6 +95,9 @@ class AccumulationLeftover(Rule):
             if not usual:
                 continue
             size = usual.most_common(1)[0][0]
+            if not sizes:
+                yield from self._regular(entry)
+                continue
             larger = [n for n in sizes if n > size]
             if size >= 2 and larger and sum(sizes[n] for n in larger) >= 2:
                 seen = entry.tally.get(("leaked", larger[0]))
@@ -105,6 +110,29 @@ class AccumulationLeftover(Rule):
                     count=sum(sizes[n] for n in larger),
                     related=((seen.sites.get("backward"), "backward adds to what was left"),),
                 )
+
+
+    def _regular(self, entry: Entry) -> Iterator[Finding]:
+        """Without a loader: every so many windows one is larger, always by as much, and none is smaller."""
+        counted = Counter(entry.sizes)
+        if len(counted) != 2 or len({site for site, _ in counted}) != 1:
+            return
+        ((backward, size), times), ((_, larger), often) = counted.most_common()
+        at = [number for number, (_, one) in enumerate(entry.sizes) if one == larger]
+        gaps = {after - before for before, after in pairwise(at)}
+        if size < 2 or not size < larger < 2 * size or often < 3 or len(gaps) != 1 or gaps == {1}:
+            return
+        step = entry.usual_step()
+        assert step is not None
+        yield self.finding(
+            step,
+            f"{times} steps used {size} batches, and every {gaps.pop()}th {larger}: {larger - size} were left over from "
+            "the round before",
+            why="the last, shorter window of a round leaks into the next one's first update",
+            fix="if (i + 1) % accumulate == 0 or i + 1 == len(batches):\n    optimizer.step()",
+            count=often,
+            related=((backward, "backward adds to what was left"),),
+        )
 
 
 RULES = (AccumulationNotScaled, AccumulationLeftover)

@@ -102,13 +102,16 @@ class DetachedInForward(Rule):
             if seen.count < 2:
                 continue
             yield self.finding(
-                seen.sites["forward"],
+                seen.facts.get("at") or seen.sites["forward"],
                 f"{len(cut)} of {held.total} parameters of this model ({listed(cut)}: {elements(cut)}) never got a "
                 "gradient: what their modules returned was cut from the graph before the loss",
                 why="they keep their random first values",
                 fix="pass the module's output on as it is: no detach(), .data, numpy() or no_grad() in between",
                 count=seen.count,
-                related=((cut[-1].made, "made here, never trained"),),
+                related=(
+                    (cut[-1].made, "made here, never trained"),
+                    (seen.sites["forward"], "the forward pass"),
+                ),
             )
 
 
@@ -127,7 +130,10 @@ class UnregisteredModules(Rule):
         ]
         if steps_of(accounts) < ENOUGH_STEPS:
             return
-        for made, facts in by_place(orphans).items():
+        by_line: dict[object, list[Fact]] = {}
+        for one in orphans:
+            by_line.setdefault(one.around or one.made, []).append(one)
+        for made, facts in by_line.items():
             container = facts[0].held.partition("[")[0]
             yield self.finding(
                 made,  # type: ignore[arg-type]
@@ -147,7 +153,7 @@ class UnregisteredParameter(Rule):
     about = "A tensor with requires_grad, or a Parameter times something, as an attribute: never trained."
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        if steps_of(accounts) < ENOUGH_STEPS:
+        if steps_of(accounts) < (ENOUGH_STEPS if accounts.ended_well else 1):
             return
         for fact in accounts.parameters.survey.orphans:
             if not fact.held or fact.made is not None or fact.walks < 2:
@@ -179,14 +185,19 @@ class ParamsNotInOptimizer(Rule):
             return
         orphans = [f for f in accounts.parameters.survey.orphans if f.registered and f.is_parameter]
         random = [f for f in orphans if f.fresh and not f.stepped]
-        for made, facts in by_place(random).items():
+        places = by_place(random)
+        optimizer = accounts.optimizers.main_site()
+        if optimizer is not None and random:
+            places = {optimizer: random}
+        for place, facts in places.items():
+            made = [(one, "made here, never trained") for one in by_place(facts) if one is not None]
             yield self.finding(
-                made,  # type: ignore[arg-type]
+                place,  # type: ignore[arg-type]
                 f"{len(facts)} parameters ({listed(facts)}: {elements(facts)}) get gradients and are in no optimizer",
                 why="they keep their random first values",
                 fix="torch.optim.Adam(model.parameters())  # all of them, or requires_grad_(False) on purpose",
                 count=steps_of(accounts),
-                related=((accounts.optimizers.main_site(), "the optimizer is made here"),),
+                related=tuple(made[:3]) if place is optimizer else (),  # type: ignore[arg-type]
             )
         given = [f for f in orphans if not f.fresh or f.stepped]
         if given:
@@ -208,9 +219,8 @@ class StaleOptimizerParams(Rule):
     about = "The optimizer was made before the model, or a layer of it, was replaced: it holds the old one."
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        orphans = [
-            f for f in accounts.parameters.survey.orphans if f.is_parameter and f.made is not None
-        ]
+        untrained = accounts.parameters.untrained.values()
+        orphans = [f for f in untrained if f.is_parameter and f.made is not None]
         for held in accounts.parameters.held.values():
             entry = held.entry
             stale = [fact for fact in held.unreached if not fact.registered]
@@ -222,14 +232,18 @@ class StaleOptimizerParams(Rule):
             stale_dims, new_dims = {len(f.shape) for f in stale}, {len(f.shape) for f in new}
             if not new or not stale_dims & new_dims:
                 continue
+            made = (new[0].made, "the new ones are made here")
+            old = (entry.site, "the optimizer is made here, with the old parameters")
+            # What was made in a function of its own is right there; the optimizer stands in the wrong place.
+            at, other = (made, old) if made[0].code is entry.site.code else (old, made)
             yield self.finding(
-                new[0].made,
+                at[0],
                 f"{len(new)} parameters ({listed(new)}) were made after the optimizer, get gradients, and are in no "
                 f"optimizer; {len(stale)} of the {held.total} parameters that it holds take part in no loss any more",
                 why="the new parameters keep their random first values",
                 fix="make the optimizer after the model is complete",
                 count=entry.steps,
-                related=((entry.site, "the optimizer is made here, with the old parameters"),),
+                related=(other,),
             )
             return
 
@@ -253,6 +267,19 @@ class OptimizerHasFrozenParams(Rule):
                     count=entry.steps,
                     related=((entry.usual_step(), "steps here"),),
                 )
+                continue
+            for number, size in sorted(entry.frozen_groups.items()):
+                if entry.watched >= 2:
+                    yield self.finding(
+                        entry.site or entry.usual_step(),
+                        f"all {size} parameters of group {number} of this {entry.kind} were frozen "
+                        f"(requires_grad=False) in all its {entry.steps} steps",
+                        why="the group has a learning rate of its own, and nothing is trained with it",
+                        fix="module.requires_grad_(True)  # the method: an attribute of a Module does nothing",
+                        count=entry.steps,
+                        related=((entry.usual_step(), "steps here"),),
+                    )
+                    break
 
 
 class UnusedParameters(Rule):
@@ -278,7 +305,10 @@ class UnusedParameters(Rule):
             ]
             if held.entry.steps < 8 or not held.reached or not unused:
                 continue
-            for made, facts in by_place(unused).items():
+            units: dict[object, list[Fact]] = {}
+            for one in unused:
+                units.setdefault(one.unit or one.made, []).append(one)
+            for made, facts in units.items():
                 yield self.finding(
                     made,  # type: ignore[arg-type]
                     f"{len(facts)} parameters ({listed(facts)}: {elements(facts)}) are in the optimizer and took part "

@@ -91,13 +91,13 @@ class OptimizerRecreated(Rule):
                 and entry.had_state
                 and not entry.loaded_state
             ):
-                by_site.setdefault((entry.site, entry.parameter_ids, entry.options), []).append(
-                    entry
-                )
+                options = tuple(one for one in entry.options if one[0] != "lr")
+                by_site.setdefault((entry.site, entry.parameter_ids, options), []).append(entry)
         for (site, _, _), entries in by_site.items():  # type: ignore[misc]
             lost = [one for one in entries[:-1] if not one.alive]
+            same = len({one.options for one in entries}) == 1
             if (
-                len(entries) < 3
+                len(entries) < (3 if same else 5)  # a few stages with rates of their own are meant
                 or len(lost) < 2
                 or accounts.parameters.loaded_since(entries[0].made_at)
             ):
@@ -105,9 +105,11 @@ class OptimizerRecreated(Rule):
             yield self.finding(
                 site,
                 f"this {entries[0].kind} was built {len(entries)} times over the same {len(entries[0].parameter_ids)} "
-                f"parameters with the same settings; each time the state of {lost[0].steps} steps was lost",
+                f"parameters{' with the same settings' if same else ', only with another lr'}; each time the state of {lost[0].steps} steps was lost",
                 why="momentum and averages begin at zero again",
-                fix="build the optimizer once, before the loop",
+                fix="build the optimizer once, before the loop"
+                if same
+                else "for group in optimizer.param_groups:\n    group['lr'] = lr  # or a scheduler",
                 count=len(entries),
                 related=((entries[0].usual_step(), "steps here"),),
             )

@@ -87,7 +87,8 @@ class StepBeforeBackward(Rule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for entry in grouped(accounts.optimizers.entries, "empty: stepped before"):
             seen = entry.tally.get("empty: stepped before")
-            if seen.count < 2 or seen.count < 0.5 * entry.watched - 1:
+            late = seen.sites.get("backward") or accounts.gradients.backwards
+            if seen.count < 2 or seen.count < 0.5 * entry.watched - 1 or not late:
                 continue
             yield self.finding(
                 seen.sites["step"],
@@ -161,7 +162,7 @@ class MissingBackward(Rule):
     about = "step() is called and backward() never is."
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        if accounts.gradients.backwards or accounts.gradients.grads:
+        if accounts.gradients.backwards:
             return
         for entry in grouped(accounts.optimizers.entries, "empty: no backward"):
             seen = entry.tally.get("empty: no backward")
@@ -174,7 +175,8 @@ class MissingBackward(Rule):
                 continue
             yield self.finding(
                 seen.sites["step"],
-                f"{seen.count} steps found no gradient in {seen.facts['of']} parameters, and no backward pass was run",
+                f"{seen.count} steps found no gradient in {seen.facts['of']} parameters, and no backward pass was run"
+                + (" (autograd.grad leaves none there)" if accounts.gradients.grads else ""),
                 why="the weights never move",
                 fix="loss.backward()\noptimizer.step()",
                 count=seen.count,
@@ -190,6 +192,7 @@ class GradientsDiscarded(Rule):
     follows = ("zero-grad-after-backward", "step-before-backward", "missing-step")
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        yield from self._never_used(accounts)
         gradients = accounts.gradients
         reported = set()
         for (backward, zero, kind, order), seen in gradients.discarded.items():
@@ -222,6 +225,37 @@ class GradientsDiscarded(Rule):
                     (entry.usual_step(), "the step uses the last batch's only"),
                 ),
                 sites={"step": entry.usual_step()},
+            )
+
+
+    def _never_used(self, accounts: Accounts) -> Iterator[Finding]:
+        """All passes of a place are cleared, and some parameters get no other gradient."""
+        gradients = accounts.gradients
+        for (backward, zero, kind, _), seen in gradients.discarded.items():
+            entry = seen.facts["entry"]
+            lost = entry.thrown - entry.kept
+            if (
+                kind != "unused"
+                or gradients.consumed[backward]
+                or seen.count < 4
+                or entry.tally.get("full").count < 4
+                or not lost
+                or not entry.kept
+                or entry.tally.get("altered by hand").count
+                or accounts.parameters.graph_inputs.get(backward).count
+            ):
+                continue
+            yield self.finding(
+                zero,
+                f"the gradients of all {gradients.backward_sites[backward]} passes of one loss were cleared before a "
+                f"step used them; {len(lost)} parameters get no others",
+                why="this loss trains nothing",
+                fix="(loss_a + loss_b).backward()  # or one zero_grad() for both passes",
+                count=seen.count,
+                related=(
+                    (backward, "backward made them"),
+                    (entry.usual_step(), "the step uses another loss's only"),
+                ),
             )
 
 
