@@ -2,8 +2,9 @@
 
 ``python benchmarks/check_score.py FOLDER [--jobs 2] [--out FILE.json] [WORD ...]``: FOLDER holds
 ``*/case.toml`` with ``rule``, ``line`` and optionally ``also``, ``lines``, beside ``buggy.py`` and
-``fixed.py`` (or ``clean.py`` alone). Found means: one of the rules on one of the lines. A false alarm is an
-error or a warning in a healthy program, or a hint that the pair is about. WORDs choose cases by folder.
+``fixed.py`` (or ``clean.py`` alone), or nothing but healthy programs. Found means: one of the rules on one of
+the lines. A false alarm is an error or a warning in a healthy program, or a hint that the pair is about.
+WORDs choose cases by folder.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def run(case: Path, program: Path) -> dict:
     many = any(word in program.read_text() for word in MANY)
     with tempfile.TemporaryDirectory() as folder:
         seen = (through_command_line if many else alone)(program, Path(folder))
-    told = tomllib.loads((case / "case.toml").read_text())
+    about_case = case / "case.toml"
+    told = tomllib.loads(about_case.read_text()) if about_case.exists() else {}
     rules = {told.get("rule"), *told.get("also", [])}
     lines = {told.get("line"), *told.get("lines", [])}
     name = f"{case.name}/{program.stem}"
@@ -121,6 +123,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     cases = sorted(file.parent for file in given.folder.rglob("case.toml"))
+    alone_ = [] if cases else sorted(given.folder.glob("*.py"))
     cases = [one for one in cases if not given.words or any(w in one.name for w in given.words)]
     programs = [
         (case, case / f"{name}.py")
@@ -128,6 +131,7 @@ def main() -> None:
         for name in ("buggy", "fixed", "clean")
         if (case / f"{name}.py").exists()
     ]
+    programs += [(given.folder, file) for file in alone_]
     with ThreadPoolExecutor(given.jobs) as pool:
         done = list(pool.map(lambda pair: run(*pair), programs))
     if given.out is not None:

@@ -5,17 +5,18 @@ They are not part of the repository: ``LOOPWRIGHT_CASES`` names their folder.
 
 from __future__ import annotations
 
+import json
 import os
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from checker.cases import judge, of_several_processes
 from checker.watched import watch
 
 HERE = Path(os.environ.get("LOOPWRIGHT_CASES", "/nonexistent"))
 CASES = sorted(path.parent for path in HERE.glob("check*/*/case.toml"))
-MANY = [case for case in CASES if "mp.spawn" in "".join(f.read_text() for f in case.glob("*.py"))]
+MANY = [case for case in CASES if of_several_processes(case)]
 ALONE = [case for case in CASES if case not in MANY]
 
 pytestmark = pytest.mark.skipif(not CASES, reason="LOOPWRIGHT_CASES names no folder with cases")
@@ -25,17 +26,6 @@ def programs(cases):
     """(case, program) of each."""
     return [pytest.param(case, file, id=f"{case.name}/{file.stem}")
             for case in cases for file in sorted(case.glob("*.py"))]  # fmt: skip
-
-
-def judge(case, file, findings):
-    """A faulty program needs one of its rules on one of its lines; others nothing but hints."""
-    told = tomllib.loads((case / "case.toml").read_text())
-    if file.stem == "buggy":
-        lines = {told["line"], *told.get("lines", [])}
-        rules = {told["rule"], *told.get("also", [])}
-        assert any(rule in rules and line in lines for rule, _, line in findings), findings
-    else:
-        assert [one for one in findings if one[1] != "hint"] == []
 
 
 @pytest.mark.parametrize(("case", "file"), programs(ALONE))
@@ -50,8 +40,6 @@ def test_case(case, file, run_program, tmp_path):
 @pytest.mark.parametrize(("case", "file"), programs(MANY))
 def test_case_of_several_processes(case, file, run_cli, tmp_path):
     """A program that starts processes, through the command line."""
-    import json
-
     done = run_cli("check", f"--json={tmp_path / 'found.json'}", str(file), cwd=tmp_path)
     assert done.rc == int(file.stem == "buggy"), done.err
     found = json.loads((tmp_path / "found.json").read_text())["findings"]

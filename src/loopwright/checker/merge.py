@@ -92,7 +92,8 @@ def across_ranks(processes: list[dict[str, Any]], found: list[Finding]) -> list[
                     f"the weights of the ranks differ since step {differ[0]} "
                     f"(looked at steps {', '.join(map(str, steps))})",
                     why="the ranks train different models, and only one of them is saved",
-                    fix="train through the DistributedDataParallel wrapper, change all ranks' weights alike",
+                    fix="train through the wrapper and change all ranks' weights alike;\n"
+                    "or dist.broadcast(p.data, src=0) for every parameter, before the first step",
                     count=len(differ),
                     ranks=numbers,
                 )

@@ -20,7 +20,7 @@ from torch.optim.optimizer import (
 )
 
 from loopwright.events import Event
-from loopwright.observe.sites import site
+from loopwright.observe.sites import Site, site
 from loopwright.observe.swap import AttributePatch, CodeSwap, Patch
 from loopwright.observe.watch import around
 
@@ -108,10 +108,12 @@ def _table() -> Iterator[tuple[str, bool, list[Callable[..., Any]]]]:
     yield "optimizer", True, [Optimizer.__init__]
     yield "mode", False, [nn.Module.train, nn.Module.eval]
     yield "module", True, [nn.Module.__init__]
+    yield "init", False, [nn.init.constant_, nn.init.zeros_, nn.init.ones_]
     yield "copied", True, [nn.Module.__setstate__]
     yield "state_dict", False, [nn.Module.state_dict]
     yield "load_state_dict", False, [nn.Module.load_state_dict]
     yield "load_optimizer", True, [Optimizer.load_state_dict]
+    yield "optimizer_state", False, [Optimizer.state_dict]
     yield "scale", False, [scaler.scale]
     yield "unscale", False, [scaler.unscale_]
     yield "scaler_step", False, [scaler.step]
@@ -165,6 +167,7 @@ class InnerCall:
     """A call of a module inside another one's: no tensor is kept, only what it was like."""
 
     __slots__ = (
+        "direct",
         "grad",
         "module",
         "needs",
@@ -178,6 +181,7 @@ class InnerCall:
     def __init__(self, module: Any, args: tuple[Any, ...], where: Site | None):
         self.site = where
         """The program's line that called it, also through a container of torch's."""
+        self.direct = False
         first = next((one for one in args if isinstance(one, torch.Tensor)), None)
         self.module = module
         self.training = module.training
@@ -220,7 +224,12 @@ def _forward(observer: Observer) -> Callable[[Any], Any]:
                 inner = here.inner
                 if inner is None:
                     return original(self, *args, **kwargs)
-                call = (here.inner_call or InnerCall)(self, args)
+                if here.inner_call is None:
+                    direct = site(2)
+                    call = InnerCall(self, args, direct or site(2, through_torch=True))
+                    call.direct = direct is not None
+                else:
+                    call = here.inner_call(self, args)
                 inner.append(call)
                 result = original(self, *args, **kwargs)
                 call.left(result)

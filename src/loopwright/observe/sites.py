@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from types import CodeType, FrameType
+from typing import Any
 
 USER, LIBRARY, TORCH, SKIP, TOP = 0, 1, 2, 3, 4
 """Whose file: the program's, an installed package's or Python's, torch's, a decorator's (never a caller), our
@@ -33,6 +34,7 @@ _DECORATORS = tuple(
     os.path.join(_TORCH, *parts)
     for parts in (
         ("_compile.py",),
+        ("distributed", "c10d_logger.py"),
         ("_dynamo", "eval_frame.py"),
         ("utils", "_contextlib.py"),
         ("autograd", "grad_mode.py"),
@@ -161,6 +163,18 @@ def makers(made: Any, kind: type) -> tuple[Site | None, Site | None]:
             return site_of(own.f_back), site_of(frame)
         frame = frame.f_back
     return (site_of(own.f_back), None) if own is not None else (None, None)
+
+
+def caller_outside(objects: set[int]) -> Site | None:
+    """The nearest line of the program that is in no method of the objects with these ids."""
+    frame = user_frame(sys._getframe(1))
+    while frame is not None:
+        code = frame.f_code
+        own = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if id(own) not in objects:
+            return site_of(frame)
+        frame = user_frame(frame.f_back)
+    return None
 
 
 def _initialised(frame: FrameType) -> Any:

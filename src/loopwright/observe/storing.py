@@ -44,6 +44,14 @@ def stored_at(frame: FrameType, value: Any) -> Position | None:
     return None
 
 
+def node_stored_at(frame: FrameType, node: Any) -> Position | None:
+    """The last instruction before the current one that stored the tensor that ``node`` made."""
+    for _, held in variables(frame):
+        if isinstance(held, torch.Tensor) and held.grad_fn is node:
+            return stored_at(frame, held)
+    return None
+
+
 def find_holder(frame: FrameType | None, number: int) -> Holder | None:
     """The variable, in a frame or above it, through which the root with mark ``number`` is reached."""
     key = f"loopwright {number}"
@@ -76,6 +84,8 @@ def _holder_in(frame: FrameType, key: str) -> Holder | None:
                 kind = "container" if _holds(value, key) else None
             if kind is not None:
                 at = _in_loop(frame, _uses(frame.f_code, attribute))
+                if at is None:  # its own method puts it there
+                    at = _in_loop(frame, _uses(frame.f_code, name))
                 if at is not None:
                     return Holder(f"{name}.{attribute}", kind, _statement(frame.f_code, at))
     return None

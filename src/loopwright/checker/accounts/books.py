@@ -27,7 +27,7 @@ class Accounts:
         self.graphs = Graphs()
         self.modes = Modes(self.optimizers, here)
         self.schedules = Schedules(self.optimizers, self.losses)
-        self.ranks = Ranks(self.optimizers, self.data)
+        self.ranks = Ranks(self.optimizers, self.data, self.parameters)
         self.complete = True
         self.ended_well = True
         """The program ended by itself, without an exception."""

@@ -38,6 +38,8 @@ class Fact:
     walks: int = 0
     called: bool = False
     cut: bool = False
+    constant: Site | None = None
+    """Where all of its values were made equal."""
     elements: int = 0
     stepped: bool = False
     """Some optimizer has stepped it, at some time."""
@@ -67,8 +69,8 @@ class Survey:
     walks: int = 0
     orphans: list[Fact] = field(default_factory=list)
     held: dict[int, Held] = field(default_factory=dict)
-    shared: list[tuple[str, str, int]] = field(default_factory=list)
-    """(container path, module kind, how often): one module several times in a container."""
+    shared: list[tuple[str, str, int, Site | None]] = field(default_factory=list)
+    """(container path, module kind, how often, where made): one module several times in a container."""
     equal_rows: list[tuple[str, tuple[int, ...], Site | None]] = field(default_factory=list)
     ignored: list[tuple[Entry, str, Any, Any]] = field(default_factory=list)
     """(optimizer, attribute, its value, the param group's value): set beside the param groups."""
@@ -121,6 +123,7 @@ def survey(book: Parameters) -> Survey:
             key=id(parameter),
             called=home is not None and id(home[0]) in called,
             cut=home is not None and id(home[0]) in book.cut_off,
+            constant=book.constants.get(id(parameter)),
             elements=parameter.numel(),
             stepped=(ref := book.stepped.get(id(parameter))) is not None and ref() is parameter,
             stored=stored,
@@ -154,7 +157,7 @@ def survey(book: Parameters) -> Survey:
     for root in list(book.roots.values()):
         module = root.ref()
         if module is not None:
-            found.shared += _shared(module)
+            found.shared += _shared(module, book)
     return found
 
 
@@ -203,16 +206,18 @@ def _plain(value: Any, path: str, depth: int = 3) -> list[tuple[str, Any]]:
     return [pair for name, one in items for pair in _plain(one, name, depth - 1)]
 
 
-def _shared(root: nn.Module) -> list[tuple[str, str, int]]:
+def _shared(root: nn.Module, book: Parameters) -> list[tuple[str, str, int, Site | None]]:
     found = []
     for path, module in root.named_modules():
         if isinstance(module, (nn.Sequential, nn.ModuleList)):
+            birth = book.birth_of(module)
+            made = birth.site if birth is not None else None
             counts: dict[int, int] = {}
             inner = list(module._modules.values())
             for one in inner:
                 counts[id(one)] = counts.get(id(one), 0) + 1
             found += [
-                (path or type(module).__name__, type(one).__name__, counts[id(one)])
+                (path or type(module).__name__, type(one).__name__, counts[id(one)], made)
                 for one in {id(x): x for x in inner}.values()
                 if counts[id(one)] > 1 and one is not None and any(True for _ in one.parameters())
             ]
@@ -232,7 +237,7 @@ def _equal_rows(entry: Entry, fact: Any) -> list[tuple[str, tuple[int, ...], Sit
                 equal = bool((parameter.detach()[:16] == parameter.detach()[:1]).all())
                 if equal and not content.all_zero(parameter):
                     one = fact(parameter)
-                    found.append((one.name, one.shape, one.made))
+                    found.append((one.name, one.shape, one.constant or one.made))
     return found
 
 

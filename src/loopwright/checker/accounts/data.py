@@ -44,6 +44,8 @@ class Loader:
         """Iterators in a row that gave one batch and were dropped."""
         self.longest_single = 0
         self.fetched_now = 0
+        self.waiting = False
+        """A batch was fetched, and it is open whether it is trained on."""
         self.batches_per_epoch = 0
         self.epoch_numbers: list[int] = []
         self.sorted_targets: bool | None = None
@@ -140,10 +142,10 @@ class Data:
             self.current = entry
 
     def _settle(self, entry: Loader) -> None:
-        if entry.fetched_now and self.gradients.backwards > entry.last_backwards:
+        if entry.waiting and self.gradients.backwards > entry.last_backwards:
             entry.trained += 1
             entry.site_steps[entry.last_site] = entry.site_steps.get(entry.last_site, 0) + 1
-        entry.last_backwards = self.gradients.backwards
+        entry.waiting = False
 
     def after_fetch(self, event: Event) -> None:
         """A batch, or the end of the epoch."""
@@ -160,6 +162,7 @@ class Data:
         self.fetches += 1
         entry.fetches += 1
         entry.fetched_now += 1
+        entry.waiting, entry.last_backwards = True, self.gradients.backwards
         if entry.fetched_now <= 2 or (
             entry.iterable and entry.fetched_now <= 2 * max(1, entry.workers)
         ):

@@ -18,8 +18,8 @@ from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
 from loopwright.observe import content, graph
 from loopwright.observe.content import is_power_of_two
-from loopwright.observe.sites import Position, Site, user_frame
-from loopwright.observe.storing import Holder, find_holder
+from loopwright.observe.sites import Site, user_frame
+from loopwright.observe.storing import Holder, find_holder, node_stored_at, stored_at
 
 
 class Kept:
@@ -41,6 +41,9 @@ class Graphs:
 
     def __init__(self) -> None:
         self.kept: dict[Site, Kept] = {}
+        self.outputs: dict[Site, Kept] = {}
+        """As ``kept``, of what models returned: by the place of the call."""
+        self._output: dict[Site, tuple[int, graph.Mark]] = {}
         self.retained = Tally()
         self._open_retained: dict[int, tuple[Site, int]] = {}
         self.engine_runs = 0
@@ -48,6 +51,15 @@ class Graphs:
         self.clamped = Tally()
         self.broadcast = Tally()
         self.roots = Counter[Site]()
+
+    def after_forward(self, event: Event) -> None:
+        """What a model returned is used by the next backward pass, if one comes before its next call."""
+        output = event.result
+        if not isinstance(output, torch.Tensor) or output.grad_fn is None or event.failed:
+            return
+        if len(self._output) < 16:
+            number = event.number
+            self._output[event.site] = number, graph.mark(output.grad_fn, number)
 
     def before_backward(self, event: Event) -> None:
         """Look at the root before its graph is freed."""
@@ -63,6 +75,8 @@ class Graphs:
                 self._near_root(event, root)
 
     def _near_root(self, event: Event, root: torch.Tensor) -> None:
+        for term in _terms(root.grad_fn):
+            self._squares(event, term)
         node = root.grad_fn
         for _ in range(4):
             if node is None:
@@ -78,7 +92,6 @@ class Graphs:
                     seen = self.clamped.add(event.site, backward=event.site)
                     seen.facts |= {"value": float(value), "max": float(high)}
             elif node.name().startswith(("Mean", "Sum")):
-                self._squares(event, node)
                 return
             below = [inner for inner, _ in node.next_functions if inner is not None]
             if len(below) != 1:
@@ -104,31 +117,22 @@ class Graphs:
         if n > 1 and difference == (n, n) and prediction in ((n, 1), (n,)):
             seen = self.broadcast.add(event.site, backward=event.site)
             seen.facts |= {"prediction": prediction, "difference": difference}
-            seen.facts["position"] = _stored_at(event.site, event.subject)
+            frame = _frame_of(event.site)
+            if frame is not None:
+                at = node_stored_at(frame, node) or stored_at(frame, event.subject)
+                seen.facts["position"] = at
 
     def after_backward(self, event: Event) -> None:
         """Mark the root's node and count how many earlier ones live."""
         root = event.subject
         if event.failed or not isinstance(root, torch.Tensor) or root.grad_fn is None:
             return
-        kept = self.kept.setdefault(event.site, Kept())
-        kept.passes += 1
         mark = graph.mark(root.grad_fn, event.number)
-        alive = kept.alive
         number = event.number
-        alive[number] = weakref.ref(mark, lambda _: alive.pop(number, None))
-        count = len(alive)
-        if count > kept.most:
-            kept.most = count
-            kept.steady = 0
-            if count >= 4 and is_power_of_two(count):
-                frame = _frame_of(event.site)
-                if frame is not None:
-                    oldest = min(alive)
-                    kept.holder = find_holder(frame, oldest) or kept.holder
-        elif count == kept.most:
-            kept.steady += 1
-            kept.longest_steady = max(kept.longest_steady, kept.steady)
+        _count(self.kept.setdefault(event.site, Kept()), mark, number, event.site)
+        used, self._output = self._output, {}
+        for site, (numbered, output) in used.items():
+            _count(self.outputs.setdefault(site, Kept()), output, numbered, event.site)
         if event.kwargs.get("retain_graph") or (len(event.args) > 2 and event.args[2]):
             self.retained.add(event.site, backward=event.site)
             self._open_retained[number] = (event.site, self.engine_runs)
@@ -152,16 +156,41 @@ class Graphs:
         self.engine_runs += 1
 
 
+def _count(kept: Kept, mark: graph.Mark, number: int, site: Site) -> None:
+    """One more graph that was used; how many of the earlier ones live, and who holds them?"""
+    kept.passes += 1
+    alive = kept.alive
+    alive[number] = weakref.ref(mark, lambda _: alive.pop(number, None))
+    count = len(alive)
+    if count > kept.most:
+        kept.most = count
+        kept.steady = 0
+        if count >= 4 and is_power_of_two(count):
+            frame = _frame_of(site)
+            if frame is not None:
+                kept.holder = find_holder(frame, min(alive)) or kept.holder
+    elif count == kept.most:
+        kept.steady += 1
+        kept.longest_steady = max(kept.longest_steady, kept.steady)
+
+
+def _terms(root: Any) -> list[Any]:
+    """The means and sums that a loss is put together from."""
+    found, waiting = [], [root]
+    for _ in range(24):
+        if not waiting:
+            break
+        node = waiting.pop()
+        if node.name().startswith(("Mean", "Sum")):
+            found.append(node)
+        elif graph.shape_of(node) == ():
+            waiting += [inner for inner, _ in node.next_functions if inner is not None]
+    return found
+
+
 def _frame_of(site: Site) -> FrameType | None:
     """The running frame of the program that a site belongs to."""
     frame = user_frame(sys._getframe(1))
     while frame is not None and site.user is not None and frame.f_code is not site.user[0]:
         frame = frame.f_back
     return frame
-
-
-def _stored_at(site: Site, value: Any) -> Position | None:
-    from loopwright.observe.storing import stored_at
-
-    frame = _frame_of(site)
-    return stored_at(frame, value) if frame is not None else None

@@ -160,6 +160,13 @@ class Losses:
             look(place, event, given, target, made_by)
         if isinstance(target, torch.Tensor) and target.requires_grad:
             _target_with_graph(place, given, target)
+            own = {id(leaf) for leaf in graph.leaves(given.grad_fn, 4000)}
+            theirs = {id(leaf) for leaf in graph.leaves(target.grad_fn, 4000)}
+            if own and theirs and not own & theirs:
+                known = place.seen.get("another's target")
+                since = known.facts["since"] if known is not None else event.number
+                shape = tuple(target.shape)
+                place.note("another's target", leaves=theirs, since=since, target=shape)
         if place.name == "cross_entropy" and isinstance(target, torch.Tensor):
             _tokens(place, event, given, target)
 

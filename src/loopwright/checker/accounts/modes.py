@@ -78,6 +78,8 @@ class Place:
         self.looked_at = 0
         self.held = False
         """An optimizer holds its parameters."""
+        self.parameter = 0
+        """The id of one of its parameters."""
         self.values_moved = False
         self.first_values: torch.Tensor | None = None
 
@@ -137,10 +139,10 @@ class Modes:
         self._outputs: list[tuple[weakref.ref[Any], Place]] = []
         self._marks: dict[int, Any] = {}
         self._root_ids: dict[int, tuple[weakref.ref[nn.Module], int]] = {}
-        self.frozen_norms: dict[int, tuple[str, Place]] = {}
+        self.frozen_norms: dict[int, tuple[str, Place, int]] = {}
         """Batch norms with frozen weights that were in train mode in a training forward."""
-        self.free_norms: set[int] = set()
-        """Batch norms that were trainable in some forward."""
+        self.free_norms: dict[int, int] = {}
+        """Batch norms that were trainable in some forward -> number of the latest one."""
         self.feeds: dict[Site, tuple[int, int]] = {}
         """Place of a call fed by another root's graph -> a parameter of the source, one of the sink."""
         self.fed_before: dict[Site, set[Site]] = {}
@@ -297,9 +299,10 @@ class Modes:
         for module, _ in acting:
             if isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is not None:
                 if module.weight.requires_grad:
-                    self.free_norms.add(id(module))
+                    self.free_norms[id(module)] = event.number
                 else:
-                    self.frozen_norms.setdefault(id(module), (type(module).__name__, place))
+                    name = type(module).__name__
+                    self.frozen_norms.setdefault(id(module), (name, place, event.number))
         self._values(place, event.subject)
 
     def _values(self, place: Place, root: nn.Module) -> None:
@@ -307,6 +310,7 @@ class Modes:
         first = next(iter(root.parameters()), None)
         if first is None or not content.readable(first):
             return
+        place.parameter = id(first)
         place.held = place.held or any(
             id(first) in one.parameter_ids for one in self.optimizers.live()
         )

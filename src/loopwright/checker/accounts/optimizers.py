@@ -66,6 +66,8 @@ class Entry:
         self.thrown: set[int] = set()
         self.kept: set[int] = set()
         """Parameters that had a gradient when it was cleared unused, and when it was stepped."""
+        self.taken: list[tuple[Site, list[dict[str, Any]], list[dict[str, Any]]]] = []
+        """Groups of state dicts that were taken since the last step, and what they held then."""
         self.sizes: list[tuple[Site, int]] = []
         """The backward passes of each step, where they came from one place."""
         self.lr = 0.0
@@ -163,6 +165,8 @@ class Optimizers:
         entry.last_step = event.number
         if event.kwargs.get("closure") is not None or any(map(callable, event.args[1:])):
             entry.closures += 1
+        if entry.taken:
+            self._compare_taken(entry, event.subject)
         groups = event.subject.param_groups
         first = next((one for group in groups for one in group["params"]), None)
         if first is not None and not first.requires_grad:
@@ -207,6 +211,26 @@ class Optimizers:
                 for value in state.values()
             )
 
+    def after_optimizer_state(self, event: Event) -> None:
+        """A state dict was taken; what is written into it is compared at the next step."""
+        groups = event.result.get("param_groups") if isinstance(event.result, dict) else None
+        if isinstance(groups, list):
+            entry = self.of(event.subject, event)
+            entry.taken = [*entry.taken[-3:], (event.site, groups, [dict(one) for one in groups])]
+
+    def _compare_taken(self, entry: Entry, optimizer: Any) -> None:
+        """Was something written into a copy of the groups that the groups do not have?"""
+        for site, groups, before in entry.taken:
+            for copied, old, real in zip(groups, before, optimizer.param_groups, strict=False):
+                for name, value in copied.items():
+                    changed = isinstance(value, float) and old.get(name) != value
+                    if changed and real.get(name, value) != value:
+                        seen = entry.tally.add("written into a copy", written=site)
+                        seen.facts |= {"name": name, "value": value, "used": real[name]}
+        entry.taken = []
+
     def after_load_optimizer(self, event: Event) -> None:
         """Its state was restored."""
-        self.of(event.subject, event).loaded_state = True
+        entry = self.of(event.subject, event)
+        entry.loaded_state = True
+        entry.taken = []

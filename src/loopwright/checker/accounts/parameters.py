@@ -34,7 +34,13 @@ class Birth:
     __slots__ = ("around", "copied", "number", "ref", "site")
 
     def __init__(
-        self, module: nn.Module, site: Site, number: int, *, copied: bool, around: Site | None = None
+        self,
+        module: nn.Module,
+        site: Site,
+        number: int,
+        *,
+        copied: bool,
+        around: Site | None = None,
     ):
         self.ref = weakref.ref(module)
         self.site, self.number, self.copied = site, number, copied
@@ -97,6 +103,8 @@ class Parameters:
         self.stacked = Tally()
         """(layer, layer): linear layers that followed each other with nothing in between."""
         self.large_inputs = Tally()
+        self.constants: dict[int, Site] = {}
+        """Parameter id -> where it was filled with one value."""
         self.stepped: dict[int, weakref.ref[torch.Tensor]] = {}
         """What some optimizer has stepped, now or earlier."""
         self.leaf_roots = Tally()
@@ -156,6 +164,11 @@ class Parameters:
         if not event.failed and isinstance(event.subject, nn.Module):
             self.loaded.update(event.subject.modules())
             self.last_load = event.number
+
+    def after_init(self, event: Event) -> None:
+        """``nn.init`` filled a tensor with one value."""
+        if not event.failed and len(self.constants) < 4096:
+            self.constants[id(event.subject)] = event.site
 
     def birth_of(self, module: nn.Module) -> Birth | None:
         """Where a module was made."""
@@ -238,6 +251,8 @@ class Parameters:
                             for one in (before, layer)
                         )
                         made = birth.site if birth else None
+                        if call.direct and previous.direct:
+                            made = call.site  # forward lacks something, not the list of layers
                         self.stacked.add(pair, forward=event.site, made=made)
                 previous = call
             elif not any(True for _ in layer.children()):
@@ -289,7 +304,9 @@ class Parameters:
         """One more forward in which what ``source`` returned came to ``call`` without its graph."""
         seen = self.cuts.add((id(event.subject), id(call.module)), forward=event.site)
         if "at" not in seen.facts and source.site is not None:
-            between = cut_between(source.site, call.site) if call is not source and call.site else None
+            between = (
+                cut_between(source.site, call.site) if call is not source and call.site else None
+            )
             at: Position | Site = between or source.site
             seen.facts["at"] = at
 

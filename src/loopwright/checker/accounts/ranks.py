@@ -14,9 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from loopwright.checker.accounts.data import Data, bytes_of, hash_of
 from loopwright.checker.accounts.optimizers import Optimizers
+from loopwright.checker.accounts.parameters import Parameters
 from loopwright.events import Event
 from loopwright.observe import content
-from loopwright.observe.sites import Site
+from loopwright.observe.sites import Site, caller_outside
 
 
 class Wrapped:
@@ -24,7 +25,9 @@ class Wrapped:
 
     def __init__(self, module: nn.Module, site: Site, number: int):
         self.ref = weakref.ref(module)
-        self.inner = weakref.ref(module.module)
+        inner = module.module
+        assert isinstance(inner, nn.Module)
+        self.inside = {id(one) for one in inner.modules()}
         self.site = site
         self.number = number
         self.forwards = 0
@@ -39,8 +42,13 @@ class Wrapped:
 class Ranks:
     """The account; see the module."""
 
-    def __init__(self, optimizers: Optimizers, data: Data):
+    def __init__(self, optimizers: Optimizers, data: Data, parameters: Parameters):
         self.optimizers = optimizers
+        self.parameters = parameters
+        self.reduced: Site | None = None
+        """Where a module was made whose gradients the program reduces itself."""
+        self.prints: dict[int, int] = {}
+        """Of that module: optimizer steps -> a number made of sampled parameter values."""
         self.data = data
         self.wrapped: list[Wrapped] = []
         self.collectives_in_training = 0
@@ -61,8 +69,9 @@ class Ranks:
         for one in self.wrapped:
             if one.ref() is event.subject:
                 one.forwards += 1
-            elif one.inner() is event.subject and torch.is_grad_enabled():
-                one.inner_calls[event.site] = one.inner_calls.get(event.site, 0) + 1
+            elif id(event.subject) in one.inside and torch.is_grad_enabled():
+                where = caller_outside(one.inside) or event.site
+                one.inner_calls[where] = one.inner_calls.get(where, 0) + 1
 
     def before_backward(self, event: Event) -> None:
         """Note gradients that no wrapper's forward prepared."""
@@ -78,6 +87,22 @@ class Ranks:
     def after_collective(self, event: Event) -> None:
         """Reduced by hand, after a backward pass that went past the wrapper."""
         self.collectives_in_training += any(one.backwards_without for one in self.wrapped)
+        if self.reduced is None and not self.wrapped and event.args:
+            self._by_hand(event.args[0])
+
+    def _by_hand(self, tensor: Any) -> None:
+        """A gradient of some optimizer's is reduced: whose is it?"""
+        for entry in self.optimizers.live():
+            for parameter in entry.parameters():
+                if parameter.grad is None or parameter.grad.data_ptr() != tensor.data_ptr():
+                    continue
+                for root in list(self.parameters.roots.values()):
+                    module = root.ref()
+                    if module is not None and any(p is parameter for p in module.parameters()):
+                        birth = self.parameters.birth_of(module)
+                        self.reduced = birth.site if birth is not None else entry.site
+                        self.rank = rank()
+                        return
 
     def after_fetch(self, event: Event) -> None:
         """The first batches of this rank."""
@@ -94,16 +119,20 @@ class Ranks:
     def after_step(self, event: Event) -> None:
         """Sample the wrapped parameters at the steps number 1, 2, 4, ..."""
         steps = self.optimizers.total_steps
+        if self.reduced is not None and content.is_power_of_two(steps):
+            held = self.optimizers.of(event.subject, event).parameters()
+            self.prints[steps] = _print_of(held)
         if self.wrapped and content.is_power_of_two(steps):  # the same steps on every rank
             for one in self.wrapped:
                 module = one.ref()
                 if module is not None:
-                    parts = [
-                        bytes_of(content.sample(p, 32))
-                        for p in list(module.parameters())[:16]
-                        if content.readable(p)
-                    ]
-                    one.prints[steps] = zlib.crc32(b"".join(parts))
+                    one.prints[steps] = _print_of(list(module.parameters()))
+
+
+def _print_of(parameters: list[torch.Tensor]) -> int:
+    """A number made of sampled values."""
+    parts = [bytes_of(content.sample(p, 32)) for p in parameters[:16] if content.readable(p)]
+    return zlib.crc32(b"".join(parts))
 
 
 def _rank_known() -> bool:
@@ -125,8 +154,12 @@ def rank_facts(ranks: Any) -> dict[str, Any]:
         "batches": list(ranks.batches),
         "sampler": ranks.sampler,
         "loader": _plain_place(ranks.loader_site),
-        "wrapped": _plain_place(ranks.wrapped[0].site) if ranks.wrapped else None,
-        "prints": [{str(k): v for k, v in one.prints.items()} for one in ranks.wrapped],
+        "wrapped": _plain_place(ranks.wrapped[0].site if ranks.wrapped else ranks.reduced),
+        "prints": [
+            {str(k): v for k, v in prints.items()}
+            for prints in ([one.prints for one in ranks.wrapped] or [ranks.prints])
+            if prints
+        ],
     }
 
 

@@ -71,6 +71,9 @@ class Schedules:
         self.states: list[tuple[weakref.ref[nn.Module], Site, int, int]] = []
         """state_dict() calls: module, place, event number, steps so far."""
         self.self_loads = Tally()
+        self.own_loads = Tally()
+        """A module that was given its own weights, as they were, at another number of steps each time."""
+        self.own_load_at = 0
         self.stale_saves = Tally()
         self.empty_loads: dict[int, dict[str, Any]] = {}
         self.loads: list[dict[str, Any]] = []
@@ -157,6 +160,9 @@ class Schedules:
         ]
         if own and len(shared) == len(own):
             takers = [one for one in self.states if one[0]() is module]
+            if takers and takers[-1][3] == self.optimizers.total_steps > self.own_load_at:
+                self.own_load_at = self.optimizers.total_steps
+                self.own_loads.add((event.site, type(module).__name__), load=event.site)
             if takers and takers[-1][3] < self.optimizers.total_steps:
                 taken = takers[-1]
                 seen = self.self_loads.add((taken[1], event.site), state=taken[1], load=event.site)

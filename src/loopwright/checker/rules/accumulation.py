@@ -111,7 +111,6 @@ class AccumulationLeftover(Rule):
                     related=((seen.sites.get("backward"), "backward adds to what was left"),),
                 )
 
-
     def _regular(self, entry: Entry) -> Iterator[Finding]:
         """Without a loader: every so many windows one is larger, always by as much, and none is smaller."""
         counted = Counter(entry.sizes)

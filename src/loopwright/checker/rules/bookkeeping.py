@@ -11,6 +11,7 @@ from loopwright.events import Finding
 
 if TYPE_CHECKING:
     from loopwright.checker.accounts.books import Accounts
+    from loopwright.checker.accounts.graphs import Kept
     from loopwright.checker.accounts.schedules import Schedule
     from loopwright.observe.sites import Site
 
@@ -23,16 +24,19 @@ class LossGraphRetained(Rule):
     about = "total += loss, or a list of losses, keeps the graph of every batch alive."
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        for site, kept in accounts.graphs.kept.items():
-            plateau = kept.longest_steady > 2 * kept.most
-            if kept.most < 8 or plateau:
-                continue
+        losses = {site: kept for site, kept in accounts.graphs.kept.items() if self._grows(kept)}
+        outputs = {
+            site: kept for site, kept in accounts.graphs.outputs.items() if self._grows(kept)
+        }
+        for site, kept in (losses or outputs).items():
             holder = kept.holder
+            if not losses and holder is None:
+                continue
             what = "adding them up" if holder is None or holder.kind == "sum" else "collecting them"
             yield self.finding(
                 holder.position if holder is not None else site,
-                f"{kept.most} losses of earlier steps were still alive with their graphs after their backward pass, "
-                f"one more at each step: {what} keeps them",
+                f"{kept.most} {'losses' if losses else 'outputs'} of earlier steps were still alive with their graphs "
+                f"after their backward pass, one more at each step: {what} keeps them",
                 why="memory grows with every step, and so does the time to free it",
                 fix="total += loss.item()  # or loss.detach() to stay on the device",
                 count=kept.most,
@@ -41,6 +45,10 @@ class LossGraphRetained(Rule):
                 else (),
                 sites={"held": holder.position if holder is not None else None},
             )
+
+    def _grows(self, kept: Kept) -> bool:
+        """More and more graphs live on, and not only a window of the last ones."""
+        return kept.most >= 8 and kept.longest_steady <= 2 * kept.most
 
 
 class BestStateAliased(Rule):
@@ -222,23 +230,28 @@ class SchedulerWrongOptimizer(Rule):
             others = [
                 one for one in accounts.optimizers.entries if one is not entry and one.steps >= 2
             ]
-            steps_before = schedule.optimizer_steps[0]
-            if entry.steps != steps_before or not others:
+            last = schedule.optimizer_steps[-1]
+            idle = sum(steps == last for steps in schedule.optimizer_steps)
+            if entry.steps != last or not others:
                 continue
+            never = last == schedule.optimizer_steps[0]
             active = [
                 one
                 for one in others
-                if one.last_step > schedule.made_at and one.made_at > entry.made_at
+                if one.last_step > max(schedule.made_at, entry.last_step)
+                and one.made_at > entry.made_at
+                and (never or one.parameter_ids & entry.parameter_ids)
             ]
-            if not active:
+            if not active or idle < (2 if never else 4):
                 continue
+            often = schedule.steps if never else idle - 1
             yield self.finding(
                 max(schedule.sites, key=schedule.sites.__getitem__),
-                f"this {schedule.kind} was stepped {schedule.steps} times; its optimizer did not step once meanwhile, "
+                f"this {schedule.kind} was stepped {often} times; its optimizer did not step once meanwhile, "
                 f"another one made {active[0].steps} steps at lr {active[0].lr:g}",
                 why="the learning rate that is used never changes",
                 fix="make the scheduler from the optimizer that is stepped",
-                count=schedule.steps,
+                count=often,
                 related=(
                     (schedule.site, "the scheduler is made here"),
                     (active[0].site, "this optimizer is stepped"),

@@ -235,7 +235,7 @@ class StaleOptimizerParams(Rule):
             made = (new[0].made, "the new ones are made here")
             old = (entry.site, "the optimizer is made here, with the old parameters")
             # What was made in a function of its own is right there; the optimizer stands in the wrong place.
-            at, other = (made, old) if made[0].code is entry.site.code else (old, made)
+            at, other = (made, old) if made[0] and made[0].code is entry.site.code else (old, made)
             yield self.finding(
                 at[0],
                 f"{len(new)} parameters ({listed(new)}) were made after the optimizer, get gradients, and are in no "
@@ -355,9 +355,9 @@ class AccidentalWeightSharing(Rule):
     )
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        for path, kind, times in accounts.parameters.survey.shared:
+        for path, kind, times, made in accounts.parameters.survey.shared:
             yield self.finding(
-                accounts.parameters.any_root_site(),
+                made or accounts.parameters.any_root_site(),
                 f"{path} holds the same {kind} {times} times: one set of weights for all {times} places",
                 why="the model has fewer parameters than it seems",
                 fix=f"nn.Sequential(*[make_layer() for _ in range({times})])",
@@ -383,6 +383,19 @@ class LrAssignmentIgnored(Rule):
                 fix=f"for group in optimizer.param_groups:\n    group[{name!r}] = {value:g}",
                 related=((entry.site, "the optimizer is made here"),),
             )
+        for entry in accounts.optimizers.entries:
+            seen = entry.tally.get("written into a copy")
+            if seen.count >= 2:
+                name, value, used = (seen.facts[one] for one in ("name", "value", "used"))
+                yield self.finding(
+                    seen.sites["written"],
+                    f"{name} = {value:g} was written into a state dict of this {entry.kind}, which is a copy; it steps "
+                    f"with {name} = {used:g}",
+                    why="the assignment changes nothing",
+                    fix=f"for group in optimizer.param_groups:\n    group[{name!r}] = {value:g}",
+                    count=seen.count,
+                    related=((entry.site, "the optimizer is made here"),),
+                )
 
 
 class EmaAliasesModel(Rule):
@@ -405,6 +418,16 @@ class EmaAliasesModel(Rule):
                 count=seen.count,
                 related=((seen.sites.get("called"), "called here"),),
             )
+        for (site, kind), seen in accounts.schedules.own_loads.items():
+            if seen.count >= 2 and steps_of(accounts) >= 2:
+                yield self.finding(
+                    site,
+                    f"{seen.count} times this {kind} was given its own weights, as they were: what is meant to be another "
+                    "network is the same object",
+                    why="a copy that follows every step is no target and no average",
+                    fix="target = copy.deepcopy(model)",
+                    count=seen.count,
+                )
 
 
 class StackedLinear(Rule):
@@ -456,7 +479,7 @@ class UpdateLostToPrecision(Rule):
         for order, looks in accounts.parameters.moves.items():
             entry = next((one for one in accounts.optimizers.entries if one.order == order), None)
             late = [share for step, share in looks if step >= 4]
-            if entry is None or len(late) < 3 or min(late) < 0.995 or not entry.lr:
+            if entry is None or len(late) < 3 or min(late) < 0.95 or not entry.lr:
                 continue
             yield self.finding(
                 entry.usual_step(),

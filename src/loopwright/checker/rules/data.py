@@ -26,7 +26,7 @@ class TrainingDataNotShuffled(Rule):
             if (
                 not loader.sequential
                 or loader.iterable
-                or loader.trained < 4
+                or loader.trained < max(4, 0.5 * loader.fetches)
                 or loader.epochs < 2
                 or loader.single
             ):

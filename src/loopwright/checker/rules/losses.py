@@ -286,6 +286,24 @@ class TargetRequiresGrad(LossRule):
                 fix="with torch.no_grad():  # around the computation of the target",
                 count=place.calls,
             )
+        for place in accounts.losses.places.values():
+            seen = place.seen.get("another's target")
+            if seen is None or seen.count < 3:
+                continue
+            leaves, since = seen.facts["leaves"], seen.facts["since"]
+            owners = [one for one in accounts.optimizers.entries if leaves & one.parameter_ids]
+            stepped = accounts.optimizers.total_steps > 3 and not any(
+                one.last_step > since for one in owners
+            )
+            if stepped and not accounts.parameters.loaded_since(since):
+                yield self.finding(
+                    place.at,
+                    f"the target of {place.name}, of shape {seen.facts['target']}, carries the graph of another network, "
+                    "whose parameters no optimizer steps",
+                    why="its gradients are computed, piled up, and never used",
+                    fix="with torch.no_grad():  # around the computation of the target",
+                    count=place.calls,
+                )
 
 
 class LossClamped(Rule):

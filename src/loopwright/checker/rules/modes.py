@@ -130,14 +130,15 @@ class FrozenBatchnormUpdating(Rule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         frozen = accounts.modes.frozen_norms.items()
         found: dict[Place, dict[str, int]] = {}
-        for key, (name, place) in frozen:
+        for key, (name, place, number) in frozen:
             untrained = (
                 not place.reached
                 and place.blocks >= 4
                 and not place.held
                 and not place.values_moved
             )
-            if key not in accounts.modes.free_norms and (place.trained >= 3 or untrained):
+            thawed = accounts.modes.free_norms.get(key, 0) > number
+            if not thawed and (place.trained >= 3 or untrained):
                 counts = found.setdefault(place, {})
                 counts[name] = counts.get(name, 0) + 1
         for place, counts in found.items():
@@ -190,10 +191,11 @@ class TeacherInTrainMode(Rule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place in list(accounts.modes.places.values()):
             others = [p for p in accounts.modes.places.values() if p.root_id == place.root_id]
-            if any(p.reached for p in others) or not place.noisy_calls or place.blocks < 4:
+            trained = any(p.reached and p.last > place.first for p in others)
+            if trained or not place.noisy_calls or place.blocks < 4:
                 continue
             if (
-                place.held
+                self._is_stepped(accounts, place)
                 or place.values_moved
                 or place.first_values is None
                 or place.steps_at_last - place.steps_at_first < 4
@@ -203,12 +205,19 @@ class TeacherInTrainMode(Rule):
                 continue
             yield self.finding(
                 place.site,
-                f"{place.kind}, which is never trained, was called {place.calls} times during training in train mode: "
+                f"{place.kind}, which is not trained here, was called {place.calls} times in train mode while others were: "
                 f"{named(place.noisy)} acted as in training",
                 why="its outputs are noisy, and its batch norm drifts",
                 fix="teacher.eval()",
                 count=place.calls,
             )
+
+    def _is_stepped(self, accounts: Accounts, place: Place) -> bool:
+        """An optimizer that holds it has stepped since it was called here first."""
+        if not place.held:
+            return False
+        holders = [e for e in accounts.optimizers.entries if place.parameter in e.parameter_ids]
+        return not holders or any(one.last_step > place.first for one in holders)
 
 
 RULES = (

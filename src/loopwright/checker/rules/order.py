@@ -227,7 +227,6 @@ class GradientsDiscarded(Rule):
                 sites={"step": entry.usual_step()},
             )
 
-
     def _never_used(self, accounts: Accounts) -> Iterator[Finding]:
         """All passes of a place are cleared, and some parameters get no other gradient."""
         gradients = accounts.gradients
