@@ -17,6 +17,7 @@ from loopwright.checker.rules import (
     order,
     ranks,
     scaling,
+    waits,
 )
 
 GROUP = "loopwright.rules"
@@ -31,6 +32,7 @@ FAMILIES = (
     bookkeeping,
     data,
     ranks,
+    waits,
 )
 ACROSS_RANKS = {
     "ddp-duplicate-data": "All ranks train on the same batches: there is no DistributedSampler.",

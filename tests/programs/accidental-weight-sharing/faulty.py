@@ -1,4 +1,4 @@
-# expect: accidental-weight-sharing @ model(inputs)
+# expect: accidental-weight-sharing @ model = nn.Sequential
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset

@@ -1,4 +1,4 @@
-# expect: symmetric-init @ model = nn.Sequential(
+# expect: symmetric-init @ nn.init.constant_
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset

@@ -13,6 +13,7 @@ from loopwright.checker.accounts.optimizers import Optimizers
 from loopwright.checker.accounts.parameters import Parameters
 from loopwright.checker.accounts.ranks import Ranks
 from loopwright.checker.accounts.schedules import Schedules
+from loopwright.checker.accounts.waits import Waits
 
 
 class Accounts:
@@ -28,6 +29,7 @@ class Accounts:
         self.modes = Modes(self.optimizers, here)
         self.schedules = Schedules(self.optimizers, self.losses)
         self.ranks = Ranks(self.optimizers, self.data, self.parameters)
+        self.waits = Waits()
         self.complete = True
         self.ended_well = True
         """The program ended by itself, without an exception."""
@@ -44,4 +46,5 @@ class Accounts:
             self.data,
             self.schedules,
             self.ranks,
+            self.waits,
         ]

@@ -18,7 +18,7 @@ from loopwright.checker.accounts.ledgers import Deposit, Ledger, Tag, tag_of
 from loopwright.checker.accounts.optimizers import Entry, Optimizers
 from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
-from loopwright.observe import content
+from loopwright.observe import content, graph
 from loopwright.observe.content import is_power_of_two
 from loopwright.observe.sites import Site
 
@@ -194,8 +194,10 @@ class Gradients:
         if not isinstance(root, torch.Tensor) or root.numel() != 1 or event.kwargs.get("inputs"):
             return
         for ref, number in self._roots:
+            earlier = ref()
             if (
-                ref() is root
+                earlier is not None
+                and (earlier is root or _part_of(earlier, root))
                 and entry.last_step < number < event.number
                 and number > entry.tally.get("cleared").facts.get("at", 0)
             ):
@@ -512,3 +514,8 @@ def _with_gradient(entry: Entry) -> set[int]:
         for one in entry.parameters()
         if one.grad is not None and not content.all_zero(one.grad)
     }
+
+
+def _part_of(earlier: torch.Tensor, root: torch.Tensor) -> bool:
+    """True when a loss was put together from another one, a few operations ago."""
+    return earlier.grad_fn is not None and earlier.grad_fn in set(graph.nodes(root.grad_fn, 32))

@@ -75,8 +75,11 @@ class Graphs:
                 self._near_root(event, root)
 
     def _near_root(self, event: Event, root: torch.Tensor) -> None:
-        for term in _terms(root.grad_fn):
-            self._squares(event, term)
+        found = [one for one in map(_square, _terms(root.grad_fn)) if one is not None]
+        if len(found) == 1 and found[0][1] is not None:
+            self._spread(
+                event, *found[0]
+            )  # several are distances between all pairs, which are meant
         node = root.grad_fn
         for _ in range(4):
             if node is None:
@@ -98,29 +101,14 @@ class Graphs:
                 return
             node = below[0]
 
-    def _squares(self, event: Event, node: Any) -> None:
-        """mean((prediction - target) ** 2) where the difference is larger than the prediction."""
-        below = [inner for inner, _ in node.next_functions if inner is not None]
-        if len(below) != 1 or not below[0].name().startswith(("Pow", "Abs")):
-            return
-        inner = [one for one, _ in below[0].next_functions if one is not None]
-        if len(inner) != 1 or not inner[0].name().startswith(("Sub", "Rsub")):
-            return
-        difference = graph.shape_of(inner[0])
-        operands = [one for one, _ in inner[0].next_functions if one is not None]
-        if difference is None or len(operands) != 1 or len(difference) != 2:
-            return
-        prediction = graph.shape_of(operands[0])
-        if prediction is None and graph.is_leaf_node(operands[0]):
-            return
-        n = difference[0]
-        if n > 1 and difference == (n, n) and prediction in ((n, 1), (n,)):
-            seen = self.broadcast.add(event.site, backward=event.site)
-            seen.facts |= {"prediction": prediction, "difference": difference}
-            frame = _frame_of(event.site)
-            if frame is not None:
-                at = node_stored_at(frame, node) or stored_at(frame, event.subject)
-                seen.facts["position"] = at
+    def _spread(self, event: Event, node: Any, prediction: Any, difference: Any) -> None:
+        """(prediction - target) ** 2 where the difference is larger than the prediction."""
+        seen = self.broadcast.add(event.site, backward=event.site)
+        seen.facts |= {"prediction": prediction, "difference": difference}
+        frame = _frame_of(event.site)
+        if frame is not None:
+            at = node_stored_at(frame, node) or stored_at(frame, event.subject)
+            seen.facts["position"] = at
 
     def after_backward(self, event: Event) -> None:
         """Mark the root's node and count how many earlier ones live."""
@@ -186,6 +174,29 @@ def _terms(root: Any) -> list[Any]:
         elif graph.shape_of(node) == ():
             waiting += [inner for inner, _ in node.next_functions if inner is not None]
     return found
+
+
+def _square(node: Any) -> tuple[Any, tuple[int, ...] | None, tuple[int, ...]] | None:
+    """The mean of squares or absolute values of an [N, 1] less an [N]: the node and both shapes."""
+    below = [inner for inner, _ in node.next_functions if inner is not None]
+    if len(below) != 1 or not below[0].name().startswith(("Pow", "Abs")):
+        return None
+    inner = [one for one, _ in below[0].next_functions if one is not None]
+    if len(inner) != 1 or not inner[0].name().startswith(("Sub", "Rsub")):
+        return None
+    difference = graph.shape_of(inner[0])
+    operands = [one for one, _ in inner[0].next_functions if one is not None]
+    if difference is None or len(operands) > 2 or len(difference) != 2:
+        return None
+    n = difference[0]
+    if n < 2 or difference != (n, n):
+        return None
+    if len(operands) == 2:  # both sides of one network: pairs
+        return node, None, difference
+    prediction = graph.shape_of(operands[0])
+    if prediction is None and graph.is_leaf_node(operands[0]):
+        return None
+    return (node, prediction, difference) if prediction in ((n, 1), (n,)) else None
 
 
 def _frame_of(site: Site) -> FrameType | None:

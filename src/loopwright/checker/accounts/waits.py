@@ -1,0 +1,70 @@
+"""The account of waits: what reading a number on the host costs in this very run.
+
+``tensor.item()`` and its like wait until the device has computed the value. Each place's reads are counted
+and timed beside the time from step to step. Cost: two readings of the clock a read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from loopwright.events import Event
+from loopwright.observe.sites import Site
+
+
+class Reads:
+    """What one place has read."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.seconds = 0.0
+        self.steps = 0
+        """Steps in which something was read here."""
+        self.last_step = -1
+
+
+class Waits:
+    """The account; see the module.
+
+    Args:
+        clock: seconds, like ``time.perf_counter``.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self.clock = clock
+        self.reads: dict[Site, Reads] = {}
+        self.steps = 0
+        self.seconds = 0.0
+        """From the first to the last observed step."""
+        self._last_step: float | None = None
+        self._began: tuple[int, float] | None = None
+
+    def woken(self) -> None:
+        """Steps went by unseen: the time until the next one is no step's time."""
+        self._last_step = None
+
+    def before_item(self, event: Event) -> None:
+        """A number is asked for."""
+        self._began = (event.number, self.clock())
+
+    def after_item(self, event: Event) -> None:
+        """It is there."""
+        began, self._began = self._began, None
+        if began is None or began[0] != event.number or self._last_step is None:
+            return  # what is read before the first step is part of none
+        if event.site not in self.reads and len(self.reads) > 512:
+            return
+        found = self.reads.setdefault(event.site, Reads())
+        found.times += 1
+        found.seconds += self.clock() - began[1]
+        found.steps += found.last_step != self.steps
+        found.last_step = self.steps
+
+    def after_step(self, event: Event) -> None:
+        """One more step, and how long it took since the last."""
+        now = self.clock()
+        if self._last_step is not None:
+            self.steps += 1
+            self.seconds += now - self._last_step
+        self._last_step = now

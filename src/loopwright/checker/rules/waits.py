@@ -1,0 +1,48 @@
+"""Hints of what costs time, with the time that it cost in this run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from loopwright.checker.rule import Rule
+from loopwright.events import Finding
+
+if TYPE_CHECKING:
+    from loopwright.checker.accounts.books import Accounts
+
+SHARE = 0.1
+"""Of a step's time; less is not worth a line."""
+LEAST_S = 2e-4
+ENOUGH_STEPS = 8
+
+
+class ItemSyncEveryStep(Rule):
+    """A number is read on the host in every step, and the host waits for it."""
+
+    name = "item-sync-every-step"
+    severity = "hint"
+    about = "item(), float() or print() of a tensor in every step: the host waits for the device each time."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        waits = accounts.waits
+        if waits.steps < ENOUGH_STEPS:
+            return
+        step = waits.seconds / waits.steps
+        for site, reads in waits.reads.items():
+            if reads.steps < 0.9 * waits.steps:
+                continue
+            often, waited = reads.times / reads.steps, reads.seconds / reads.steps
+            if waited < max(SHARE * step, LEAST_S) and often < 2:
+                continue
+            times = f"{often:.0f} times in every step" if often >= 2 else "in every step"
+            yield self.finding(
+                site,
+                f"a number was read here {times}, and waited {1000 * waited:.3g} ms of a {1000 * step:.3g} ms step",
+                why="the device has nothing to do while the host waits for its last result",
+                fix="keep it as a tensor (total += loss.detach()), and read it once every 50 steps",
+                count=reads.times,
+            )
+
+
+RULES = (ItemSyncEveryStep,)
