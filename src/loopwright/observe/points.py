@@ -178,7 +178,7 @@ class InnerCall:
         "training",
     )
 
-    def __init__(self, module: Any, args: tuple[Any, ...], where: Site | None):
+    def __init__(self, module: Any, args: tuple[Any, ...], where: Site | None = None):
         self.site = where
         """The program's line that called it, also through a container of torch's."""
         self.direct = False
