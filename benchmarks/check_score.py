@@ -79,7 +79,10 @@ def through_command_line(program: Path, folder: Path) -> dict:
     """A program that starts processes."""
     out = folder / "found.json"
     words = [sys.executable, "-m", "loopwright", "check", f"--json={out}", str(program)]
-    done = subprocess.run(words, cwd=folder, capture_output=True, timeout=LIMIT_S, check=False)
+    try:
+        done = subprocess.run(words, cwd=folder, capture_output=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return {"findings": [], "notes": [f"no end after {LIMIT_S} s"], "steps": 0}
     if not out.exists():
         return {"findings": [], "notes": [done.stderr.decode()[-500:]], "steps": 0}
     told = json.loads(out.read_text())

@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import pytest
-from bad_input import commands, data, folders, models, recipes, runs
+from bad_input import commands, data, folders, models, programs, recipes, runs
 from bad_input.row import Row, recipe
 
 KINDS: dict[str, list[Row]] = {
     kind: rows
-    for module in (commands, recipes, data, models, folders, runs)
+    for module in (commands, recipes, data, models, folders, runs, programs)
     for kind, rows in module.KINDS.items()
 }
 TABLE = [(kind, row) for kind, rows in KINDS.items() for row in rows]

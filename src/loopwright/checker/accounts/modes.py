@@ -141,6 +141,7 @@ class Modes:
         self._root_ids: dict[int, tuple[weakref.ref[nn.Module], int]] = {}
         self.frozen_norms: dict[int, tuple[str, Place, int]] = {}
         """Batch norms with frozen weights that were in train mode in a training forward."""
+        self._frozen_weights: dict[int, torch.Tensor] = {}
         self.free_norms: dict[int, int] = {}
         """Batch norms that were trainable in some forward -> number of the latest one."""
         self.feeds: dict[Site, tuple[int, int]] = {}
@@ -301,9 +302,20 @@ class Modes:
                 if module.weight.requires_grad:
                     self.free_norms[id(module)] = event.number
                 else:
-                    name = type(module).__name__
-                    self.frozen_norms.setdefault(id(module), (name, place, event.number))
+                    self._frozen_norm(place, event, module)
         self._values(place, event.subject)
+
+    def _frozen_norm(self, place: Place, event: Event, module: Any) -> None:
+        """A batch norm that no gradient trains; where its weights move all the same it follows another."""
+        key = id(module)
+        if not content.readable(module.weight):
+            return
+        now = content.sample(module.weight)
+        if key not in self.frozen_norms:
+            self.frozen_norms[key] = (type(module).__name__, place, event.number)
+            self._frozen_weights[key] = now
+        elif not content.same(self._frozen_weights[key], now):
+            self.free_norms[key] = event.number
 
     def _values(self, place: Place, root: nn.Module) -> None:
         """Is the module in an optimizer, and do its weights change?"""
