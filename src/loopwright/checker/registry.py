@@ -18,6 +18,7 @@ from loopwright.checker.rules import (
     ranks,
     scaling,
     waits,
+    weights,
 )
 
 GROUP = "loopwright.rules"
@@ -27,6 +28,7 @@ FAMILIES = (
     scaling,
     optimizers,
     coverage,
+    weights,
     modes,
     losses,
     bookkeeping,

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
+from loopwright.checker.accounts import ledgers
 from loopwright.checker.accounts.ledgers import Deposit, Ledger, Tag, tag_of
 from loopwright.checker.accounts.optimizers import Entry, Optimizers
 from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
-from loopwright.observe import content, graph
+from loopwright.observe import content
 from loopwright.observe.content import is_power_of_two
 from loopwright.observe.sites import Site
 
@@ -155,12 +156,7 @@ class Gradients:
                 self._watch_others(entry, deposit, event)
         if measure is not None:
             entry, (parameters, copied) = measure
-            pairs = [(p.grad, old) for p, old in zip(parameters, copied, strict=True)]
-            pairs = [(new, old) for new, old in pairs if new is not None and new.shape == old.shape]
-            with content.quiet():
-                own = content.norm([new - old for new, old in pairs])
-            facts = entry.tally.add("measured").facts
-            facts |= {"norm": content.norm([new for new, _ in pairs]), "own norm": own}
+            entry.tally.add("measured").facts.update(ledgers.norms(parameters, copied))
 
     def _watch_others(self, entry: Entry, deposit: Deposit, event: Event) -> None:
         """No watched gradient changed: sometimes look whether others have one."""
@@ -197,7 +193,7 @@ class Gradients:
             earlier = ref()
             if (
                 earlier is not None
-                and (earlier is root or _part_of(earlier, root))
+                and (earlier is root or ledgers.part_of(earlier, root))
                 and entry.last_step < number < event.number
                 and number > entry.tally.get("cleared").facts.get("at", 0)
             ):
@@ -218,7 +214,7 @@ class Gradients:
                 continue
             waiting = [one for ledger in entry.ledgers for one in ledger.deposits]
             if any(not one.consumers for one in waiting):
-                entry.thrown |= _with_gradient(entry)
+                entry.thrown |= ledgers.with_gradient(entry.parameters())
 
     def after_zero_grad(self, event: Event) -> None:
         """An optimizer or a module cleared gradients."""
@@ -346,7 +342,7 @@ class Gradients:
     ) -> None:
         entry.tally.add("full")
         if 0 < entry.discards <= LOOKS_AT_DISCARDS:
-            entry.kept |= _with_gradient(entry)
+            entry.kept |= ledgers.with_gradient(entry.parameters())
         if stale and fresh:
             seen = entry.tally.add("stale", step=event.site, backward=max(fresh.items())[1].site)
             before = entry.tally.get("uncleared").facts
@@ -426,13 +422,8 @@ class Gradients:
                     state = "used"
         if state is None:
             return
-        limit = (
-            event.args[1]
-            if len(event.args) > 1
-            else event.kwargs.get("max_norm", event.kwargs.get("clip_value"))
-        )
         seen = self.clips.add((event.site, state), clip=event.site)
-        seen.facts |= {"limit": limit, "entry": owner}
+        seen.facts |= {"limit": ledgers.limit_of(event), "entry": owner}
         if self.last_backward is not None:
             seen.sites.setdefault("backward", self.last_backward[0])
         if scaled and self.scaler_enabled:
@@ -505,17 +496,3 @@ class Gradients:
                         one.left_over = True
                         waiting.add(one.number)
         return len(waiting)
-
-
-def _with_gradient(entry: Entry) -> set[int]:
-    """Parameters that have one now, other than zeros."""
-    return {
-        id(one)
-        for one in entry.parameters()
-        if one.grad is not None and not content.all_zero(one.grad)
-    }
-
-
-def _part_of(earlier: torch.Tensor, root: torch.Tensor) -> bool:
-    """True when a loss was put together from another one, a few operations ago."""
-    return earlier.grad_fn is not None and earlier.grad_fn in set(graph.nodes(root.grad_fn, 32))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 
-from loopwright.observe import content
+from loopwright.events import Event
+from loopwright.observe import content, graph
 from loopwright.observe.sites import Site
 
 Tag = tuple[int, int] | None
@@ -53,3 +56,31 @@ class Ledger:
 def tag_of(grad: torch.Tensor | None) -> Tag:
     """Identity and version of a gradient: equal tags mean that nobody wrote to it (by a counted way)."""
     return None if grad is None else (id(grad), grad._version)
+
+
+def with_gradient(parameters: Iterable[torch.Tensor]) -> set[int]:
+    """Parameters that have one now, other than zeros."""
+    return {
+        id(one) for one in parameters if one.grad is not None and not content.all_zero(one.grad)
+    }
+
+
+def part_of(earlier: torch.Tensor, root: torch.Tensor) -> bool:
+    """True when a loss was put together from another one, a few operations ago."""
+    return earlier.grad_fn is not None and earlier.grad_fn in set(graph.nodes(root.grad_fn, 32))
+
+
+def norms(parameters: list[torch.Tensor], copied: list[torch.Tensor]) -> dict[str, float]:
+    """The norm of the gradients now, and of what was added since they were copied."""
+    pairs = [(p.grad, old) for p, old in zip(parameters, copied, strict=True)]
+    pairs = [(new, old) for new, old in pairs if new is not None and new.shape == old.shape]
+    with content.quiet():
+        own = content.norm([new - old for new, old in pairs if new is not None])
+    return {"norm": content.norm([new for new, _ in pairs if new is not None]), "own norm": own}
+
+
+def limit_of(event: Event) -> Any:
+    """What a clipping clips to."""
+    if len(event.args) > 1:
+        return event.args[1]
+    return event.kwargs.get("max_norm", event.kwargs.get("clip_value"))
