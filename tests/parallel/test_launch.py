@@ -115,6 +115,22 @@ def test_sigterm(start_program, tmp_path, whom):
 
 
 @pytest.mark.long
+def test_the_agent_is_killed(start_program, tmp_path):
+    """SIGKILL to the agent leaves no rank behind: they save and end by themselves."""
+    program = start(start_program, tmp_path, "--epochs", "100000")
+    until(lambda: (tmp_path / "run" / "checkpoints").is_dir(), program)
+    time.sleep(0.5)
+    os.kill(program.pid, signal.SIGKILL)
+    program.wait(60)
+    began = time.monotonic()
+    while alive(tmp_path) and time.monotonic() - began < 60:
+        time.sleep(0.2)
+    assert alive(tmp_path) == []
+    outcome = json.loads((tmp_path / "run" / "outcome.json").read_text())["outcome"]
+    assert outcome["kind"] == "interrupted"
+
+
+@pytest.mark.long
 def test_slurms_warning(start_program, tmp_path):
     """SIGUSR1 to the agent, as SLURM sends before the time is up, saves on all ranks as SIGTERM does."""
     program = start(start_program, tmp_path, "--epochs", "100000", SLURM_JOB_ID="7")

@@ -1,9 +1,13 @@
-"""Where each rank stands: written down now and then, for the message when one does not answer."""
+"""Where each rank stands: written down now and then, for the message when one does not answer.
+
+The same thread sees that torchrun's agent has been killed, which would leave its ranks training for ever.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -31,17 +35,24 @@ class Standing:
         self._rank = rank
         self._ended = threading.Event()
         self._main = threading.main_thread().ident
+        # torchrun's agent is the parent; a parent that is a shell may end before its programs
+        self._agent = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
         thread = threading.Thread(target=self._write, name="loopwright-standing", daemon=True)
         thread.start()
 
     def _write(self) -> None:
         while not self._ended.wait(EVERY_S):
+            if self._agent is not None and os.getppid() != self._agent:
+                # It was killed, and nobody else ends its ranks: save, and go.
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             frame = sys._current_frames().get(self._main or 0)
             note = {"at": place_of(frame), "turn": self.turn, "time": time.time()}
             try:
                 self._store.set(f"stands/{self._rank}", json.dumps(note))
-            except RuntimeError:  # the store's process has ended: so will this one
-                return
+            except RuntimeError:  # the store's process has ended
+                if self._agent is None:
+                    return
 
     def others(self, size: int) -> list[str]:
         """Return a line for each rank."""
