@@ -11,7 +11,12 @@ from loopwright.events import EpochRow, Outcome
 from loopwright.train import allocator, identity, randomness, saving, waiting
 from loopwright.train.callsite import user_line
 from loopwright.train.data.bulk import in_memory
-from loopwright.train.data.fingerprint import comparable, describe, likely_cause
+from loopwright.train.data.fingerprint import (
+    comparable,
+    describe,
+    likely_cause,
+    warn_of_other_workers,
+)
 from loopwright.train.progress import Progress
 
 if TYPE_CHECKING:
@@ -421,6 +426,7 @@ class Lifecycle:
             str(self._run.folder), self._run.files.allowed if self._run.files is not None else (),
             what="holds a run on other data", hint=likely_cause(then, now),
         )  # fmt: skip
+        warn_of_other_workers(saved["data"], loop.facts)
 
 
 def _text(error: BaseException) -> str:

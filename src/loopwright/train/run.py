@@ -15,7 +15,7 @@ from torch import nn
 
 from loopwright.errors import UsageError
 from loopwright.events import Outcome
-from loopwright.train import identity, prepare, runs, saving, trackers
+from loopwright.train import identity, prepare, runs, saving, structure, trackers
 from loopwright.train.averaging import Averaging
 from loopwright.train.best import BestWeights
 from loopwright.train.callbacks import Callback, Event, Moments
@@ -178,6 +178,7 @@ class Run:
             "device": str(self.device),
         }  # fmt: skip
         self.identity = identity.of_run(self, engine, {**parameters, **(settings or {})})
+        self.identity |= structure.describe(self.models, self.optimizers, self.schedules)
         self.asked = identity.plain(dict(settings or {}))
         self.recipe = None if recipe is None else dict(recipe)
         self.folder = None if out is None else Path(out)

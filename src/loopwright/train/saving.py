@@ -12,7 +12,7 @@ import torch
 
 from loopwright.checkpoint.arrays import label
 from loopwright.errors import CheckpointError
-from loopwright.train import identity, randomness
+from loopwright.train import identity, randomness, structure
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
@@ -128,15 +128,20 @@ def restore_weights(run: Run, state: dict[str, Any]) -> None:
             for name, buffer in model.named_buffers():
                 if name in buffers:
                     buffer.copy_(buffers[name])
+    allowed = run.files.allowed if run.files is not None else ()
     given = {k: [dict(group) for group in o.param_groups] for k, o in run.optimizers.items()}
     for key, optimizer in run.optimizers.items():
         with _fitting(key):
             optimizer.load_state_dict(_part(state["optimizers"], key, "optimizer"))
     for key, schedule in run.schedules.items():
         if key in state["schedules"]:
+            wanted = list(structure.settings(key, schedule))
             schedule.load_state_dict(state["schedules"][key])
+            for one in wanted:
+                if identity.is_allowed(one.name, allowed):
+                    setattr(one.scheduler, one.attribute, one.value)
     for key in run.optimizers:
-        _apply_allowed(run, key, given[key])
+        _apply_allowed(run, key, given[key], allowed)
     run.precision.load_state_dict(state["precision"])
     if run.ema is not None and state["ema"] is not None:
         run.ema.load_state_dict(state["ema"])
@@ -178,13 +183,14 @@ def _other_buffers(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: b.detach() for name, b in model.named_buffers() if name not in known}
 
 
-def _apply_allowed(run: Run, key: str, given: list[dict[str, Any]]) -> None:
+def _apply_allowed(
+    run: Run, key: str, given: list[dict[str, Any]], allowed: tuple[str, ...]
+) -> None:
     """Put the options of an optimizer back whose change was allowed; loading has undone it.
 
     A learning rate under a schedule is scaled by the change of its beginning: where the schedule
     stands stays.
     """
-    allowed = run.files.allowed if run.files is not None else ()
     schedule = run.schedules.get(key)
     for i, (group, wanted) in enumerate(zip(run.optimizers[key].param_groups, given, strict=True)):
         for name, value in wanted.items():

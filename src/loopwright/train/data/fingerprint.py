@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import warnings
 import zlib
 from array import array
 from collections.abc import Mapping, Sized
@@ -16,8 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
+from loopwright.errors import LoopwrightWarning
 from loopwright.train import randomness
 from loopwright.train.data.own_state import OwnState
 from loopwright.train.data.source import Source
@@ -36,6 +46,8 @@ def describe(source: Source) -> dict[str, Any]:
     facts: dict[str, Any] = {"loader": type(loader).__name__, "batches": source.given_length}
     if isinstance(loader, DataLoader):
         facts["batch_size"] = loader.batch_size
+        facts |= _order(loader)
+        facts["workers"] = loader.num_workers
     if dataset is not None:
         facts["dataset"] = type(dataset).__name__
         if isinstance(dataset, Sized) and not isinstance(dataset, IterableDataset):
@@ -48,11 +60,24 @@ def describe(source: Source) -> dict[str, Any]:
 
 def comparable(then: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return both without the sums that only one of them has: items are not always asked for."""
-    sums = {"items", "split"}
-    left_out = sums - (then.keys() & now.keys())
+    sums = {"items", "split", "weights"}
+    left_out = sums - (then.keys() & now.keys()) | {"workers"}
     return (
         {name: value for name, value in then.items() if name not in left_out},
         {name: value for name, value in now.items() if name not in left_out},
+    )
+
+
+def warn_of_other_workers(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Warn that data which may draw have other workers: each has generators of its own."""
+    before, after = then.get("workers"), now.get("workers")
+    if before == after or None in (before, after) or "items" in then.keys() | now.keys():
+        return
+    warnings.warn(
+        f"resumed with {after} workers instead of {before}: where the data draw at random, the bits may "
+        "differ from an uninterrupted run  [resumed-elsewhere]",
+        LoopwrightWarning,
+        stacklevel=2,
     )
 
 
@@ -67,6 +92,21 @@ def likely_cause(then: dict[str, Any], now: dict[str, Any]) -> str:
     if differ == {"items"}:
         return "the content of the data has changed. Otherwise "
     return ""
+
+
+def _order(loader: DataLoader[Any]) -> dict[str, Any]:
+    """Return what makes the order: the sampler's kind, and how it is set up."""
+    batches = loader.batch_sampler
+    if type(batches) not in (BatchSampler, type(None)):
+        return {"sampler": type(batches).__name__}
+    sampler = loader.sampler
+    facts: dict[str, Any] = {"sampler": type(sampler).__name__}
+    if isinstance(sampler, (RandomSampler, WeightedRandomSampler)):
+        facts["replacement"], facts["num_samples"] = sampler.replacement, sampler.num_samples
+        facts["generator"] = "the process's" if sampler.generator is None else "its own"
+    if isinstance(sampler, WeightedRandomSampler):
+        facts["weights"] = f"{zlib.crc32(sampler.weights.double().numpy().tobytes()):08x}"
+    return facts
 
 
 def _may_be_asked(loader: Any, dataset: Any) -> bool:
