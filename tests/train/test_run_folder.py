@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 import warnings
@@ -549,17 +550,46 @@ def test_resume_words(tmp_path):
         assert caught.value.slug == slug
 
 
-def test_resumed_elsewhere_warns(tmp_path):
-    """A resume under another thread count or version warns that bits may differ."""
+@pytest.mark.parametrize(
+    "name",
+    [
+        "threads",
+        "torch",
+        "python",
+        "numpy",
+        "loopwright",
+        "device",
+        "processor",
+        "matmul",
+        "deterministic",
+    ],
+)
+def test_resumed_elsewhere_warns(tmp_path, name):
+    """A resume under another thread count, version, device or processor warns that bits may differ."""
     run = make(tmp_path / "run")
     train(run)
     run.close()
     path = tmp_path / "run" / "run.json"
     asked = json.loads(path.read_text())
-    asked["environment"]["threads"] = 77
+    now = asked["environment"][name]
+    asked["environment"][name] = "another"
     path.write_text(json.dumps(asked))
-    with pytest.warns(LoopwrightWarning, match=r"threads 77 → \d.*\[resumed-elsewhere\]"):
+    said = f"{name} another → {now}"
+    with pytest.warns(LoopwrightWarning, match=rf"{re.escape(said)}.*\[resumed-elsewhere\]"):
         make(tmp_path / "run")
+
+
+def test_resumed_with_another_matmul_precision(tmp_path):
+    """What torch was told of the precision of products is seen where it was told before the run is made."""
+    run = make(tmp_path / "run")
+    train(run)
+    run.close()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with pytest.warns(LoopwrightWarning, match="matmul highest → medium"):
+            make(tmp_path / "run")
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_deterministic_is_given_back_when_refused(tmp_path):

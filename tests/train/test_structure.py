@@ -170,7 +170,9 @@ def test_functions_are_not_compared(tmp_path):
 def test_a_schedules_change_that_is_allowed_is_made(tmp_path, schedule):
     """``allow_change`` gives the schedule its new option, where the checkpoint would have brought the old."""
     begun(tmp_path / "run", schedule=schedule(0.5))
-    names = ["gamma"] if schedule is step_lr else ["start_factor", "lr"]  # it begins with that factor
+    names = (
+        ["gamma"] if schedule is step_lr else ["start_factor", "lr"]
+    )  # it begins with that factor
     run, batches = build(tmp_path / "run", schedule=schedule(0.9), allow_change=names)
     train(run, batches)
     scheduler = run.schedules["optimizer"].scheduler

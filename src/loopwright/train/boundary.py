@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from loopwright.train import randomness, saving
+from loopwright.train.data import attributes
 
 if TYPE_CHECKING:
     from loopwright.checkpoint.store import Held
@@ -152,8 +153,8 @@ class Boundary:
         self._best: dict[str, Any] = {}
         self._watched = {
             "python": Watched(random.getstate, randomness.equal),
-            "data": Watched(loop.source.own.capture, randomness.same),
-            "models": Watched(run.own.capture, randomness.same),
+            "data": Watched(loop.source.own.capture, attributes.same),
+            "models": Watched(run.own.capture, attributes.same),
             "user": Watched(self._users, _equal_trees),
         }
         if (numpy := sys.modules.get("numpy")) is not None:
@@ -283,11 +284,7 @@ def _equal(buffer: Tensor, noted: Tensor) -> bool:
         return False
     if buffer.layout != torch.strided:
         return False
-    return torch.equal(buffer, noted) or torch.equal(_bits(buffer), _bits(noted))  # nan is not nan
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    return torch.equal(buffer, noted) or attributes.same(buffer.detach(), noted)  # nan is nan
 
 
 def _equal_trees(a: Any, b: Any) -> bool:

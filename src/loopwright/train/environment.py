@@ -29,9 +29,14 @@ def environment(device: torch.device, recipe: Mapping[str, Any] | None = None) -
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device_name(device),
+        "processor": _processor(),
+        "matmul": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
+    if device.type == "cuda":
+        cudnn = torch.backends.cudnn
+        facts["cudnn"] = f"benchmark {cudnn.benchmark}, deterministic {cudnn.deterministic}"
     if (numpy := sys.modules.get("numpy")) is not None:
         facts["numpy"] = numpy.__version__
     git = _git(str(code_folder((recipe or {}).get("file"))))
@@ -47,6 +52,17 @@ def device_name(device: torch.device) -> str:
     module = torch.get_device_module(device)
     name = getattr(module, "get_device_name", None)
     return f"{device} ({name(device)})" if name is not None else str(device)
+
+
+def _processor() -> str:
+    """Return the processor's name and the instructions that torch uses on it: others give other bits."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            line = next((x for x in file if x.startswith("model name")), "")
+    except OSError:  # not Linux
+        line = ""
+    return f"{line.partition(':')[2].strip() or name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def _git(folder: str) -> dict[str, Any] | None:

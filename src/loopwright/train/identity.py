@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from loopwright.errors import CheckpointError, LoopwrightWarning
+from loopwright.train import structure
+from loopwright.train.structure import plain
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run
 
-WARNED_ONLY = {"environment.threads", "environment.torch", "environment.python",
-               "environment.device", "environment.deterministic", "environment.numpy",
-               "environment.ranks"}  # fmt: skip
+WARNED_ONLY = {"threads", "torch", "python", "numpy", "loopwright", "device", "processor", "matmul",
+               "cudnn", "deterministic", "ranks"}  # fmt: skip
 """Differences under which a resumed run goes on, with a warning that its bits may differ."""
 
 
@@ -25,11 +26,12 @@ LIMITS = ("epochs", "steps", "minutes", "samples", "tokens")
 def of_run(run: Run, engine: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """Return the identity of a run; how long it trains is no part of it."""
     schedules = {key: plain(schedule.scheduler) for key, schedule in run.schedules.items()}
-    return describe(
+    facts = describe(
         run.models, run.optimizers,
         {**engine, "ema": None if run.ema is None else repr(run.ema), "scheduler": schedules or None},
         {name: value for name, value in settings.items() if name not in LIMITS},
     )  # fmt: skip
+    return facts | structure.describe(run.models, run.optimizers, run.schedules)
 
 
 def describe(
@@ -55,19 +57,6 @@ def describe(
                 elif name != "initial_lr":
                     facts[f"{key} group {i} {name}"] = plain(value)
     return facts
-
-
-def plain(value: Any) -> Any:
-    """Return a JSON value for a setting."""
-    if isinstance(value, (bool, int, float, str)) or value is None:
-        return value
-    if isinstance(value, torch.Tensor) and value.numel() == 1:
-        return value.item()
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    return getattr(value, "__qualname__", None) or type(value).__qualname__
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -116,11 +105,8 @@ def is_allowed(name: str, allowed: tuple[str, ...]) -> bool:
 
 
 def warn_if_elsewhere(old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Warn when a run goes on under another version, device or thread count."""
-    rows = [
-        row for row in differences(old, new)
-        if f"environment.{row[0]}" in WARNED_ONLY
-    ]  # fmt: skip
+    """Warn when a run goes on under another version, device, processor or thread count."""
+    rows = [row for row in differences(old, new) if row[0] in WARNED_ONLY]
     if rows:
         what = ", ".join(f"{name} {then} → {now}" for name, then, now in rows)
         warnings.warn(

@@ -11,6 +11,7 @@ from loopwright.events import EpochRow, Outcome
 from loopwright.train import allocator, identity, randomness, saving, waiting
 from loopwright.train.callsite import user_line
 from loopwright.train.data.bulk import in_memory
+from loopwright.train.data.feed import warn_unknown_iterators
 from loopwright.train.data.fingerprint import (
     comparable,
     describe,
@@ -66,6 +67,8 @@ class Lifecycle:
             # Later loops, if any had begun, were trained from a state that is no more.
             self._resumed = True
             self._run.line(f"resumed at turn {loop.turn} (epoch {loop.epoch + 1})")
+            if loop.turn and loop.source.iterators:
+                warn_unknown_iterators(loop.source.iterators)
         elif self._run.files is not None and not self._run.files.begun:
             self._run.line(f"new run in {self._run.folder}")
         self._ready(loop, resumed=state is not None)

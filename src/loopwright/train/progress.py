@@ -12,6 +12,8 @@ from loopwright.events import EpochRow
 
 PLAIN_EVERY = 30.0
 """Seconds between two plain lines inside a long epoch, where there is no terminal."""
+PATIENCE = 1.0
+"""Seconds that going forward in the data may take before it shows how far it is."""
 
 
 class Progress:
@@ -89,14 +91,14 @@ class Progress:
 
 
 def going_forward(count: int, *, shown: bool) -> Iterable[int]:
-    """Count to ``count`` like ``range``; what takes longer than a second shows how far it is."""
+    """Count to ``count`` like ``range``; what takes longer than ``PATIENCE`` shows how far it is."""
     if not shown or sys.stderr is None:
         return range(count)
     from tqdm.auto import tqdm
 
     return tqdm(
         range(count), desc="going forward in the data", unit="batch", leave=False,
-        file=sys.stderr, dynamic_ncols=True, delay=1.0,
+        file=sys.stderr, dynamic_ncols=True, delay=PATIENCE,
     )  # fmt: skip
 
 

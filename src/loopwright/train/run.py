@@ -15,11 +15,11 @@ from torch import nn
 
 from loopwright.errors import UsageError
 from loopwright.events import Outcome
-from loopwright.train import identity, prepare, runs, saving, structure, trackers
+from loopwright.train import identity, prepare, runs, saving, trackers
 from loopwright.train.averaging import Averaging
 from loopwright.train.best import BestWeights
 from loopwright.train.callbacks import Callback, Event, Moments
-from loopwright.train.callsite import user_line
+from loopwright.train.callsite import user_frame, user_line
 from loopwright.train.data.own_state import OwnState
 from loopwright.train.data.validation import ValidationData
 from loopwright.train.environment import environment
@@ -178,7 +178,6 @@ class Run:
             "device": str(self.device),
         }  # fmt: skip
         self.identity = identity.of_run(self, engine, {**parameters, **(settings or {})})
-        self.identity |= structure.describe(self.models, self.optimizers, self.schedules)
         self.asked = identity.plain(dict(settings or {}))
         self.recipe = None if recipe is None else dict(recipe)
         self.folder = None if out is None else Path(out)
@@ -262,8 +261,8 @@ class Run:
                 slug="loop-name-taken", where=user_line(),
             )  # fmt: skip
         source = self.parts.source(
-            loader, batch_size=batch_size, shuffle=shuffle, sharded=sharded, even=True
-        )
+            loader, batch_size=batch_size, shuffle=shuffle, sharded=sharded, even=True, around=user_frame()
+        )  # fmt: skip
         self._loops.append(name)
         return self.parts.loop(self, source, limits, name)
 

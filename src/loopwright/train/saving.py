@@ -12,7 +12,7 @@ import torch
 
 from loopwright.checkpoint.arrays import label
 from loopwright.errors import CheckpointError
-from loopwright.train import identity, randomness, structure
+from loopwright.train import holdings, identity, randomness, structure
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
@@ -23,11 +23,14 @@ def collect(run: Run, loop: Loop, ended: str | None) -> dict[str, Any]:
     """Return a run's state at the boundary after a turn, as a tree of plain values and tensors."""
     windows = run.stepper.windows
     grads: dict[str, dict[str, torch.Tensor]] = {}
-    if any(window.turns for window in windows.values()):
-        for key, model in run.models.items():
-            grads[key] = {
-                name: p.grad for name, p in model.named_parameters() if p.grad is not None
-            }
+    half_filled = any(window.turns for window in windows.values())
+    held = {id(p) for o in run.optimizers.values() for g in o.param_groups for p in g["params"]}
+    for key, model in run.models.items():
+        # Those of parameters in no optimizer add up, if the program has such.
+        grads[key] = {
+            name: p.grad for name, p in model.named_parameters() if p.grad is not None
+            and (half_filled or id(p) not in held)
+        }  # fmt: skip
     return {
         "version": 1,
         "loop": {"name": loop.name, "ended": ended, "limits": loop.limits.describe(),
@@ -40,6 +43,7 @@ def collect(run: Run, loop: Loop, ended: str | None) -> dict[str, Any]:
         "validation": run.validation.state_dict(),
         "nonfinite": run.nonfinite.state_dict(),
         "optimizers": {key: o.state_dict() for key, o in run.optimizers.items()},
+        "holdings": holdings.state_of(run.models, run.optimizers, run.identity),
         "schedules": {key: s.state_dict() for key, s in run.schedules.items()},
         "precision": run.precision.state_dict(),
         "ema": None if run.ema is None else run.ema.state_dict(),
@@ -128,6 +132,10 @@ def restore_weights(run: Run, state: dict[str, Any]) -> None:
             for name, buffer in model.named_buffers():
                 if name in buffers:
                     buffer.copy_(buffers[name])
+    saved = {key: state["optimizers"][key]["param_groups"] for key in run.optimizers
+             if key in state["optimizers"]}  # fmt: skip
+    if saved.keys() == run.optimizers.keys():
+        holdings.restore(run.models, run.optimizers, state["holdings"], saved)
     allowed = run.files.allowed if run.files is not None else ()
     given = {k: [dict(group) for group in o.param_groups] for k, o in run.optimizers.items()}
     for key, optimizer in run.optimizers.items():

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from loopwright.train.identity import plain
 from loopwright.train.prepare import parameter_names
 from loopwright.train.schedules import Schedule
 from loopwright.train.warmup import Warmup
@@ -90,3 +89,16 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, (bool, int, str))
+
+
+def plain(value: Any) -> Any:
+    """Return a JSON value for a setting."""
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    return getattr(value, "__qualname__", None) or type(value).__qualname__

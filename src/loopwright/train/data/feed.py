@@ -135,6 +135,17 @@ def is_torchs(loader: Any) -> bool:
     )
 
 
+def warn_unknown_iterators(names: list[str]) -> None:
+    """Say that what the body reads beside the loop's own data begins anew."""
+    warnings.warn(
+        f"{' and '.join(names)}: an iterator beside the loop's own begins anew, where it stood is not known "
+        "to the run: it goes on with other samples than it would have had (run.loop(lambda: zip(one, other)) "
+        "knows both)  [other-order]",
+        LoopwrightWarning,
+        stacklevel=2,
+    )
+
+
 def warn_other_order(what: str, position: int) -> None:
     """Say that a run which goes on may not be the one that it would have been."""
     warnings.warn(

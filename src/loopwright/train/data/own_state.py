@@ -15,12 +15,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from loopwright.train.data import attributes
 
 LOOKED_AT = 20_000
 """Objects that one walk visits at most; an ordinary loader has a few dozen, a large model thousands."""
@@ -31,8 +35,6 @@ _LIBRARIES = ("torch.", "numpy.", "builtins.", "collections.", "multiprocessing.
 _OURS = "loopwright."
 _SHARES = "loopwright.parallel.shares"
 _WRAPPERS = ("torch.nn.parallel.", "torch.distributed.", "torch._dynamo.", "torch.jit.")
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-_PLAIN = (bool, int, float, str, type(None))
 _CODE = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "forward")
 """Methods whose code may name a generator that is a global of its module."""
 
@@ -47,12 +49,17 @@ class OwnState:
     def __init__(self, **roots: Any):
         self._generators: dict[str, Any] = {}
         self._holders: dict[str, Any] = {}
+        self._first: dict[str, dict[str, Any]] = {}
+        self.also(**roots)
+
+    def also(self, **roots: Any) -> None:
+        """Look at further objects."""
         for path, found in _walk(roots):
             if _is_generator(found):
                 self._generators[path] = found
             else:
                 self._holders[path] = found
-        self._first = {path: _attributes(holder) for path, holder in self._holders.items()}
+                self._first[path] = attributes.read(found)
 
     @property
     def generators(self) -> dict[str, Any]:
@@ -66,12 +73,8 @@ class OwnState:
             state[path] = _get_state(generator)
         for path, holder in self._holders.items():
             first = self._first[path]
-            for name, value in _attributes(holder).items():
-                if (
-                    name not in first
-                    or type(first[name]) is not type(value)
-                    or first[name] != value
-                ):
+            for name, value in attributes.read(holder).items():
+                if name not in first or not attributes.same(first[name], value):
                     state[f"{path}.{name}"] = value
         return state
 
@@ -85,10 +88,10 @@ class OwnState:
                 _set_state(generator, state[path])
         for path, holder in self._holders.items():
             first = self._first[path]
-            for name, value in _attributes(holder).items():
+            for name, value in attributes.read(holder).items():
                 wanted = state.get(f"{path}.{name}", first.get(name, value))
-                if type(wanted) is not type(value) or wanted != value:
-                    vars(holder)[name] = wanted  # also where the class is a frozen dataclass
+                if not attributes.same(wanted, value):
+                    attributes.put(holder, name, wanted)
             for key, value in state.items():
                 owner, _, name = key.rpartition(".")
                 if owner == path and name not in vars(holder):
@@ -104,6 +107,26 @@ class OwnState:
             self.restore(before)
 
 
+def generators_of(frame: FrameType | None) -> dict[str, Any]:
+    """Return the generators that are variables of a frame or globals of its module, by name."""
+    return {name: value for name, value in _variables(frame) if _is_generator(value)}
+
+
+def iterators_of(frame: FrameType | None, but: Any) -> list[str]:
+    """Return the variables that are iterators over a ``DataLoader``, or generators of Python's.
+
+    Nobody but the body of the loop knows how far they are.
+    """
+    kinds = (_BaseDataLoaderIter, types.GeneratorType)
+    return [
+        name for name, value in _variables(frame) if value is not but and isinstance(value, kinds)
+    ]
+
+
+def _variables(frame: FrameType | None) -> list[tuple[str, Any]]:
+    return [] if frame is None else list({**frame.f_globals, **frame.f_locals}.items())
+
+
 def _walk(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield generators and the user's own objects with their paths, each once, near ones first."""
     waiting = deque(roots.items())
@@ -112,7 +135,9 @@ def _walk(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     keep = []  # bound methods and the like live only while somebody holds them
     while waiting and len(seen) < LOOKED_AT:
         path, found = waiting.popleft()
-        if id(found) in seen or isinstance(found, (*_PLAIN, torch.Tensor, np.ndarray, type)):
+        if id(found) in seen or isinstance(
+            found, (*attributes.PLAIN, torch.Tensor, np.ndarray, type)
+        ):
             continue
         if type(found).__module__.startswith(_OURS) and not _holds_data(found):
             continue  # the run itself, where a transform knows it
@@ -143,7 +168,9 @@ def _parts(path: str, found: Any) -> Iterator[tuple[str, Any]]:
         own = getattr(found, "__dict__", {})
         if isinstance(found, nn.Module):
             # Parameters and buffers are saved as such; hooks are in a dozen dicts of their own.
-            own = {name: value for name, value in own.items() if name not in _OF_EVERY_MODULE}
+            own = {
+                name: value for name, value in own.items() if name not in attributes.OF_EVERY_MODULE
+            }
             own |= {f"_modules.{name}": part for name, part in found._modules.items()}
         # A DataLoader's iterator is a matter of its workers; its generator and samplers are attributes.
         yield from (
@@ -200,10 +227,6 @@ def _is_users(found: Any) -> bool:
         isinstance(found, (types.FunctionType, types.ModuleType, DataLoader))
         or _is_a_librarys(type(found))
     )
-
-
-def _attributes(holder: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(holder).items() if type(value) in _PLAIN}
 
 
 def _get_state(generator: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sized
+from types import FrameType
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from loopwright.train.data.feed import NOTHING, Account, Counter, Feed, PlainFee
 from loopwright.train.data.loaders import Spent, as_loader, length_of
 from loopwright.train.data.map_feed import MapFeed
 from loopwright.train.data.order import draws_at_once
-from loopwright.train.data.own_state import OwnState
+from loopwright.train.data.own_state import OwnState, generators_of, iterators_of
 from loopwright.train.data.stateful_feed import StatefulFeed
 from loopwright.train.data.stream_feed import StreamFeed
 
@@ -40,7 +41,9 @@ class Source:
         length: batches in an epoch; None where only the end itself tells (an ``IterableDataset``,
             a generator), in which case the loop fetches one batch ahead.
         position: batches of this epoch that were handed out.
-        own: the generators and values that belong to the data's objects.
+        own: the generators and values that belong to the data's objects, and the generators that
+            are variables where the loop stands.
+        iterators: variables there that only the body knows the position of.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Source:
         batch_size: int | None = None,
         shuffle: bool = False,
         resumable: bool = True,
+        around: FrameType | None = None,
     ):
         self.given = self.loader = as_loader(loader, batch_size, shuffle)
         if getattr(self.loader, "num_workers", 0):
@@ -59,7 +63,8 @@ class Source:
         self.given_length = self.length = length_of(self.loader)
         self._take_share()
         self.position = 0
-        self.own = OwnState(loader=self.loader)
+        self.own = OwnState(loader=self.loader, body=generators_of(around))
+        self.iterators = iterators_of(around, but=loader)
         self._feed = make_feed(self.loader) if resumable else PlainFeed(self.loader)
         self._fetched: deque[Account] = deque()
         self._account = NOTHING

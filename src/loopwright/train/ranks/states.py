@@ -12,7 +12,7 @@ from loopwright.checkpoint.tree import decode, encode
 from loopwright.parallel.world import World
 from loopwright.train.saving import go_back_to_update
 
-OWN = ("random", "own", "gradients", "windows", "buffers", "kept", "tracked")
+OWN = ("random", "own", "gradients", "windows", "buffers", "kept", "tracked", "holdings")
 
 
 def gathered(state: dict[str, Any], buffers: dict[str, set[str]], world: World) -> dict[str, Any]:
