@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -400,6 +401,24 @@ def test_checkpoint_policy(tmp_path):
     run.close()
     names = sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.is_dir())
     assert names == ["loop-0-end", "loop-0-turn-00000008", "loop-0-turn-00000010"]
+
+
+def test_checkpoint_every_minutes(tmp_path, monkeypatch):
+    """A checkpoint comes at the first turn after so much time, and the time counts from the one before."""
+    clock = [100.0]
+    monkeypatch.setattr(
+        "loopwright.train.lifecycle.time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
+    run = make(
+        tmp_path / "run", checkpoint=lw.Checkpoint(every_minutes=2, every_epochs=None, keep=9)
+    )
+    for step in run.loop(loader(), epochs=2):
+        turn(run, step)
+        clock[0] += 50.0
+    run.close()
+    names = sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.is_dir())
+    turns = [int(name.rpartition("-")[2]) for name in names if not name.endswith("-end")]
+    assert turns == [0, 3, 6, 9]
 
 
 @pytest.mark.parametrize(

@@ -577,6 +577,28 @@ if step.ends_epoch:
     assert (rc, out) == (0, uninterrupted), err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_in_a_callbacks_validation(number, run_program, tmp_path, uninterrupted):
+    """The same where a callback validates at the epoch's end: the epoch's last turn is repeated."""
+    head = f"""\
+import loopwright.train.boundary
+loopwright.train.boundary.SHARE = 1e9
+def validate(event):
+    for i, batch in enumerate(run.evaluate(loader())):
+        if event.epoch == 1 and i == 1 and not os.path.exists("sent"):
+            open("sent", "w").close()
+            os.kill(os.getpid(), {int(number)})
+            print("batch", i, flush=True)
+run.on("epoch_end", validate)"""
+    path = program(tmp_path, head=head)
+    rc, out, err = run_program([path], cwd=tmp_path)
+    assert rc == CODES[number], err
+    assert out == "batch 1\n"
+    assert (tmp_path / "run/checkpoints/loop-0-turn-00000011").is_dir()
+    rc, out, err = run_program([path], cwd=tmp_path)
+    assert (rc, out) == (0, uninterrupted), err
+
+
 def test_signal_while_data_is_awaited(run_program, tmp_path, uninterrupted):
     """A fetch that does not end by itself is given up: the turn's beginning is saved."""
     head = """\
