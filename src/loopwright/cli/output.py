@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from loopwright.checkpoint import disk
+from loopwright.errors import DiskError
 
 
 @contextmanager
@@ -22,7 +23,10 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         DiskError: no room, no permission, or something else is in the way.
     """
-    special = disk.is_device(path) and not path.is_dir()
+    if path.is_dir():
+        what = f"cannot write {path.name}: a folder is in its place"
+        raise DiskError(what, slug="cannot-write", where=str(path))
+    special = disk.is_device(path)
     target = path if special else Path(os.path.realpath(path))
     place = None if special else target.parent
     with disk.failures(f"write {path}", path):
