@@ -35,6 +35,9 @@ def whole(path: Path) -> Iterator[Path]:
         new = Path(folder.name) / path.name
         try:
             yield new
+        except DiskError as error:
+            error.where = str(path)  # what it says is said; only the place is not the user's
+            raise
         except OSError as error:
             if error.filename not in (None, str(new)):
                 raise  # of something that was read
