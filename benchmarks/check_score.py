@@ -125,6 +125,7 @@ def main() -> None:
     import loopwright.checker.session  # noqa: F401  before the forks
 
     torch.set_num_threads(1)
+    given.folder = given.folder.resolve()  # each program runs in a folder of its own
     cases = sorted(file.parent for file in given.folder.rglob("case.toml"))
     alone_ = [] if cases else sorted(given.folder.glob("*.py"))
     cases = [one for one in cases if not given.words or any(w in one.name for w in given.words)]
