@@ -295,8 +295,8 @@ class Lifecycle:
         run, boundary = self._run, loop.boundary
         if run.files is None or run.nonfinite.raised or run.signals.at_once:
             return
-        if boundary.is_saved():
-            return
+        if boundary.is_saved() or (boundary.turn == loop.turn and loop.is_complete()):
+            return  # behind the last turn only a loop's end goes on with the generators as they are
         loop.current = None
         try:
             state = boundary.held or boundary.state()

@@ -104,7 +104,7 @@ class Loop:
         region = left = None
         self._resume_clock()
         try:
-            while not self._reached_limit():
+            while not self.is_complete():
                 self._begin_epoch()
                 while True:
                     self.boundary.note()
@@ -156,7 +156,7 @@ class Loop:
         if run.signals.pending is not None:  # it came in the very last turn
             run.signals.end()
 
-    def _reached_limit(self) -> bool:
+    def is_complete(self) -> bool:
         """Return whether there is nothing left to do: a resumed loop may have been at its end."""
         return self.limits.reached(self.epoch, self.turn, self.samples, self.tokens)
 

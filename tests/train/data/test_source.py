@@ -302,6 +302,8 @@ def test_describe():
         "batch_size": 4,
         "dataset": "TensorDataset",
         "samples": 22,
+        "sampler": "SequentialSampler",
+        "workers": 0,
     }
 
 

@@ -140,7 +140,10 @@ def _alive(device: torch.device, more: list[Tensor]) -> Iterator[tuple[int, Tens
 def _memory(tensor: Tensor) -> int:
     """Return the address of a tensor's memory; 0 where it has none."""
     try:
-        return tensor.untyped_storage().data_ptr()
+        storage = tensor.untyped_storage()
+        return (
+            0 if storage.device.type == "meta" else storage.data_ptr()
+        )  # the compiler's have none
     except RuntimeError:  # a fake or functional tensor
         return 0
 
