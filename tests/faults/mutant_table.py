@@ -287,9 +287,9 @@ DISK = [
         "best.safetensors is written after the checkpoint that names it", "train/lifecycle.py",
         """        self._run.best_weights.write()
         self._run.files.save(
-            saving.collect(self._run, loop, ended), loop, reason,""",
+            self._collect(loop, ended), loop, reason,""",
         """        self._run.files.save(
-            saving.collect(self._run, loop, ended), loop, reason,""",
+            self._collect(loop, ended), loop, reason,""",
         (ONE,),
     ),
     Mutant(
@@ -299,10 +299,10 @@ DISK = [
     ),
     Mutant(
         "losses that wait in memory are not written before a checkpoint", "train/lifecycle.py",
-        """        loop.visit_host()
-        self.save(loop, reason=reason)
+        """            loop.visit_host()
+            self.save(loop, reason=reason)
 """,
-        "        self.save(loop, reason=reason)\n",
+        "            self.save(loop, reason=reason)\n",
         (ONE,),
     ),
     Mutant(
@@ -394,7 +394,7 @@ PROCESSES = [
     ),
     Mutant(
         "room is not looked for before the first turn", "train/run_folder.py",
-        "self._store.room_for(size_of(state))", "size_of(state)",
+        "self._store.room_for(size_of(state)", "int(size_of(state)",
         (SMALL_DISK,),
     ),
     Mutant(
@@ -420,7 +420,7 @@ PROCESSES = [
     ),
     Mutant(
         "a refused start cleans up after another process", "train/run_folder.py",
-        "        if self._mine:", "        if True:",
+        "        elif self._mine:", "        else:",
         (REFUSED,),
     ),
 ]  # fmt: skip

@@ -6,7 +6,6 @@ import ast
 from pathlib import Path
 
 import mutants
-import pytest
 from mutant_table import MUTANTS, Mutant
 
 HERE = Path(__file__).parent
@@ -55,7 +54,6 @@ def test_the_rows():
     assert all(mutant.caught_by and mutant.old != mutant.new for mutant in MUTANTS)
 
 
-@pytest.mark.long  # the engine may move a text; `start.py mutants` says so as well
 def test_the_rows_fit_the_engine():
     """The text of every row stands in its file exactly once."""
     assert [text for mutant in MUTANTS if (text := mutants.find(mutants.ROOT, mutant))] == []

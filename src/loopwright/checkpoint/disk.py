@@ -204,7 +204,7 @@ def replace_file(path: Path, data: bytes) -> None:
             file.write(data)
             file.finish()
         rename(temporary, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too leaves no half
         with suppress(OSError):  # the first failure is the one to report
             temporary.unlink(missing_ok=True)
         raise

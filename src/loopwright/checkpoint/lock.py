@@ -67,7 +67,7 @@ class RunLock:
             self._take(0 if quiet else os.O_CREAT)
             if not quiet:
                 self.announce()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: a lock that nobody knows of would never be given back
             self.release()
             raise
 

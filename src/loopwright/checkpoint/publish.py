@@ -40,7 +40,7 @@ def publish(
         try:
             manifest = layout.write(temporary, packed, sequence, shards)
             _put_into_place(folder, name, temporary)
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no half
             with suppress(OSError):  # the first failure is the one to report; recover() removes it
                 disk.remove_folder(temporary)
             raise
@@ -60,7 +60,7 @@ def _put_into_place(folder: Path, name: str, temporary: Path) -> None:
     disk.rename(final, aside)
     try:
         disk.rename(temporary, final)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the old one is the sound one
         disk.rename(aside, final)
         raise
 

@@ -58,7 +58,7 @@ def save_weights(
         try:
             _write(temporary, tensors, metadata)
             disk.rename(temporary, path)
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no half
             with suppress(OSError):  # the first failure is the one to report
                 temporary.unlink(missing_ok=True)
             raise

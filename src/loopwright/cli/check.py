@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import tempfile
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.cli.flags import Flag, command_of, parse
+from loopwright.cli.output import write_text
 from loopwright.cli.values import Range
-from loopwright.errors import DiskError, UsageError
+from loopwright.errors import UsageError
 
 if TYPE_CHECKING:
     from loopwright.events import CheckRecord
@@ -266,12 +266,12 @@ def report(record: CheckRecord, given: dict[str, Any]) -> None:
         from loopwright import __version__
         from loopwright.checker.registry import about
 
-        _write(given["sarif"], sarif.render(record, version=__version__, rules=about()))
+        write_text(given["sarif"], sarif.render(record, version=__version__, rules=about()))
     if given["json"] == STDOUT:
         print(findings_json.render(record))
         return
     if given["json"] is not None:
-        _write(Path(given["json"]), findings_json.render(record) + "\n")
+        write_text(Path(given["json"]), findings_json.render(record) + "\n")
     if given["format"] == "github":
         sys.stdout.write(github.render(record))
     else:
@@ -281,11 +281,3 @@ def report(record: CheckRecord, given: dict[str, Any]) -> None:
 
 def _names(text: str) -> list[str]:
     return [one.strip() for one in text.split(",") if one.strip()]
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        what = f"cannot write {path}: {(error.strerror or os.strerror(error.errno or 0)).lower()}"
-        raise DiskError(what, slug="cannot-write", where=str(path)) from error

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.cli.check import split
 from loopwright.cli.flags import Flag, command_of, parse
+from loopwright.cli.output import write_text
 from loopwright.cli.values import Range
-from loopwright.errors import DiskError, UsageError
+from loopwright.errors import UsageError
 
 if TYPE_CHECKING:
     from loopwright.events import Finding
@@ -212,7 +213,7 @@ def report(record: ExplainRecord, given: dict[str, Any]) -> int:
     if given["json"] == STDOUT:
         print(explain_json.render(record))
     elif given["json"] is not None:
-        _write(Path(given["json"]), explain_json.render(record) + "\n")
+        write_text(Path(given["json"]), explain_json.render(record) + "\n")
     if given["json"] != STDOUT and not given["quiet"]:
         from loopwright.cli.terminal import console
         from loopwright.report.explain_terminal import WIDTH, explanation
@@ -236,15 +237,7 @@ def _page(record: ExplainRecord, given: dict[str, Any]) -> None:
         c if c.isalnum() or c in "-_." else "-" for c in record.title.removesuffix(".py")
     )
     page = Path(asked or f"explain-{stem or 'program'}.html")
-    _write(page, render(record))
+    write_text(page, render(record))
     print(f"wrote {page}", file=sys.stderr)
     if given["open"]:
         show_page(page)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        what = f"cannot write {path}: {(error.strerror or os.strerror(error.errno or 0)).lower()}"
-        raise DiskError(what, slug="cannot-write", where=str(path)) from error

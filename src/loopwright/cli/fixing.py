@@ -64,7 +64,7 @@ def fix(asked: Asked, chosen: Chosen, record: CheckRecord, since: float) -> Chec
     try:
         again = observe(asked, chosen)
         wrong = problem(record, again, proposal)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: a fix that was not checked does not stay
         _put_back(proposal)
         raise
     if wrong is None:

@@ -1,4 +1,4 @@
-"""The files that a person names with ``--to`` or ``--html``: there whole or not at all."""
+"""The files that a person names: with ``--to`` or ``--html`` there whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from loopwright.checkpoint import disk
 from loopwright.errors import DiskError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a report where a person wants it, also into what is no file (``/dev/fd/3``).
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        what = f"cannot write {path}: {(error.strerror or os.strerror(error.errno or 0)).lower()}"
+        raise DiskError(what, slug="cannot-write", where=str(path)) from error
 
 
 @contextmanager
@@ -23,6 +35,8 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         DiskError: no room, no permission, or something else is in the way.
     """
+    from loopwright.checkpoint import disk  # which imports torch
+
     if path.is_dir():
         what = f"cannot write {path.name}: a folder is in its place"
         raise DiskError(what, slug="cannot-write", where=str(path))

@@ -247,7 +247,7 @@ def _forward(observer: Observer) -> Callable[[Any], Any]:
             here.depth = 1
             try:
                 event.result = original(self, *args, **kwargs)
-            except BaseException:
+            except BaseException:  # the program's, whatever it is, and passed on
                 event.failed = True
                 raise
             finally:

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,7 @@ def write(path: Path, expected: bytes, content: bytes) -> None:
         if path.read_bytes() != expected:
             raise OSError(f"{shown_path(str(path))} was changed meanwhile")  # noqa: TRY301  cleaned up below
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException:  # Ctrl-C too leaves nothing beside the user's file
+        with suppress(OSError):  # the first failure is the one to report
+            os.unlink(temporary)
         raise
