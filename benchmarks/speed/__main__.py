@@ -1,6 +1,7 @@
 """Time per training step: ours, the hand-written loop, and other engines as their users write them.
 
     python benchmarks/speed [--rounds 11] [--workloads digits,…] [--contestants tutorial,loop,…] [--threads 1]
+    python benchmarks/speed --device cuda
 
 Each contestant is a process of its own that stays; they train blocks of steps in turn, one at a time, and
 what is reported is the median over rounds of the tutorial loop's time divided by theirs, with the middle
@@ -21,6 +22,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+ON_A_GPU = ("tutorial", "tutorial again", "loop", "fit", "exact", "exact_fused", "exact_bf16", "by_hand",
+            "lightning", "accelerate")  # fmt: skip
 CONTESTANTS = ("tutorial", "tutorial again", "loop", "fit", "exact", "lightning", "accelerate",
                "ignite", "hf_trainer", "skorch_net", "keras_torch", "torchtnt_train")  # fmt: skip
 
@@ -28,15 +31,23 @@ CONTESTANTS = ("tutorial", "tutorial again", "loop", "fit", "exact", "lightning"
 class Process:
     """A contestant's process."""
 
-    def __init__(self, name, workload, threads):
+    def __init__(self, name, workload, threads, device):
         self.name = name
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "KERAS_BACKEND": "torch"}
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), name.split()[0], workload, str(threads)],
+            [sys.executable, str(HERE / "worker.py"), name.split()[0], workload, str(threads),
+             device],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             env=environment,
         )  # fmt: skip
-        self.first = self._answer()
+        self._first = None
+
+    @property
+    def first(self):
+        """What it said when its first steps were done."""
+        if self._first is None:
+            self._first = self._answer()
+        return self._first
 
     def _answer(self):
         line = self._process.stdout.readline()
@@ -53,11 +64,12 @@ class Process:
         self._process.wait(60)
 
 
-def measure(workload, names, rounds, threads):
+def measure(workload, names, rounds, threads, device, together):
     """Return rows of one workload, and what could not run."""
     running, missing = [], {}
+    started = [Process(n, workload, threads, device) for n in names] if together else None
     for name in names:
-        one = Process(name, workload, threads)
+        one = Process(name, workload, threads, device) if started is None else started.pop(0)
         if "missing" in one.first:
             missing[name] = one.first["missing"]
         else:
@@ -102,6 +114,12 @@ def table(rows):
     return lines
 
 
+def _named(device):
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else device
+
+
 def main():
     """Measure and print; ``--json FILE`` keeps all numbers."""
     from workloads import WORKLOADS
@@ -110,10 +128,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
-    parser.add_argument("--contestants", default=",".join(CONTESTANTS))
+    parser.add_argument("--contestants")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--together", action="store_true", help="start all processes at once")
     parser.add_argument("--json")
     asked = parser.parse_args()
-    names = asked.contestants.split(",")
+    known = CONTESTANTS if asked.device == "cpu" else ON_A_GPU
+    names = asked.contestants.split(",") if asked.contestants else list(known)
     if "tutorial" not in names:
         names = ["tutorial", *names]
     import torch
@@ -121,11 +142,13 @@ def main():
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, torch {torch.__version__}, {asked.threads} threads, "
-        f"{asked.rounds} rounds"
+        f"{asked.rounds} rounds, on {_named(asked.device)}"
     )
     kept = {}
     for workload in asked.workloads.split(","):
-        rows, missing = measure(workload, names, asked.rounds, asked.threads)
+        rows, missing = measure(
+            workload, names, asked.rounds, asked.threads, asked.device, asked.together
+        )
         print(f"\n{workload}")
         if "tutorial" in rows:
             print("\n".join(table(rows)))

@@ -1,6 +1,6 @@
 """One contestant in a process of its own: reads ``block N``, answers with a line of JSON.
 
-python benchmarks/speed/worker.py CONTESTANT WORKLOAD THREADS
+python benchmarks/speed/worker.py CONTESTANT WORKLOAD THREADS DEVICE
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 
-def main(name, workload, threads):
+def main(name, workload, threads, device):
     """Serve until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a contestant prints is not an answer
@@ -32,7 +32,7 @@ def main(name, workload, threads):
         return
     torch.set_num_threads(threads)
     try:
-        work = make(workload)
+        work = make(workload, device)
     except Missing as missing:
         print(json.dumps({"missing": str(missing)}), file=answers, flush=True)
         return
@@ -43,9 +43,11 @@ def main(name, workload, threads):
     for line in sys.stdin:
         seconds = contestant.block(int(line.split()[1]))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if work.device.type == "cuda":
+            peak = torch.cuda.max_memory_reserved() / 2**20
         answer = {"seconds": seconds, "loss": loss_of(work), "peak_mb": peak}
         print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -30,6 +30,12 @@ class Workload:
     criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     batch_size: int
     steps: int
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def settle(self) -> None:
+        """Wait until the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
 
 class Missing(Exception):  # noqa: N818 - a workload that cannot be run here
@@ -122,12 +128,69 @@ def transformer():
     )  # fmt: skip
 
 
+class Bottleneck(nn.Module):
+    """Three convolutions and a way around them."""
+
+    def __init__(self, into: int, width: int, stride: int):
+        super().__init__()
+        out = 4 * width
+        self.layers = nn.Sequential(
+            nn.Conv2d(into, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out),
+        )  # fmt: skip
+        self.around = nn.Identity()
+        if stride != 1 or into != out:
+            self.around = nn.Sequential(
+                nn.Conv2d(into, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, x):
+        """Add the two ways."""
+        return torch.relu(self.layers(x) + self.around(x))
+
+
+def resnet():
+    """Residual network of 50 layers on 224 x 224 pixels, SGD with momentum."""
+    blocks, into = [], 64
+    for number, (width, depth) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3))):
+        for place in range(depth):
+            blocks.append(Bottleneck(into, width, 2 if number and not place else 1))
+            into = 4 * width
+    model = nn.Sequential(
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
+        *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000),
+    )  # fmt: skip
+    return Workload(
+        "ResNet-50", model, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9),
+        TensorDataset(torch.randn(512, 3, 224, 224), torch.randint(1000, (512,))),
+        nn.CrossEntropyLoss(), 64, 10,
+    )  # fmt: skip
+
+
+def gpt2():
+    """Transformer of GPT-2's smallest size, 124 million parameters, 8 x 1024 tokens, AdamW."""
+    model = CharTransformer(50_257, 1024, 768, 12)
+    for block in model.blocks.layers:
+        block.self_attn.num_heads, block.self_attn.head_dim = 12, 64
+    model.head.weight = model.embed.weight
+    loss = nn.CrossEntropyLoss()
+    tokens = torch.randint(50_257, (64, 1025))
+    return Workload(
+        "GPT-2", model, lambda p: torch.optim.AdamW(p, lr=3e-4),
+        TensorDataset(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()),
+        lambda out, y: loss(out.flatten(0, 1), y.flatten()), 8, 8,
+    )  # fmt: skip
+
+
 WORKLOADS = {
     "digits": digits,
     "fashion-mlp": fashion_mlp,
     "fashion-cnn": fashion_cnn,
     "transformer": transformer,
 }
+LARGE = {"resnet": resnet, "gpt2": gpt2}
+"""For a GPU; numbers drawn at random in the place of data."""
 
 
 def loss_of(work: Workload) -> float:
@@ -135,13 +198,17 @@ def loss_of(work: Workload) -> float:
     was = work.model.training
     work.model.eval()
     with torch.no_grad():
-        inputs, targets = (tensor[:1000] for tensor in work.data.tensors)
+        few = 1000 if work.name not in ("ResNet-50", "GPT-2") else 8
+        inputs, targets = (tensor[:few].to(work.device) for tensor in work.data.tensors)
         loss = float(work.criterion(work.model(inputs), targets))
     work.model.train(was)
     return loss
 
 
-def make(name: str) -> Workload:
-    """Return a workload with freshly seeded weights."""
+def make(name: str, device: str = "cpu") -> Workload:
+    """Return a workload with freshly seeded weights, its model on ``device``."""
     torch.manual_seed(0)
-    return WORKLOADS[name]()
+    work = (WORKLOADS | LARGE)[name]()
+    work.device = torch.device(device)
+    work.model.to(device)
+    return work

@@ -16,7 +16,7 @@ class Contestant:
     def __init__(self, work):
         library = importlib.import_module("accelerate")  # this file has the same name
         self.work = work
-        self.accelerator = library.Accelerator(cpu=True)
+        self.accelerator = library.Accelerator(cpu=work.device.type == "cpu")
         loader = DataLoader(work.data, batch_size=work.batch_size, shuffle=True)
         optimizer = work.optimizer(work.model.parameters())
         self.model, self.optimizer, self.loader = self.accelerator.prepare(
@@ -37,4 +37,5 @@ class Contestant:
                 done += 1
                 if done == steps:
                     break
+        self.work.settle()
         return perf_counter() - started

@@ -21,6 +21,8 @@ class Contestant(loop.Contestant):
         started = perf_counter()
         for step in run.loop(self.loader, steps=steps):
             train(step)
+            if step.ends_run:
+                self.work.settle()
             ended = perf_counter()
         assert train.why_not is None, train.why_not
         return ended - started

@@ -41,8 +41,10 @@ class Clock(L.Callback):
         """Begin."""
         self.began = perf_counter()
 
-    def on_train_batch_end(self, *_):
+    def on_train_batch_end(self, *args):
         """Note the time."""
+        if self.steps == args[0].global_step:
+            self.work.settle()
         self.ended = perf_counter()
 
 
@@ -50,15 +52,17 @@ class Contestant:
     """One Trainer a block."""
 
     def __init__(self, work):
-        self.module = Module(work)
+        self.work, self.module = work, Module(work)
         self.loader = DataLoader(work.data, batch_size=work.batch_size, shuffle=True)
 
     def block(self, steps):
         """Fit so many steps."""
         clock = Clock()
+        clock.work, clock.steps = self.work, steps
         with tempfile.TemporaryDirectory() as place:
             trainer = L.Trainer(
-                accelerator="cpu", max_steps=steps, default_root_dir=place, callbacks=[clock],
+                accelerator={"cpu": "cpu", "cuda": "gpu"}[self.work.device.type], devices=1,
+                max_steps=steps, default_root_dir=place, callbacks=[clock],
                 enable_model_summary=False, logger=False,
             )  # fmt: skip
             trainer.fit(self.module, self.loader)

@@ -1,4 +1,4 @@
-"""The loop that tutorials teach: tqdm over a DataLoader, ``.item()`` at each step."""
+"""The loop that tutorials teach: tqdm over a DataLoader, ``.to(device)`` and ``.item()`` at each step."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ class Contestant:
     def block(self, steps):
         """Train ``steps`` steps, over as many epochs as it takes."""
         model, optimizer, criterion = self.work.model, self.optimizer, self.work.criterion
+        device = self.work.device
         done, train_loss = 0, 0.0
         started = perf_counter()
         while done < steps:
             for data, labels in tqdm(self.loader, file=sys.stderr):
+                data, labels = data.to(device), labels.to(device)
                 optimizer.zero_grad()
                 target = model(data)
                 loss = criterion(target, labels)
@@ -33,4 +35,5 @@ class Contestant:
                 done += 1
                 if done == steps:
                     break
+        self.work.settle()
         return perf_counter() - started

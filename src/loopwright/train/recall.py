@@ -63,7 +63,7 @@ class _Note:
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         calls = self._recall.calls
-        if len(calls) < CALLS and torch.is_grad_enabled():
+        if self._recall.listens and len(calls) < CALLS and torch.is_grad_enabled():
             held, more = args, kwargs
             if kwargs or len(args) != 1 or type(args[0]) is not Tensor or args[0].grad_fn:
                 held, more = _map(args, self._hold), _map(kwargs, self._hold)
@@ -92,6 +92,7 @@ class Recall:
 
     def __init__(self) -> None:
         self.calls: list[_Call] = []
+        self.listens = True
         self._handles: list[Any] = []
 
     def watch(self, models: dict[str, nn.Module]) -> None:
@@ -109,6 +110,15 @@ class Recall:
         for handle in self._handles:
             handle.remove()
         self._handles, self.calls = [], []
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Note nothing inside: what is recorded there would be replayed with the rest."""
+        self.listens = False
+        try:
+            yield
+        finally:
+            self.listens = True
 
     def first_nonfinite(self, boundary: Boundary) -> Found | None:
         """Say which module's output was the first that is not finite; None where no call was noted.

@@ -323,7 +323,7 @@ class Stepper:
         """Return the loss that the optimizer is told, after its gradients were computed."""
         return loss
 
-    def replayed(self, window: Window, norm: float) -> None:
+    def replayed(self, window: Window, norm: float | Tensor) -> None:
         """Do what follows an update that a captured step has made."""
         self.untouched = False
         self.lr = float(window.optimizer.param_groups[0]["lr"])

@@ -23,8 +23,10 @@ from loopwright.train import gradients, randomness
 from loopwright.train.batches import count_samples, tensors
 from loopwright.train.callsite import CallSite, caller
 from loopwright.train.capture import scalars
+from loopwright.train.capture.cuda import CudaShape
 from loopwright.train.capture.fast import Fast, alike
 from loopwright.train.capture.graph import Graph
+from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Operation, Recording, Refused
 from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
 from loopwright.train.loss import check_loss
@@ -35,13 +37,9 @@ if TYPE_CHECKING:
 
 SHAPES = 8
 """Batch shapes that are kept; a loader with more of them runs the others as they stand."""
-PROOFS = 3
-"""Turns that are run both ways before a shape is replayed."""
 NOTHING = 1e-5
 """Share of the gradient's norm below which a parameter's own is taken for rounding: of a bias before a
 batch norm, say, whose gradient is 0 but for that."""
-FIRST_AGAIN = 8
-"""Replays after which it is run both ways again; then after twice as many, and so on."""
 
 
 class CapturedStep:
@@ -67,8 +65,10 @@ class CapturedStep:
         self.replayed = self.proven = 0
         self._run = run
         self._fn = fn
-        self._shapes: dict[Any, _Shape] = {}
+        self._shapes: dict[Any, _Shape | CudaShape] = {}
         self._modules = [m for model in run.models.values() for m in model.modules()]
+        self._stream: Any = None
+        self.pool: Any = None  # of memory, for the CUDA graphs of all shapes
         if (why := _cannot(run)) is not None:
             self.give_up(why)
 
@@ -94,13 +94,21 @@ class CapturedStep:
             self._shapes.clear()
             self._run.note(f"steps are not captured: {why}")
 
-    def _shape_of(self, step: Step) -> _Shape | None:
+    def _shape_of(self, step: Step) -> _Shape | CudaShape | None:
         modes = tuple([module.training for module in self._modules])
         key = (_signature(step.batch), modes)
         shape = self._shapes.get(key)
         if shape is None and len(self._shapes) < SHAPES:
-            shape = self._shapes[key] = _Shape(self, self._run, self._fn)
+            kind = CudaShape if self._run.device.type == "cuda" else _Shape
+            shape = self._shapes[key] = kind(self, self._run, self._fn)
         return shape
+
+    def stream(self) -> torch.cuda.Stream:
+        """Return the stream on which CUDA graphs are recorded; the memory pool is there, too, then."""
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(self._run.device)
+            self.pool = torch.cuda.graph_pool_handle()
+        return self._stream
 
 
 class _Shape:
@@ -118,13 +126,9 @@ class _Shape:
         self._parameters: list[Any] = []
         self._weighs = False  # the weight is a tensor that fn computes
         self._weight: Any = None
-        self._seen = self._replays = 0
-        self._proofs_left = PROOFS
-        self._again = FIRST_AGAIN
-        self._epoch = -1
+        self._seen = 0
+        self._proofs = Proofs()
         self._options = plain_options(self._optimizer)
-        self._numbers: list[float] = []
-        self._moving: set[int] = set()
 
     def turn(self, step: Step, site: CallSite) -> Tensor:
         """Train on one batch."""
@@ -137,8 +141,8 @@ class _Shape:
         if self._fast is not None and self._fast.due:
             self._fast.decide()
             if self._fast.graph is not None:
-                self._proofs_left = PROOFS
-        if self._is_to_be_proven(step, numbers):
+                self._proofs.begin(numbers)
+        if self._proofs.due(step, numbers) or plain_options(self._optimizer) != self._options:
             return self._prove(step, numbers)
         self._owner.replayed += 1
         return self._replay(step, numbers, site)
@@ -180,7 +184,7 @@ class _Shape:
             self._forward = Graph(forward.operations, inputs, [loss, total, *weights, *grads])
             self._update = Graph(operations, [*grads, total], [total])
             self._parameters = parameters
-            self._numbers = numbers
+            self._proofs.begin(numbers)
             if self._fast is not None:
                 outputs = [loss, total, *weights]
                 self._fast.keep(forward.operations, operations, inputs, outputs, len(numbers))
@@ -225,16 +229,6 @@ class _Shape:
 
     # -- proof ---------------------------------------------------------------------------------
 
-    def _is_to_be_proven(self, step: Step, numbers: list[float]) -> bool:
-        moved = {i for i, (a, b) in enumerate(zip(numbers, self._numbers, strict=True)) if a != b}
-        self._numbers = numbers
-        due = (
-            self._proofs_left > 0 or self._replays >= self._again or step.epoch != self._epoch
-            or not moved <= self._moving
-        )  # fmt: skip
-        self._moving |= moved
-        return due or plain_options(self._optimizer) != self._options
-
     def _prove(self, step: Step, numbers: list[float]) -> Tensor:
         """Run the turn both ways from one state; what stays is what the turn as it stands gives."""
         if plain_options(self._optimizer) != self._options:
@@ -258,16 +252,12 @@ class _Shape:
             self._fast.give_up(difference)
             return expected
         if difference is not None:
-            since = f" (after {self._replays} replayed turns)" if self._replays else ""
             self._owner.give_up(
-                f"a replayed step is not the step as it stands: {difference}{since}"
+                f"a replayed step is not the step as it stands: {difference}{self._proofs.since()}"
             )
             return expected
         self._owner.proven += 1
-        self._proofs_left = max(0, self._proofs_left - 1)
-        if self._replays >= self._again:
-            self._again *= 2
-        self._epoch = step.epoch
+        self._proofs.passed(step)
         return expected
 
     def _of_rounding(self, step: Step) -> set[int]:
@@ -310,7 +300,7 @@ class _Shape:
             randomness.restore(loop.boundary.body_random, run.device)
             loop.boundary.buffers.put_back()
             return self._owner.as_it_stands(step)
-        self._replays += 1
+        self._proofs.replays += 1
         loop.record_loss(step, loss, self._weight_for(step, weight), site)
         self._close(step, value)
         step._began = perf_counter()
@@ -339,7 +329,7 @@ def _cannot(run: Run) -> str | None:
     """Say why a run's steps cannot be captured, None where they can."""
     if run.world_size > 1:
         return "there are several ranks"
-    if run.device.type != "cpu":
+    if run.device.type not in ("cpu", "cuda"):
         return f"capture of steps on {run.device.type} is not there yet"
     if len(run.optimizers) != 1:
         return "the run has several optimizers"

@@ -1,0 +1,357 @@
+"""A step as CUDA graphs: forward, loss, backward, norm and clipping in one, the update in another.
+
+The GPU is given hundreds of kernels by one call, with the same arguments in the same memory. Random
+numbers go on from the device's generator at each replay. What an update computes in Python (Adam's bias
+corrections, a learning rate that moves) a graph cannot have: such an update is launched as it stands, on the
+gradients of the first graph. Optimizers whose numbers stand still have a graph of their own.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from loopwright.train import found_inf, gradients, randomness
+from loopwright.train.batches import count_samples, map_tensors, tensors
+from loopwright.train.callsite import CallSite
+from loopwright.train.capture.proof import Proofs
+from loopwright.train.capture.record import Recording, Refused
+from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
+from loopwright.train.loss import check_loss
+
+if TYPE_CHECKING:
+    from loopwright.train.capture.step import CapturedStep
+    from loopwright.train.run import Run
+    from loopwright.train.step import Step
+
+STEADY = 4
+"""Updates with the same numbers after which the update gets a graph, too."""
+
+
+class CudaShape:
+    """The graphs of one batch shape, and how far they are proven."""
+
+    def __init__(self, owner: CapturedStep, run: Run, fn: Callable[[Any], Any]):
+        self._owner = owner
+        self._run = run
+        self._fn = fn
+        (self._window,) = run.stepper.windows.values()
+        self._optimizer = self._window.optimizer
+        self._skips = found_inf.is_taken(self._optimizer)
+        self._forward: torch.cuda.CUDAGraph | None = None
+        self._update: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[Tensor] = []
+        self._made: _Made
+        self._seen = self._steady = 0
+        self._numbers: list[Any] | None = None
+        self._proofs = Proofs()
+
+    def turn(self, step: Step, site: CallSite) -> Tensor:
+        """Train on one batch."""
+        self._seen += 1
+        if self._seen == 1:  # lets the optimizer make its state
+            return self._owner.as_it_stands(step)
+        try:
+            if self._forward is None:
+                with torch.cuda.device(self._run.device):
+                    self._record(step, site)
+            self._see_to_the_update()
+        except Refused as refused:
+            self._owner.give_up(str(refused))
+            return self._owner.as_it_stands(step)
+        if self._proofs.due(step, []):
+            return self._prove(step)
+        self._owner.replayed += 1
+        return self._replay(step, site)
+
+    # -- recording -----------------------------------------------------------------------------
+
+    def _record(self, step: Step, site: CallSite) -> None:
+        """Record forward and backward; nothing of it stays."""
+        run = self._run
+        known: dict[int, Tensor] = {}
+
+        def own(part: Any) -> Tensor:
+            if not isinstance(part, Tensor) or part.device != run.device:
+                raise Refused(f"the batch holds {_described(part)}, which a graph cannot be given")
+            if id(part) not in known:
+                known[id(part)] = part.detach().clone().requires_grad_(part.requires_grad)
+                self._inputs.append(known[id(part)])
+            return known[id(part)]
+
+        batch = map_tensors(step.batch, own)
+        held = [p for p in self._window.parameters() if p.requires_grad]
+        if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in held):
+            raise Refused("a parameter has a hook on its gradient, which a graph does not call")
+        before, stream = State(run), self._owner.stream()
+        recording = Recording()
+        torch.clear_autocast_cache()
+        with run.nonfinite.recall.paused():
+            # Once as it is: libraries are set up on this stream, and what the host looks at is seen.
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream), recording:
+                self._check(batch, held, site)
+            torch.cuda.current_stream().wait_stream(stream)
+            before.put_back()
+            if recording.why_not is not None:
+                raise Refused(recording.why_not)
+            del recording
+            torch.clear_autocast_cache()
+            with self._graph() as self._forward:
+                self._made = self._computed(batch, held)
+            torch.clear_autocast_cache()
+        before.put_back()
+        self._proofs.begin([])
+
+    def _check(self, batch: Any, held: Sequence[Tensor], site: CallSite) -> None:
+        """Run forward and backward once, and refuse what a graph would not show."""
+        loss, _ = _split(self._fn(batch))
+        check_loss(loss, "run.compile_step(fn): fn()", site)
+        ours = {id(p) for p in held}
+        others = {
+            name: p for model in self._run.models.values() for name, p in model.named_parameters()
+            if p.requires_grad and id(p) not in ours
+        }  # fmt: skip
+        with self._run.precision.off() or nullcontext():
+            grads = torch.autograd.grad(loss, [*held, *others.values()], allow_unused=True)
+        for name, grad in zip(others, grads[len(held) :], strict=True):
+            if grad is not None:
+                raise Refused(f"{name} has a gradient and is in no optimizer")
+        there = [grad for grad in grads if grad is not None]
+        if any(grad.layout != torch.strided for grad in there):
+            raise Refused("a gradient is sparse: it has another size each time")
+        self._run.stepper.clip_by(there, gradients.norm(there))
+
+    def _computed(self, batch: Any, held: Sequence[Tensor]) -> _Made:
+        loss, weight = _split(self._fn(batch))
+        with self._run.precision.off() or nullcontext():
+            grads = torch.autograd.grad(loss, held, allow_unused=True)
+        loss = loss.detach()
+        pairs = [(p, grad) for p, grad in zip(held, grads, strict=True) if grad is not None]
+        there = [grad for _, grad in pairs]
+        total = gradients.norm(there)
+        # A loss that is not finite makes the sum nan, a finite one changes nothing.
+        suspect = total + 0 * loss
+        flag = (~torch.isfinite(suspect)).float()
+        self._run.stepper.clip_by(there, total)
+        alike = loss.dtype == total.dtype == suspect.dtype
+        joined = torch.stack([loss, total, suspect]) if alike else None
+        return _Made(pairs, (loss, total, suspect), joined, flag, weight)
+
+    def _see_to_the_update(self) -> None:
+        """Give the update a graph once its numbers stand still, and take it away where they move."""
+        numbers = _numbers(self._optimizer)
+        if numbers is None or numbers != self._numbers:
+            self._numbers, self._steady, self._update = numbers, 0, None
+            return
+        self._steady += 1
+        if self._update is None and self._steady == STEADY:
+            with torch.cuda.device(self._run.device), self._capturable():
+                self._give_gradients()
+                try:
+                    with self._run.stepper.guard.ours(), self._graph() as self._update:
+                        found_inf.step(self._optimizer, self._made.flag if self._skips else None)
+                except Refused as refused:
+                    self._update = None
+                    self._run.note(f"the optimizer's update is launched as it stands: {refused}")
+                finally:
+                    self._take_gradients()
+            self._proofs.begin([])
+
+    @contextmanager
+    def _capturable(self) -> Iterator[None]:
+        """Let a fused optimizer be captured: its kernels are the same with and without the option."""
+        groups = [g for g in self._optimizer.param_groups if self._skips and "capturable" in g]
+        before = [group["capturable"] for group in groups]
+        for group in groups:
+            group["capturable"] = True
+        try:
+            yield
+        finally:
+            for group, value in zip(groups, before, strict=True):
+                group["capturable"] = value
+
+    @contextmanager
+    def _graph(self) -> Iterator[torch.cuda.CUDAGraph]:
+        """Record the kernels of a block; none of them runs.
+
+        Raises:
+            Refused: something in it cannot be recorded.
+        """
+        graph, stream = torch.cuda.CUDAGraph(), self._owner.stream()
+        torch.cuda.synchronize()
+        collecting = gc.isenabled()
+        gc.disable()  # what is collected may call the driver, which ends a recording
+        try:
+            with torch.cuda.stream(stream):
+                graph.capture_begin(pool=self._owner.pool, capture_error_mode="thread_local")
+                try:
+                    yield graph
+                # Of any kind: a recording that is left open blocks the device.
+                except BaseException:
+                    with suppress(RuntimeError):
+                        graph.capture_end()
+                    raise
+                graph.capture_end()
+        except RuntimeError as error:
+            _let_generators_go(stream)
+            reason = str(error).strip().partition("\n")[0]
+            raise Refused(f"CUDA does not record it: {reason}") from error
+        finally:
+            if collecting:
+                gc.enable()
+
+    # -- proof ---------------------------------------------------------------------------------
+
+    def _prove(self, step: Step) -> Tensor:
+        """Run the turn both ways from one state; what stays is what the turn as it stands gives."""
+        before = State(self._run)
+        self._run_forward(step)
+        if math.isfinite(self._made.numbers[2].item()):
+            self._run_update()
+        loss = self._made.numbers[0].clone()
+        replayed = State(self._run)
+        before.put_back()
+        expected = self._owner.as_it_stands(step)
+        difference = replayed.differs()
+        if difference is None and not same_bits(loss, expected):
+            difference = f"the loss is {loss.item()!r} instead of {expected.item()!r}"
+        if difference is not None:
+            self._owner.give_up(
+                f"a replayed step is not the step as it stands: {difference}{self._proofs.since()}"
+            )
+            return expected
+        self._owner.proven += 1
+        self._proofs.passed(step)
+        return expected
+
+    # -- replay --------------------------------------------------------------------------------
+
+    def _run_forward(self, step: Step) -> None:
+        torch._foreach_copy_(self._inputs, list(_unique(step.batch)))
+        assert self._forward is not None
+        self._forward.replay()
+
+    def _run_update(self) -> None:
+        if self._update is not None:
+            self._update.replay()
+            return
+        self._give_gradients()
+        with self._run.stepper.guard.ours():
+            found_inf.step(self._optimizer, self._made.flag if self._skips else None)
+        self._take_gradients()
+
+    def _give_gradients(self) -> None:
+        for parameter, grad in self._made.pairs:
+            parameter.grad = grad
+
+    def _take_gradients(self) -> None:
+        for parameter, _ in self._made.pairs:
+            parameter.grad = None
+
+    def _replay(self, step: Step, site: CallSite) -> Tensor:
+        run, loop = self._run, self._run.active
+        assert loop is not None
+        started = perf_counter()
+        self._run_forward(step)
+        made = self._made
+        if made.joined is not None:  # one kernel; the next replay writes over what the graph made
+            loss, total, suspect = made.joined.clone().unbind()
+        else:
+            loss, total, suspect = (number.clone() for number in made.numbers)
+        if self._skips:
+            run.nonfinite.remember(loop.turn, suspect, done=False)
+        elif not run.nonfinite.wants_to_look():
+            run.nonfinite.remember(loop.turn, suspect, done=True)
+        elif not math.isfinite(suspect.item()):
+            # Once more as it stands: what is done about it, and which module it was, is known there.
+            randomness.restore(loop.boundary.body_random, run.device)
+            loop.boundary.buffers.put_back()
+            return self._owner.as_it_stands(step)
+        self._run_update()
+        self._proofs.replays += 1
+        weight = made.weight.clone() if isinstance(made.weight, Tensor) else made.weight
+        if weight is None:
+            weight = count_samples(step.batch) or 1
+        loop.record_loss(step, loss, weight, site)
+        run.stepper.replayed(self._window, total)
+        step._called = True
+        loop.updated(True)
+        step._began = perf_counter()
+        loop.phase_backward += step._began - started
+        return loss
+
+
+class _Made:
+    """What the first graph makes, always in the same memory.
+
+    Attributes:
+        pairs: parameters and their gradients, clipped.
+        numbers: the loss, the gradients' norm, and a number that is finite where both are.
+        joined: the three in one tensor, where they are of one type.
+        flag: 1.0 where they are not finite.
+        weight: of the loss; None where ``fn`` gave none.
+    """
+
+    def __init__(
+        self,
+        pairs: list[tuple[Tensor, Tensor]],
+        numbers: tuple[Tensor, Tensor, Tensor],
+        joined: Tensor | None,
+        flag: Tensor,
+        weight: Any,
+    ):
+        self.pairs = pairs
+        self.numbers = numbers
+        self.joined = joined
+        self.flag = flag
+        self.weight = weight
+
+
+def _split(result: Any) -> tuple[Any, Any]:
+    return result if isinstance(result, tuple) else (result, None)
+
+
+def _unique(batch: Any) -> Iterator[Tensor]:
+    seen = set()
+    for tensor in tensors(batch):
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield tensor.detach()
+
+
+def _described(part: Any) -> str:
+    return f"a tensor on {part.device}" if isinstance(part, Tensor) else f"a {type(part).__name__}"
+
+
+def _numbers(optimizer: torch.optim.Optimizer) -> list[Any] | None:
+    """Return what an update's kernels are launched with; None where that is another thing each time."""
+    if counts_in_python(optimizer) is not None:
+        return None
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, Tensor) and value.device.type == "cpu":
+                return None  # a step counter that the host reads
+    rates = [
+        id(group["lr"]) if isinstance(group["lr"], Tensor) else group["lr"]
+        for group in optimizer.param_groups
+    ]
+    return [*rates, *plain_options(optimizer)]
+
+
+def _let_generators_go(stream: torch.cuda.Stream) -> None:
+    """Tell the device's generator that nothing is recorded any more: a failed recording does not.
+
+    Source: ``CUDAGraph.capture_end`` raises before it does so (torch 2.11); an empty one does it.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.stream(stream), suppress(RuntimeError):
+        graph.capture_begin(capture_error_mode="thread_local")
+        graph.capture_end()
