@@ -43,6 +43,15 @@ def test_json_alone(run_cli, tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["train.py"]
 
 
+def test_no_page(run_cli, tmp_path):
+    """``--html none`` writes no page; the program's files are all that is there."""
+    (tmp_path / "train.py").write_text(FAULTY)
+    done = run_cli("explain", "--html", "none", "--no-whatifs", "train.py", cwd=tmp_path)
+    assert done.rc == 0, done.err
+    assert "Your step in one view" in done.out
+    assert [one.name for one in tmp_path.iterdir()] == ["train.py"]
+
+
 def test_show(run_cli, tmp_path):
     """``--show`` prints the tutorial, which is a program."""
     done = run_cli("explain", "--show", cwd=tmp_path)

@@ -41,7 +41,7 @@ FLAGS = (
     Flag(name="wait", annotation=float, default=10.0, limits=Range(least=0),
          help="Seconds that the program may go on after its training loop was recorded."),
     Flag(name="whole", annotation=bool, default=False, help="Let the program run to its end."),
-    Flag(name="html", annotation=str | None, default=None, metavar="FILE.html",
+    Flag(name="html", annotation=str | None, default="", metavar="FILE.html",
          help="Where to write the page; explain-NAME.html by default, none for no page."),
     Flag(name="json", annotation=str | None, default=None, metavar="FILE.json",
          help="The record as JSON: on stdout (the program's own goes to stderr), or --json=FILE."),
@@ -231,8 +231,8 @@ def _page(record: ExplainRecord, given: dict[str, Any]) -> None:
     from loopwright.report.explain_html import render
 
     asked = given["html"]
-    if asked == "none" or (asked is None and given["json"] is not None and not given["open"]):
-        return
+    if asked is None or (not asked and given["json"] is not None and not given["open"]):
+        return  # ``none`` is read as None
     stem = "".join(
         c if c.isalnum() or c in "-_." else "-" for c in record.title.removesuffix(".py")
     )

@@ -285,6 +285,19 @@ class Advice:
 
 
 @dataclass(slots=True)
+class SpanNote:
+    """One call in the timeline of a step; seconds since the step began, on its lane's clock."""
+
+    lane: Literal["host", "device"]
+    phase: str
+    line: int
+    began: float
+    seconds: float
+    waited: float = 0.0
+    """Of them, waiting for the device."""
+
+
+@dataclass(slots=True)
 class TimingNote:
     """Where a step goes: medians over turns that were timed and not otherwise recorded."""
 
@@ -295,7 +308,11 @@ class TimingNote:
     lines: dict[str, float] = field(default_factory=dict)
     """``"file:line"`` -> seconds a step, without what it called."""
     device: dict[str, float] = field(default_factory=dict)
-    """The same on the device, where there is one."""
+    """Phase -> seconds from its beginning to its end in a GPU's queue, where one is used."""
+    waits: dict[str, list[float]] = field(default_factory=dict)
+    """Phase -> seconds of waiting for the device in calls that wait for it, and of copying after that."""
+    timeline: list[SpanNote] = field(default_factory=list)
+    """Of the step whose time is nearest to the median."""
     recorded: bool = False
     """From turns that were recorded in full, which takes longer."""
     advice: list[Advice] = field(default_factory=list)

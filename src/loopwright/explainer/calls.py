@@ -12,7 +12,7 @@ import torch
 
 from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import EventNote, StateNote
-from loopwright.explainer import graph, objects, rule, values
+from loopwright.explainer import device, graph, objects, rule, values
 from loopwright.explainer.graph import ModuleCall
 from loopwright.explainer.names import name_of
 from loopwright.observe.points import traced
@@ -28,7 +28,7 @@ WRITES = ("backward", "grad", "zero_grad", "step", "clip", "unscale", "scaler_st
 class Open:
     """A call that has not returned yet."""
 
-    __slots__ = ("began", "facts", "inside", "kept", "kind", "loss")
+    __slots__ = ("began", "facts", "inside", "kept", "kind", "loss", "span")
 
     def __init__(self, kind: str, began: int):
         self.kind = kind
@@ -39,6 +39,7 @@ class Open:
         """Nanoseconds of events in it, and of ours."""
         self.facts: dict[str, Any] = {}
         self.kept: Any = None
+        self.span: device.Span | None = None
 
 
 class Calls:
@@ -69,11 +70,18 @@ class Calls:
             if more is not None and recording.deep:
                 with recording.ours():
                     more(event, opened)
+            if PHASE_OF[kind] is not None and recording.times:
+                opened.span = device.Span(kind, event.site, 0, first=device.mark())
             # What we did is not the call's time.
             opened.began = recording.clock()
             if len(self.open) > 1:
                 self.open[-2].inside += opened.began - now
             recording.spent(opened.began - now)
+            if opened.span is not None:
+                opened.span.began = opened.began - recording.overhead
+                if device.comes_to_host(kind, event.subject, event.args, event.kwargs):
+                    device.wait(event.subject)
+                    opened.span.waited = recording.clock() - opened.began
 
         return begins
 
@@ -99,7 +107,13 @@ class Calls:
                 and not any(True for _ in event.subject.parameters())
             )
             opened.facts["criterion"] = criterion
-            recording.timed("loss" if criterion else kind, took - opened.inside)
+            span = opened.span
+            if span is not None:
+                span.ended = now - recording.overhead
+                span.last = device.mark()
+                if self.open and self.open[-1].span is not None:
+                    self.open[-1].span.inner.append(span)
+            recording.timed("loss" if criterion else kind, took - opened.inside, span)
             if not criterion:
                 recording.happened(kind, event)
             if recording.deep and not event.failed:
@@ -385,10 +399,6 @@ class Calls:
         one = event.subject
         opened.facts.update({"device": str(one.device), "shape": list(one.shape),
                              "name": name_of(one, self._frame(event))})  # fmt: skip
-        if one.is_cuda:
-            began = self.recording.clock()
-            torch.cuda.synchronize(one.device)
-            opened.facts["waited"] = (self.recording.clock() - began) / 1e9
 
     def _item_ends(self, event: Event, opened: Open) -> None:
         if isinstance(event.result, (int, float, bool)):
@@ -473,7 +483,7 @@ def _tensors(items: Sequence[Any]) -> list[torch.Tensor]:
 
 
 def _autocast() -> str:
-    for device in ("cuda", "cpu"):
-        if torch.is_autocast_enabled(device):
-            return str(torch.get_autocast_dtype(device)).removeprefix("torch.")
+    for kind in ("cuda", "cpu"):
+        if torch.is_autocast_enabled(kind):
+            return str(torch.get_autocast_dtype(kind)).removeprefix("torch.")
     return ""

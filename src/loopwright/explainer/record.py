@@ -8,7 +8,6 @@ compared with what it was at the last one; what that costs is taken out of all t
 from __future__ import annotations
 
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import torch
 
 from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import Effects, EventNote, GraphNote, RuleNote, StateNote
-from loopwright.explainer import graph, source
+from loopwright.explainer import device, ending, graph, source
 from loopwright.explainer.calls import Calls
 from loopwright.explainer.library import Stretches
 from loopwright.explainer.lines import Activation, Lines
@@ -38,10 +37,6 @@ SETUP_MOST = 4000
 LOSSES = 10_000
 STEP_EVENTS = ("fetch", "zero_grad", "forward", "loss", "backward", "grad", "step")
 ARMING = (*STEP_EVENTS, "transfer", "epoch", "optimizer")
-
-
-class EndOfExplanation(SystemExit):
-    """Ends the program at a statement of its own, once what was asked for has been recorded."""
 
 
 class Recording:
@@ -133,6 +128,12 @@ class Recording:
         """True when what happens now is recorded in full."""
         turn = self.turn
         return turn is None or turn.mode == DEEP
+
+    @property
+    def times(self) -> bool:
+        """True when calls are timed one by one, on the device too."""
+        turn = self.turn
+        return turn is not None and turn.mode != LIGHT
 
     @property
     def keeps_losses(self) -> bool:
@@ -348,6 +349,9 @@ class Recording:
         record.turns += 1
         turn = Turn(loop, record, record.turns, index, mode, parent, began)
         turn.overhead = -self.overhead
+        turn.origin = began - self.overhead
+        if mode != LIGHT:
+            turn.mark = device.mark()
         activation.loops.append(turn)
         self.follow_memory(turn)
         if (not activation.in_forward and parent is None) or record.eventful:
@@ -440,12 +444,16 @@ class Recording:
             name = self.names.optimizer(event.subject, self.frame())
             record.optimizers.append((weakref.ref(event.subject), name))
 
-    def timed(self, kind: str, nanoseconds: int) -> None:
+    def timed(self, kind: str, nanoseconds: int, span: device.Span | None) -> None:
         """Add to the phase of a turn and of those around it."""
         phase = PHASE_OF.get(kind)
         turn = self.turn
-        if phase is not None and turn is not None:
-            turn.phases[phase] = turn.phases.get(phase, 0) + nanoseconds
+        if phase is None or turn is None:
+            return
+        turn.phases[phase] = turn.phases.get(phase, 0) + nanoseconds
+        if span is not None and len(turn.spans) < device.MOST:
+            span.phase = phase
+            turn.spans.append(span)
 
     def note(self, note: EventNote) -> None:
         """An event of a recorded turn."""
@@ -483,18 +491,7 @@ class Recording:
 
     def may_stop(self, *, at_statement: bool = False) -> None:
         """End the program when everything that was asked for is there."""
-        if self.wait is None or self.stopped or self.over:
-            return
-        if self.finished_at is None:
-            main = [one for one in self.loops.values() if one.steps or one.backwards]
-            if main and all(self.policy.finished(one) for one in main):
-                self.finished_at = self.clock()
-            return
-        if self.clock() - self.finished_at < self.wait * 1e9:
-            return
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if at_statement or self.stretches.turn is not None:
+        if ending.due(self, at_statement=at_statement):
             self.stopped = True
             self.stop()
-            raise EndOfExplanation(0)
+            raise ending.EndOfExplanation(0)

@@ -184,7 +184,8 @@ def _item(event: EventNote, line: LineNote) -> Iterator[str]:
     value = f": {number(facts['value'])}"
     if not str(facts["device"]).startswith("cpu"):
         waited = (
-            f" after waiting {duration(facts['waited'])} for the device"
+            f", after waiting {duration(facts['waited'])} for the device (the copy itself takes "
+            f"{duration(facts['copied_in'])})"
             if "waited" in facts
             else ""
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from loopwright.events import PHASES
 from loopwright.events.explained import TimingNote
+from loopwright.explainer import device
 from loopwright.explainer.turns import DEEP, Turn
 
 OWN = "own Python"
@@ -15,6 +16,7 @@ OWN = "own Python"
 def measure(recording: Any, numbers: dict[int, int]) -> list[TimingNote]:
     """One note for each loop that holds steps or evaluations."""
     found = []
+    settled = device.settle()
     for record in recording.loops.values():
         if id(record) not in numbers or not record.eventful:
             continue
@@ -23,8 +25,30 @@ def measure(recording: Any, numbers: dict[int, int]) -> list[TimingNote]:
         if recorded:
             turns = [turn for turn in recording.kept if turn.record is record and turn.mode == DEEP]
         if turns:
-            found.append(_of(turns, numbers[id(record)], recorded=recorded))
+            note = _of(turns, numbers[id(record)], recorded=recorded)
+            near = min(turns, key=lambda turn: abs(_seconds(turn) - note.seconds))
+            if settled:
+                note.device = device.phases(turns)
+                note.waits = device.waits(turns)
+                note.timeline = device.timeline(near)
+                _told_by_events(recording, record, device.waits(turns, by_line=True))
+            found.append(note)
     return found
+
+
+def _told_by_events(recording: Any, record: Any, waits: dict[str, list[float]]) -> None:
+    """Give events of recorded turns what calls at their places waited and copied in timed ones.
+
+    In a recorded turn our own looks have waited for the device already.
+    """
+    for turn in recording.kept:
+        if turn.record is not record:
+            continue
+        for visit in turn.everything():
+            for event in visit.events:
+                found = waits.get(f"{visit.statement.source.path}:{event.line}")
+                if found is not None and event.kind in ("item", "transfer"):
+                    event.facts["waited"], event.facts["copied_in"] = found
 
 
 def _of(turns: list[Turn], number: int, *, recorded: bool) -> TimingNote:
@@ -54,6 +78,10 @@ def _of(turns: list[Turn], number: int, *, recorded: bool) -> TimingNote:
     middle[OWN] = total - sum(middle.values())
     kept = {name: one for name, one in middle.items() if one > 0}
     return TimingNote(number, len(turns), total, kept, each, recorded=recorded)
+
+
+def _seconds(turn: Turn) -> float:
+    return (turn.ended - turn.began - turn.overhead) / 1e9
 
 
 def _middle(found: list[float], turns: int) -> float:

@@ -92,6 +92,11 @@ class Turn:
     not_replayed: str = ""
     start: Any = None
     """What ``replay`` kept of its beginning."""
+    origin: int = 0
+    """When it began, in the program's own time: the clock without what was ours."""
+    spans: list[Any] = field(default_factory=list)
+    mark: Any = None
+    """Of its beginning, in the device's queue."""
 
     def everything(self) -> list[Any]:
         """Its visits and those of turns inside, in order."""

@@ -1,14 +1,16 @@
-"""Drawings of an explanation that need no script: memory over a step."""
+"""Drawings of an explanation that need no script: memory over a step, and its timeline."""
 
 from __future__ import annotations
 
 from html import escape
 
 from loopwright.events import PHASES
-from loopwright.events.explained import ExplainRecord, StepNote
+from loopwright.events.explained import ExplainRecord, StepNote, TimingNote
+from loopwright.report.explain_view import microtime
 from loopwright.report.formats import size
 from loopwright.report.svg import ticks
 
+LANE, BETWEEN = 34, 14
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1080, 240, 64, 12, 14, 30
 
 
@@ -75,3 +77,61 @@ def _stretch(step: StepNote, record: ExplainRecord, start: int, end: int, x, y) 
     )
     words = f"line {line.line}: {text[:60]}  ({'+' if grown >= 0 else '−'}{size(abs(grown))})"
     return f'<path class="area" style="--c:var(--p{colour})" d="{path}"><title>{escape(words)}</title></path>'
+
+
+def timeline(note: TimingNote) -> str:
+    """One step from left to right: which call ran when, on the host and, where there is one, on the device.
+
+    Waiting for the device is hatched: the host does nothing then.
+    """
+    lanes = [
+        (lane, spans) for lane in ("host", "device")
+        if (spans := [one for one in note.timeline if one.lane == lane])
+    ]  # fmt: skip
+    if not lanes:
+        return ""
+    end = max(note.seconds, *(one.began + one.seconds for one in note.timeline)) or 1.0
+    wide = WIDTH - LEFT - RIGHT
+    tall = TOP + len(lanes) * (LANE + BETWEEN) + BOTTOM
+    words = f"Timeline of one step of {microtime(end)}"
+    parts = [
+        f'<svg class="timeline" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {tall}"',
+        f' role="img" aria-label="{escape(words)}">',
+    ]
+    for number, (lane, spans) in enumerate(lanes):
+        top = TOP + number * (LANE + BETWEEN)
+        parts.append(
+            f'<text x="{LEFT - 8}" y="{top + LANE / 2 + 4:.0f}" text-anchor="end">{lane}</text>'
+            f'<path class="tick" d="M{LEFT} {top + LANE}h{wide}"/>'
+        )
+        for one in sorted(spans, key=lambda one: (one.began, -one.seconds)):
+            left = LEFT + one.began / end * wide
+            parts.append(
+                _call(one.phase, one.line, one.seconds, left, top, one.seconds / end * wide)
+            )
+            if one.waited:
+                parts.append(
+                    f'<rect class="waited" x="{left:.1f}" y="{top}" height="{LANE}" '
+                    f'width="{max(1.0, one.waited / end * wide):.1f}"><title>waiting for the device: '
+                    f"{microtime(one.waited)}</title></rect>"
+                )
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        anchor = {0.0: "start", 1.0: "end"}.get(tick, "middle")
+        parts.append(
+            f'<text x="{LEFT + tick * wide:.1f}" y="{tall - 12}" text-anchor="{anchor}">'
+            f"{microtime(tick * end)}</text>"
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def _call(phase: str, line: int, seconds: float, left: float, top: float, wide: float) -> str:
+    """One call as a bar, with its name where there is room."""
+    colour = PHASES.index(phase) if phase in PHASES else len(PHASES)
+    words = f"{phase}, line {line}: {microtime(seconds)}"
+    bar = (
+        f'<rect class="call" style="--c:var(--p{colour})" x="{left:.1f}" y="{top}" '
+        f'width="{max(1.0, wide):.1f}" height="{LANE}"><title>{escape(words)}</title></rect>'
+    )
+    if wide < 8 * len(phase) + 8:
+        return bar
+    return f'{bar}<text class="in" x="{left + 6:.1f}" y="{top + LANE / 2 + 4:.0f}">{phase}</text>'

@@ -311,10 +311,12 @@ def timing(record: ExplainRecord, loop: int) -> dict[str, Any] | None:
         return None
     rows = [
         {"name": name, "seconds": note.phases[name], "share": note.phases[name] / note.seconds,
-         "colour": COLOURS.get(name, len(PHASES))}
+         "colour": COLOURS.get(name, len(PHASES)), "device": note.device.get(name),
+         "waits": note.waits.get(name)}
         for name in (*PHASES, "own Python") if note.phases.get(name)
     ]  # fmt: skip
-    return {"note": note, "rows": rows}
+    drawing = Markup(explain_drawings.timeline(note))  # noqa: S704  escaped there
+    return {"note": note, "rows": rows, "drawing": drawing}
 
 
 def stock(record: ExplainRecord, recorded: list[StepNote]) -> list[tuple[str, int, str]]:

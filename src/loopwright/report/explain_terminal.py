@@ -220,6 +220,7 @@ def _in_one_view(
     parts.append(table)
     parts += _rules(chosen.rules, width)
     parts += _whatifs(chosen, width)
+    parts += _device(timing, width)
     parts += _advice(timing, width)
     return [*parts, Text()]
 
@@ -231,6 +232,20 @@ def _phase(timing: TimingNote | None, phase: str) -> tuple[str, str]:
     return microtime(seconds), formats.percent(
         seconds / timing.seconds, 0
     ) if timing.seconds else ""
+
+
+def _device(timing: TimingNote | None, width: int) -> list[RenderableType]:
+    """Where a GPU is used: what it does in each phase, and what waiting for it costs."""
+    if timing is None or not timing.device:
+        return []
+    phases = ", ".join(f"{name} {microtime(took)}" for name, took in timing.device.items())
+    parts: list[RenderableType] = [Text(), _wrapped(f"On the device: {phases}.", width, "")]
+    for name, (waited, copied) in timing.waits.items():
+        words = (
+            f"{name} waits {microtime(waited)} for the device and copies for {microtime(copied)}."
+        )
+        parts.append(_wrapped(words, width, ""))
+    return parts
 
 
 def _how_timed(timing: TimingNote) -> str:
