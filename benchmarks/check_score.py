@@ -2,9 +2,9 @@
 
 ``python benchmarks/check_score.py FOLDER [--jobs 2] [--out FILE.json] [WORD ...]``: FOLDER holds
 ``*/case.toml`` with ``rule``, ``line`` and optionally ``also``, ``lines``, beside ``buggy.py`` and
-``fixed.py`` (or ``clean.py`` alone), or nothing but healthy programs. Found means: one of the rules on one of
-the lines. A false alarm is an error or a warning in a healthy program, or a hint that the pair is about.
-WORDs choose cases by folder.
+``fixed.py`` (or ``clean.py`` alone), and healthy programs in ``clean/*.py``; or nothing but healthy programs.
+Found means: one of the rules on one of the lines. A false alarm is an error or a warning in a healthy program
+(or a hint that the pair is about). WORDs choose cases by folder.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def main() -> None:
     torch.set_num_threads(1)
     given.folder = given.folder.resolve()  # each program runs in a folder of its own
     cases = sorted(file.parent for file in given.folder.rglob("case.toml"))
-    alone_ = [] if cases else sorted(given.folder.glob("*.py"))
+    alone_ = sorted((given.folder / "clean" if cases else given.folder).glob("*.py"))
+    alone_ = [one for one in alone_ if not given.words or any(w in one.name for w in given.words)]
     cases = [one for one in cases if not given.words or any(w in one.name for w in given.words)]
     programs = [
         (case, case / f"{name}.py")
@@ -135,7 +136,7 @@ def main() -> None:
         for name in ("buggy", "fixed", "clean")
         if (case / f"{name}.py").exists()
     ]
-    programs += [(given.folder, file) for file in alone_]
+    programs += [(file.parent, file) for file in alone_]
     with ThreadPoolExecutor(given.jobs) as pool:
         done = list(pool.map(lambda pair: run(*pair), programs))
     if given.out is not None:

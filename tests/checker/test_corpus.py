@@ -1,7 +1,7 @@
-"""Pairs of programs by somebody who knew the mistakes and no rule's code: right rule and line, twins silent.
+"""Programs by somebody who knew the mistakes and no rule's code: right rule and line, healthy ones silent.
 
-``tests/corpus`` holds them. What a rule cannot see yet stands in ``MISSED``, with the reason; when one of
-those is found, this test says so.
+``tests/corpus`` holds pairs; ``clean`` in it correct programs and, in ``INDEX.tsv``, what each looks
+like.
 """
 
 from __future__ import annotations
@@ -17,16 +17,8 @@ from checker.watched import watch
 CORPUS = Path(__file__).parents[1] / "corpus"
 CASES = sorted(file.parent for file in CORPUS.glob("*/case.toml"))
 QUICK = ("043-", "110-")
-MISSED = {
-    "064": "both views are targets of each other, as in losses where that is meant",
-    "066": "an average kept in a dict of tensors is nobody's module",
-    "073": "the dropout of scaled_dot_product_attention is inside a C function",
-    "086": "no loss function is given the probabilities",
-    "094": "a convolution that looks ahead has no attention weights",
-    "098": "what a view mixes is not looked at",
-    "099": "what a view mixes is not looked at",
-    "139": "found where the layer is made, not where another is called in its place",
-}
+CLEAN = sorted((CORPUS / "clean").glob("*.py"))
+QUICK_CLEAN = ("004-", "041-")
 
 
 def programs(*, many):
@@ -37,10 +29,8 @@ def programs(*, many):
             continue
         marks = [] if case.name.startswith(QUICK) else [pytest.mark.long]
         for name in ("buggy", "fixed"):
-            why = MISSED.get(case.name[:3]) if name == "buggy" else None
-            known = [pytest.mark.xfail(reason=why, strict=True)] if why else []
             file = case / f"{name}.py"
-            found.append(pytest.param(case, file, id=f"{case.name}/{name}", marks=marks + known))
+            found.append(pytest.param(case, file, id=f"{case.name}/{name}", marks=marks))
     return found
 
 
@@ -59,3 +49,22 @@ def test_program_of_several_processes(case, file, run_cli, tmp_path):
     run_cli("check", f"--json={tmp_path / 'found.json'}", file, cwd=tmp_path)
     found = json.loads((tmp_path / "found.json").read_text())["findings"]
     judge(case, file, [(one["rule"], one["severity"], one["line"]) for one in found])
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(
+            one,
+            id=one.stem,
+            marks=[] if one.name.startswith(QUICK_CLEAN) else [pytest.mark.long],
+        )
+        for one in CLEAN
+    ],
+)
+def test_clean_program(file, run_cli, tmp_path):
+    """A correct program that looks wrong: no error and no warning, and its exit code is its own."""
+    done = run_cli("check", f"--json={tmp_path / 'found.json'}", file, cwd=tmp_path)
+    told = json.loads((tmp_path / "found.json").read_text())
+    assert [one for one in told["findings"] if one["severity"] != "hint"] == []
+    assert done.rc == told["program"]["exit_code"] == 0

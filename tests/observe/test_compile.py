@@ -104,3 +104,54 @@ def test_item_inside_a_graph():
     seen = run()
     session.end()
     assert seen == run() == [3.0, 3.0, 3.0]
+
+
+class Inside(nn.Module):
+    """Whose compiled part is first called in a forward that is being recorded."""
+
+    def __init__(self, backend):
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+        self.part = torch.compile(self.attend, fullgraph=True, backend=backend)
+
+    def attend(self, x):
+        x = self.layer(x).view(-1, 3, 6)
+        x = F.scaled_dot_product_attention(x, x, x) + F.softmax(x.reshape(-1, 6), 1).view_as(x)
+        with torch.no_grad():
+            self.layer.weight.copy_(self.layer.weight).mul_(0.5).add_(self.layer.weight, alpha=0.5)
+        return x.mean(1)
+
+    def forward(self, x):
+        return self.part(x.view(-1, 6))
+
+
+def test_a_graph_inside_a_recorded_forward():
+    """Attributes that are there for one forward only neither break a graph nor make it be compiled again."""
+    compiled = []
+
+    def backend(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    def run():
+        torch.manual_seed(0)
+        torch._dynamo.reset()
+        compiled.clear()
+        model = Inside(backend)
+        optimizer = torch.optim.SGD(model.layer.parameters(), lr=0.1)
+        losses = []
+        for _ in range(6):
+            loss = model(torch.randn(4, 18)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses, len(compiled)
+
+    alone = run()
+    session = Session()
+    session.start()
+    seen = run()
+    session.end()
+    assert session.observer.failure is None
+    assert seen == alone

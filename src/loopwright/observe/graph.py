@@ -111,3 +111,21 @@ def mark(node: Any, number: int) -> Mark:
     found = Mark(number)
     node.metadata[f"loopwright {number}"] = found
     return found
+
+
+def made_at(node: Any, where: Any) -> None:
+    """Remember in a node which place of the program made it."""
+    node.metadata["loopwright made"] = where
+
+
+def maker_of(node: Any) -> Any:
+    """The place that made a node, where that was noted."""
+    return node.metadata.get("loopwright made")
+
+
+def storage_pointer(tensor: torch.Tensor) -> int:
+    """Where a tensor's storage begins; 0 where it has none."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return 0

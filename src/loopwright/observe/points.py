@@ -20,6 +20,8 @@ from torch.optim.optimizer import (
 )
 
 from loopwright.events import Event
+from loopwright.observe.graph import storage_pointer
+from loopwright.observe.operations import Operations
 from loopwright.observe.sites import Site, site
 from loopwright.observe.swap import AttributePatch, CodeSwap, Patch
 from loopwright.observe.watch import around
@@ -60,6 +62,8 @@ NUMBERS = ("item", "tolist", "__float__", "__int__", "__bool__", "numpy")
 """Methods that bring a tensor's value to the host."""
 MOVES = ("to", "cuda", "cpu", "float", "half", "bfloat16", "double")
 """Methods, of tensors and of modules, that may change the device or the dtype."""
+WRITES = {"copy_": "write", "lerp_": "write", "mul_": "multiply", "add_": "add"}
+"""Methods with which weights are copied and averaged by hand, and the kind of event of each."""
 
 
 def install_points(observer: Observer) -> Iterator[Patch]:
@@ -92,6 +96,9 @@ def install_points(observer: Observer) -> Iterator[Patch]:
     if observer.wanted("item"):
         for name in NUMBERS:
             yield AttributePatch(torch.Tensor, name, _method(observer, "item", name))
+    for name, kind in WRITES.items():
+        if observer.wanted(kind):
+            yield AttributePatch(torch.Tensor, name, _method(observer, kind, name))
     if observer.wanted("transfer"):
         for name in MOVES:
             yield AttributePatch(torch.Tensor, name, _method(observer, "transfer", name))
@@ -199,10 +206,7 @@ def _described(value: Any) -> tuple[int, bool]:
         value = value[0]
     if not isinstance(value, torch.Tensor):
         return 0, False
-    try:
-        return value.untyped_storage().data_ptr(), value.requires_grad
-    except (RuntimeError, NotImplementedError):
-        return 0, value.requires_grad
+    return storage_pointer(value), value.requires_grad
 
 
 def _forward(observer: Observer) -> Callable[[Any], Any]:
@@ -214,6 +218,7 @@ def _forward(observer: Observer) -> Callable[[Any], Any]:
     before = observer.handlers("before", "forward")
     after = observer.handlers("after", "forward")
     here = observer.here
+    operations = Operations(observer)
     compiling = torch.compiler.is_compiling
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -244,6 +249,8 @@ def _forward(observer: Observer) -> Callable[[Any], Any]:
                 return original(self, *args, **kwargs)
             event = observer.event("forward", where, self, args, kwargs)
             observer.tell(before, event)
+            looks_inside = here.inner is not None and here.inner_call is None
+            looks_inside = looks_inside and operations.begin()
             here.depth = 1
             try:
                 event.result = original(self, *args, **kwargs)
@@ -252,8 +259,10 @@ def _forward(observer: Observer) -> Callable[[Any], Any]:
                 raise
             finally:
                 here.depth = 0
+                if looks_inside:
+                    operations.end()
                 observer.tell(after, event)
-                here.inner = None
+                here.inner = here.operations = None
             return event.result
 
         return hook

@@ -48,9 +48,9 @@ class CodeSwap:
 
 
 class AttributePatch:
-    """One attribute of a class, set for a while; where the class had none of its own it is deleted again."""
+    """One attribute of a class or module, set for a while; one that was not there before is deleted."""
 
-    def __init__(self, owner: type, name: str, make_hook: Callable[[Any], Any]):
+    def __init__(self, owner: Any, name: str, make_hook: Callable[[Any], Any]):
         self.owner, self.name = owner, name
         self.own = name in vars(owner)
         self.before = vars(owner).get(name)

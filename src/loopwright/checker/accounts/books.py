@@ -8,12 +8,15 @@ from loopwright.checker.accounts.data import Data
 from loopwright.checker.accounts.gradients import Gradients
 from loopwright.checker.accounts.graphs import Graphs
 from loopwright.checker.accounts.losses import Losses
+from loopwright.checker.accounts.mixing import Mixing
 from loopwright.checker.accounts.modes import Modes
 from loopwright.checker.accounts.optimizers import Optimizers
 from loopwright.checker.accounts.parameters import Parameters
+from loopwright.checker.accounts.picks import Picks
 from loopwright.checker.accounts.ranks import Ranks
 from loopwright.checker.accounts.schedules import Schedules
 from loopwright.checker.accounts.waits import Waits
+from loopwright.checker.accounts.writes import Writes
 
 
 class Accounts:
@@ -30,6 +33,9 @@ class Accounts:
         self.schedules = Schedules(self.optimizers, self.losses)
         self.ranks = Ranks(self.optimizers, self.data, self.parameters)
         self.waits = Waits()
+        self.writes = Writes(self.optimizers)
+        self.mixing = Mixing(here)
+        self.picks = Picks()
         self.complete = True
         self.ended_well = True
         """The program ended by itself, without an exception."""
@@ -41,10 +47,14 @@ class Accounts:
             self.gradients,
             self.parameters,
             self.losses,
+            self.losses.targets,
             self.graphs,
             self.modes,
             self.data,
             self.schedules,
             self.ranks,
             self.waits,
+            self.writes,
+            self.mixing,
+            self.picks,
         ]

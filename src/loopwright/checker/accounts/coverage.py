@@ -49,6 +49,8 @@ class Fact:
     """The line of the module around that made its module, directly or through a function."""
     unit: Site | None = None
     """Where the outermost module was made that holds it and was never called."""
+    instead: Site | None = None
+    """Where its like, of one parent and of equal shapes, was called a second time in one forward."""
 
 
 @dataclass(slots=True)
@@ -129,6 +131,7 @@ def survey(book: Parameters) -> Survey:
             stored=stored,
             around=birth.around if birth is not None else None,
             unit=whole.site if whole is not None else None,
+            instead=_instead(outermost, parents, book),
         )
 
     owners = book.optimizers.owners()
@@ -159,6 +162,30 @@ def survey(book: Parameters) -> Survey:
         if module is not None:
             found.shared += _shared(module, book)
     return found
+
+
+def _instead(
+    module: nn.Module | None, parents: dict[int, nn.Module], book: Parameters
+) -> Site | None:
+    """Where a sister of a module that was never called did its work as well as her own."""
+    parent = parents.get(id(module))
+    for sister in parent.children() if parent is not None and module is not None else ():
+        ref, again = book.again.get(id(sister), (None, None))
+        if (
+            sister is module
+            or ref is None
+            or ref() is not sister
+            or type(sister) is not type(module)
+        ):
+            continue
+        shapes = [
+            [one.shape for one in each.parameters()]
+            for each in (sister, module)
+            if each is not None
+        ]
+        if shapes[0] == shapes[1]:
+            return again
+    return None
 
 
 def held_outside(root: nn.Module) -> dict[int, tuple[str, bool, Position | None]]:

@@ -17,14 +17,15 @@ from torch import nn
 from loopwright.checker.accounts.data import Data
 from loopwright.checker.accounts.parameters import Parameters
 from loopwright.checker.accounts.tally import Seen
+from loopwright.checker.accounts.targets import Targets
+from loopwright.checker.accounts.tokens import TOKEN_LOOKS, look_at_tokens
 from loopwright.events import Event
 from loopwright.observe import content, graph
 from loopwright.observe.content import is_power_of_two
 from loopwright.observe.sites import Site
 
 ELEMENTWISE = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
-TOKEN_LOOKS = 4
-"""Targets are compared with tokens in the first looks only: the graph is searched for embeddings."""
+OF_TOKENS = ("target is input", "next token", "future", "future taps", "padding counted")
 VALUES_LIMIT = 1 << 22
 """Elements of a loss given that are looked at in one close look."""
 
@@ -57,11 +58,7 @@ class LossPlace:
         """In how many calls it would have been seen."""
         if what in ("broadcast", "one class"):
             return self.calls
-        return (
-            min(self.looks, TOKEN_LOOKS)
-            if what in ("target is input", "future", "padding counted")
-            else self.looks
-        )
+        return min(self.looks, TOKEN_LOOKS) if what in OF_TOKENS else self.looks
 
     def count(self, what: str) -> int:
         """In how many calls it was seen."""
@@ -84,6 +81,7 @@ class Losses:
     def __init__(self, data: Data, parameters: Parameters) -> None:
         self.data = data
         self.parameters = parameters
+        self.targets = Targets()
         self._within: nn.Module | None = None
         self.unscaled: dict[Site, Passes] = {}
         self.follow = False
@@ -159,16 +157,9 @@ class Losses:
         if look is not None:
             look(place, event, given, target, made_by)
         if isinstance(target, torch.Tensor) and target.requires_grad:
-            _target_with_graph(place, given, target)
-            own = {id(leaf) for leaf in graph.leaves(given.grad_fn, 4000)}
-            theirs = {id(leaf) for leaf in graph.leaves(target.grad_fn, 4000)}
-            if own and theirs and not own & theirs:
-                known = place.seen.get("another's target")
-                since = known.facts["since"] if known is not None else event.number
-                shape = tuple(target.shape)
-                place.note("another's target", leaves=theirs, since=since, target=shape)
+            self.targets.look(place, event, given, target)
         if place.name == "cross_entropy" and isinstance(target, torch.Tensor):
-            _tokens(place, event, given, target)
+            look_at_tokens(place, event, given, target, self.parameters)
 
 
 def _argument(event: Event, index: int, name: str) -> Any:
@@ -291,121 +282,3 @@ _LOOKS = {
     "binary_cross_entropy_with_logits": _look_at_bce_with_logits,
     "kl_div": _look_at_kl_div,
 }
-
-
-def _target_with_graph(place: LossPlace, given: torch.Tensor, target: torch.Tensor) -> None:
-    """A target that was made as reward + factor * (a network's output): both with a graph."""
-    node = graph.producer(target.grad_fn)
-    if node is None or not node.name().startswith("Add"):
-        return
-    operands = [inner for inner, _ in node.next_functions]
-    scaled = [one for one in operands if one is not None]
-    if len(scaled) != 1 or len(operands) != 2:
-        return
-    node = graph.producer(scaled[0])
-    while node is not None and node.name().startswith("Mul"):
-        below = [inner for inner, _ in node.next_functions if inner is not None]
-        if len(below) != 1:
-            return
-        place.note("bootstrapped target", target=tuple(target.shape))
-        return
-
-
-def _tokens(place: LossPlace, event: Event, given: torch.Tensor, target: torch.Tensor) -> None:
-    """Targets beside the token indices that an embedding was given."""
-    if target.is_floating_point() or place.looks > TOKEN_LOOKS or target.numel() < 4:
-        return
-    embeddings = []
-    softmaxes = []
-    for number, node in enumerate(graph.nodes(given.grad_fn, 4000)):
-        name = node.name()
-        if name.startswith("Embedding"):
-            embeddings.append(node)
-        elif name.startswith(("Softmax", "SafeSoftmax")) or "ScaledDotProduct" in name:
-            softmaxes.append(node)
-        if number > 4000:
-            return
-    ignore = event.args[4] if len(event.args) > 4 else event.kwargs.get("ignore_index", -100)
-    tokens = []
-    for node in embeddings:
-        indices = graph.saved(node, "indices")
-        if isinstance(indices, torch.Tensor) and indices.dim() == 2 and indices.shape[1] > 1:
-            tokens.append((indices, graph.saved(node, "padding_idx")))
-    sequence = [pair for pair in tokens if pair[0].numel() == target.numel()]
-    for indices, padding in sequence:
-        flat, wanted = indices.reshape(-1), target.reshape(-1)
-        if len(set(flat.tolist())) > 2 and torch.equal(flat, wanted.to(flat.dtype)):
-            place.note(
-                "target is input",
-                embeddings=len(tokens),
-                causal=_is_causal(softmaxes, indices.shape[1]),
-                shape=tuple(indices.shape),
-            )
-        _padding(place, indices, target.reshape(indices.shape), padding, ignore)
-        if indices.numel() and torch.equal(
-            indices[:, 1:].reshape(-1),
-            target.reshape(indices.shape)[:, :-1].reshape(-1).to(indices.dtype),
-        ):
-            leak = _attends_ahead(softmaxes, indices.shape[1])
-            if leak:
-                place.note("future", weight=leak, length=indices.shape[1])
-
-
-def _padding(
-    place: LossPlace, indices: torch.Tensor, target: torch.Tensor, padding: Any, ignore: Any
-) -> None:
-    if not isinstance(padding, int) or padding < 0 or padding > 1 << 40 or ignore == padding:
-        return
-    counted = target == padding
-    share = float(counted.float().mean())
-    # Padding is at the end of rows, in inputs and targets alike (those may be one token ahead).
-    if share < 0.02 or not bool((indices == padding).any()):
-        return
-    tail = counted.flip(1).long().cumprod(1).flip(1).bool()
-    inner_padding = bool((counted & ~tail).any())
-    ends = (indices == padding)[:, 1:] <= counted[:, 1:]
-    if not inner_padding and bool(ends.all()):
-        place.note("padding counted", share=share, padding=padding, ignore=ignore)
-
-
-def _is_causal(softmaxes: list[Any], length: int) -> bool:
-    """True when every attention over the sequence was kept from looking ahead."""
-    seen = False
-    for node in softmaxes:
-        if "ScaledDotProduct" in node.name():
-            if not graph.saved(node, "is_causal"):
-                return False
-            seen = True
-            continue
-        weights = graph.saved(node, "result")
-        if isinstance(weights, torch.Tensor) and weights.shape[-2:] == (length, length):
-            if float(weights.triu(1).abs().max()) > 0:
-                return False
-            seen = True
-    return seen
-
-
-def _attends_ahead(softmaxes: list[Any], length: int) -> float:
-    """The largest attention weight on a later position; 0 where none was seen."""
-    most = 0.0
-    for node in softmaxes:
-        name = node.name()
-        if "ScaledDotProduct" in name:
-            mask = (
-                graph.saved(node, "attn_mask")
-                if graph.saved(node, "attn_mask") is not None
-                else graph.saved(node, "attn_bias")
-            )
-            if graph.saved(node, "is_causal") is False and mask is None:
-                query, key = graph.saved(node, "query"), graph.saved(node, "key")
-                if isinstance(query, torch.Tensor) and query.shape[-2] == length == key.shape[-2]:
-                    most = max(most, 1.0 / length)
-            continue
-        weights = graph.saved(node, "result")
-        if (
-            isinstance(weights, torch.Tensor)
-            and weights.dim() >= 3
-            and weights.shape[-2:] == (length, length)
-        ):
-            most = max(most, float(weights.triu(1).max()))
-    return most

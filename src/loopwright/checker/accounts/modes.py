@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from loopwright.checker.accounts.optimizers import Entry, Optimizers
-from loopwright.checker.accounts.parameters import graph_pointer
 from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
 from loopwright.observe import content, graph
@@ -206,9 +205,9 @@ class Modes:
         if first.grad_fn is not None:
             self._fed(place, first)
         try:
-            described = (graph_pointer(first), first._version, tuple(first.shape))
+            described = (graph.storage_pointer(first), first._version, tuple(first.shape))
         except RuntimeError:  # an inference tensor has no version
-            described = (graph_pointer(first), 0, tuple(first.shape))
+            described = (graph.storage_pointer(first), 0, tuple(first.shape))
         if described == place.last_input and self.optimizers.total_steps == place.steps_at_last:
             place.repeated_inputs += 1
         place.last_input = described
@@ -255,6 +254,17 @@ class Modes:
                 seen = self.functional.add(event.site, dropout=event.site, forward=place.site)
                 seen.facts |= {"p": p, "root": type(root).__name__, "name": event.subject}
 
+    def _dropped_inside(self, place: Place, event: Event, inner: list[Any]) -> None:
+        """Attention that was told to drop while everything around it was in eval mode."""
+        if event.subject.training or any(call.training for call in inner):
+            return
+        for one in self.here.operations or ():
+            p = one.plain.get("dropout_p", one.plain.get(4, 0.0))
+            if one.name == "scaled_dot_product_attention" and p:
+                seen = self.functional.add(one.site, dropout=one.site, forward=place.site)
+                root = type(event.subject).__name__
+                seen.facts |= {"p": p, "root": root, "name": one.name}
+
     def after_forward(self, event: Event) -> None:
         """What acted as in training, and what becomes of the output."""
         place = self.places.get((id(event.subject), event.site))
@@ -264,6 +274,7 @@ class Modes:
         output = _first_tensor(event.result)
         if inner is not None:
             self._recorded(place, event, inner)
+            self._dropped_inside(place, event, inner)
         if output is not None and output.grad_fn is not None and torch.is_grad_enabled():
             self._outputs = [*self._outputs[-3:], (weakref.ref(output), place)]
             if place.reached + place.missed < CHAINS:

@@ -111,6 +111,8 @@ class Parameters:
         self.no_leaves = Tally()
         self.graph_inputs = Tally()
         """Backward sites whose graph has leaves that are no parameters (gradients of inputs)."""
+        self.again: dict[int, tuple[weakref.ref[nn.Module], Site]] = {}
+        """Layers that one forward called from several lines of the program, and the last of these."""
         self.recurrent: set[bool] = set()
         """Of the recurrent layers that were called: are they bidirectional?"""
         self.cuts = Tally()
@@ -175,6 +177,16 @@ class Parameters:
         found = self.births.get(id(module))
         return found if found is not None and found.ref() is module else None
 
+    def maker_of_weight(self, node: Any) -> Site | None:
+        """Where the module was made whose own weight an operation was given."""
+        leaves = [one.variable for one, _ in node.next_functions if graph.is_leaf_node(one)]
+        for birth in list(self.births.values()) if leaves else ():
+            module = birth.ref()
+            own = module.__dict__.get("_parameters", {}).values() if module is not None else ()
+            if any(one is leaf for one in own for leaf in leaves):
+                return birth.site
+        return None
+
     def is_fresh(self, module: nn.Module) -> bool:
         """True when it was made by this program and nothing was loaded into it."""
         birth = self.birth_of(module)
@@ -217,7 +229,10 @@ class Parameters:
         for key, count in counts.items():
             root.called[key] = root.called.get(key, 0) + 1
             root.children_calls[key] = count
+        first: dict[int, Site] = {}
         for call in inner:
+            if call.direct and first.setdefault(id(call.module), call.site) is not call.site:
+                self.again[id(call.module)] = (weakref.ref(call.module), call.site)
             if isinstance(call.module, nn.RNNBase):
                 self.recurrent.add(call.module.bidirectional)
             birth = self.births.get(id(call.module))
@@ -279,7 +294,7 @@ class Parameters:
     def _cuts(self, event: Event, inner: list[Any]) -> None:
         """A module whose input needs no gradient although what made that input needs one."""
         given = {
-            graph_pointer(one)
+            graph.storage_pointer(one)
             for one in (*event.args, *event.kwargs.values())
             if isinstance(one, torch.Tensor)
         }
@@ -423,11 +438,3 @@ def shares_everything(first: nn.Module, second: nn.Module) -> bool:
         vars(first).get(name) and vars(first)[name] is vars(second).get(name)
         for name in ("_modules", "_parameters")
     )
-
-
-def graph_pointer(tensor: torch.Tensor) -> int:
-    """Where a tensor's storage begins; 0 where it has none."""
-    try:
-        return tensor.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):
-        return 0

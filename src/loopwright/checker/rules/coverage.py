@@ -308,13 +308,20 @@ class UnusedParameters(Rule):
             for one in unused:
                 units.setdefault(one.unit or one.made, []).append(one)
             for made, facts in units.items():
+                instead = facts[0].instead
+                told = (
+                    "was never called"
+                    if instead is None
+                    else "was never called, and one of its like twice"
+                )
                 yield self.finding(
-                    made,  # type: ignore[arg-type]
+                    instead or made,  # type: ignore[arg-type]
                     f"{len(facts)} parameters ({listed(facts)}: {elements(facts)}) are in the optimizer and took part "
-                    f"in no loss in {held.entry.steps} steps: their module was never called",
+                    f"in no loss in {held.entry.steps} steps: their module {told}",
                     why="the layer was meant to be used, or should not be there",
                     fix="call it in forward, or remove it",
                     count=held.entry.steps,
+                    related=((made, "made here, never called"),) if instead is not None else (),  # type: ignore[arg-type]
                 )
 
 

@@ -146,6 +146,17 @@ class SoftmaxWrongDim(LossRule):
                 fix="softmax(x, dim=1)  # or dim=-1; none at all before cross_entropy",
                 count=place.calls,
             )
+        for site, picked in accounts.picks.columns.items():
+            if picked.count >= 2:
+                yield self.finding(
+                    site,
+                    f"one value a row is taken out of probabilities of shape {picked.facts['shape']} whose columns sum "
+                    "to 1: they were normalised over the batch",
+                    why="the samples of a batch compete with each other instead of the choices",
+                    fix="softmax(x, dim=-1)",
+                    count=picked.count,
+                    related=((picked.sites.get("backward"), "the loss that is made of them"),),
+                )
 
 
 class LossBroadcast(LossRule):
@@ -229,19 +240,32 @@ class FutureLeak(LossRule):
     """A language model sees the tokens that it is to predict."""
 
     name = "future-leak"
-    about = "The next token is predicted with attention on it: the causal mask is missing."
+    about = "The next token is predicted by a model that has seen it: attention, taps or a pass backwards in time."
     losses = ("cross_entropy",)
-    seen = ("future",)
+    seen = ("future", "future taps", "next token")
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        for place, _, facts in self.places(accounts):
+        for place, what, facts in self.places(accounts):
+            at, length = place.at, facts["length"]
+            if what == "future":
+                how = f"attention over {length} positions looks at later ones (weight {facts['weight']:.3g})"
+                fix = "F.scaled_dot_product_attention(q, k, v, is_causal=True)"
+            elif what == "future taps":
+                at = facts["made"] or at
+                how = f"convolutions over {length} positions reach {facts['steps']} ahead of each"
+                fix = "F.pad(x, ((kernel_size - 1) * dilation, 0))  # on the left alone, and padding=0"
+            elif facts["embeddings"] == 1 and accounts.parameters.recurrent == {True}:
+                how = f"every recurrent layer reads the {length} positions from both ends"
+                fix = "bidirectional=False"
+            else:
+                continue
             yield self.finding(
-                place.at,
-                f"the targets are the next tokens, and attention over {facts['length']} positions looks at later ones "
-                f"(weight {facts['weight']:.3g})",
+                at,
+                f"the targets are the next tokens, and {how}",
                 why="the model reads the answer, and knows nothing when it has to generate",
-                fix="F.scaled_dot_product_attention(q, k, v, is_causal=True)",
+                fix=fix,
                 count=place.calls,
+                related=((place.at, "the loss"),) if at is not place.at else (),
             )
 
 
@@ -303,6 +327,17 @@ class TargetRequiresGrad(LossRule):
                     why="its gradients are computed, piled up, and never used",
                     fix="with torch.no_grad():  # around the computation of the target",
                     count=place.calls,
+                )
+        for (_, place), seen in accounts.losses.targets.of_part.items():
+            if seen.count >= 2 and accounts.optimizers.total_steps > 3:
+                yield self.finding(
+                    place.at,
+                    f"every term of the loss ({seen.facts['terms']}) compares what the network predicts with what an earlier "
+                    f"part of it computes, of shape {seen.facts['target']}, and that carries its graph",
+                    why="the loss is zero when that part gives one value for everything, and the gradient goes there",
+                    fix=f"F.{place.name}(prediction, target.detach())",
+                    count=place.calls,
+                    related=((seen.sites.get("backward"), "the loss that is made of them"),),
                 )
 
 

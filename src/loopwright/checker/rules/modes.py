@@ -109,15 +109,24 @@ class FunctionalDropoutInEval(Rule):
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for site, seen in accounts.modes.functional.items():
+            name, p = seen.facts["name"], seen.facts["p"]
+            attention = name == "scaled_dot_product_attention"
+            told = (
+                "it does what dropout_p says, in any mode"
+                if attention
+                else "its training argument was left out, and is True by default"
+            )
             yield self.finding(
                 site,
-                f"F.{seen.facts['name']} dropped {100 * seen.facts['p']:g} % of its input while {seen.facts['root']} was in "
-                "eval mode: its training argument was left out, and is True by default",
+                f"F.{name} dropped {100 * p:g} % of its "
+                + ("weights" if attention else "input")
+                + f" while {seen.facts['root']} was in eval mode: {told}",
                 why="every evaluation and prediction is noisy",
-                fix=f"F.{seen.facts['name']}(x, p={seen.facts['p']:g}, training=self.training)",
+                fix=f"F.{name}(q, k, v, dropout_p={p:g} if self.training else 0.0)" if attention
+                else f"F.{name}(x, p={p:g}, training=self.training)",
                 count=seen.count,
                 related=((seen.sites.get("forward"), "evaluated from here"),),
-            )
+            )  # fmt: skip
 
 
 class FrozenBatchnormUpdating(Rule):

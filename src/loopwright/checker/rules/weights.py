@@ -78,6 +78,25 @@ class EmaAliasesModel(Rule):
                     count=seen.count,
                 )
 
+        written = {
+            site: seen
+            for site, seen in accounts.writes.onto_itself.items()
+            if seen.count == accounts.writes.all.get(site).count
+            and seen.count >= 2
+            and seen.facts["steps"] >= 2
+        }
+        if written:
+            site, seen = max(written.items(), key=lambda one: one[1].count)
+            yield self.finding(
+                site,
+                f"{seen.count} times a weight was written here with what is the same memory, over {seen.facts['steps']} "
+                "steps: what is meant to be an average or a copy of it is the weight itself",
+                why="a copy that follows every step is no target and no average",
+                fix="shadow[name] = p.detach().clone()  # where the copies are made",
+                count=seen.count,
+                related=tuple((one, "and here") for one in written if one is not site),
+            )
+
 
 class StackedLinear(Rule):
     """Two linear layers follow each other with nothing in between."""
