@@ -99,9 +99,8 @@ def seen():
     import torch._dynamo  # noqa: F401  imported by the first optimizer, which takes long when followed
 
     patch = pytest.MonkeyPatch()
-    recording = Recording(steps=2, timed=4, whatifs=False)
     time = Time()
-    recording.clock = time.clock
+    recording = Recording(steps=2, timed=4, whatifs=False, clock=time.clock)
     for name in ("mark", "comes_to_host", "wait"):
         patch.setattr(device, name, getattr(time, name))
     recording.start(outer=False)

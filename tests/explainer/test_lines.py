@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from loopwright.explainer.lines import Lines
+from loopwright.explainer.owntime import OwnTime
 
 
 class Heard:
@@ -15,6 +16,7 @@ class Heard:
 
     def __init__(self):
         self.told = []
+        self.time = OwnTime(lambda: 0)
 
     def entered(self, activation):
         self.told.append(f"> {activation.code.code.co_name}")

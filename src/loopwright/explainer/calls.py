@@ -13,7 +13,8 @@ import torch
 from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import EventNote, StateNote
 from loopwright.explainer import device, graph, objects, rule, values
-from loopwright.explainer.graph import ModuleCall
+from loopwright.explainer.alone import library_alone
+from loopwright.explainer.modulecalls import ModuleCalls
 from loopwright.explainer.names import name_of
 from loopwright.observe.points import traced
 
@@ -28,7 +29,7 @@ WRITES = ("backward", "grad", "zero_grad", "step", "clip", "unscale", "scaler_st
 class Open:
     """A call that has not returned yet."""
 
-    __slots__ = ("began", "facts", "inside", "kept", "kind", "loss", "span")
+    __slots__ = ("began", "facts", "inside", "kept", "kind", "loss", "paused", "span")
 
     def __init__(self, kind: str, began: int):
         self.kind = kind
@@ -40,6 +41,8 @@ class Open:
         self.facts: dict[str, Any] = {}
         self.kept: Any = None
         self.span: device.Span | None = None
+        self.paused = False
+        """Statements are not followed in it."""
 
 
 class Calls:
@@ -72,13 +75,17 @@ class Calls:
                     more(event, opened)
             if PHASE_OF[kind] is not None and recording.times:
                 opened.span = device.Span(kind, event.site, 0, first=device.mark())
+                turn = recording.turn
+                if turn is not None and not recording.deep:
+                    alone = library_alone(kind, event, turn.record.data)
+                    opened.paused = alone and recording.lines.pause()
             # What we did is not the call's time.
             opened.began = recording.clock()
             if len(self.open) > 1:
                 self.open[-2].inside += opened.began - now
-            recording.spent(opened.began - now)
+            recording.time.spend(opened.began - now)
             if opened.span is not None:
-                opened.span.began = opened.began - recording.overhead
+                opened.span.began = opened.began - recording.time.ours
                 if device.comes_to_host(kind, event.subject, event.args, event.kwargs):
                     device.wait(event.subject)
                     opened.span.waited = recording.clock() - opened.began
@@ -94,8 +101,8 @@ class Calls:
             if not recording.lines.mine() or not any(one.kind == kind for one in self.open):
                 return
             while self.open[-1].kind != kind:
-                self.open.pop()  # an exception left it
-            opened = self.open.pop()
+                self._close()  # an exception left it
+            opened = self._close()
             took = now - opened.began
             if self.open:
                 self.open[-1].inside += took
@@ -109,7 +116,7 @@ class Calls:
             opened.facts["criterion"] = criterion
             span = opened.span
             if span is not None:
-                span.ended = now - recording.overhead
+                span.ended = now - recording.time.ours
                 span.last = device.mark()
                 if self.open and self.open[-1].span is not None:
                     self.open[-1].span.inner.append(span)
@@ -131,10 +138,16 @@ class Calls:
             spent = recording.clock() - now
             if self.open:
                 self.open[-1].inside += spent
-            recording.spent(spent)
+            recording.time.spend(spent)
             recording.may_stop()
 
         return ends
+
+    def _close(self) -> Open:
+        opened = self.open.pop()
+        if opened.paused:
+            self.recording.lines.go_on()
+        return opened
 
     def _note(self, kind: str, event: Event, opened: Open, took: int) -> None:
         place = event.site.position()
@@ -181,6 +194,8 @@ class Calls:
             one = next(iter(one.parameters()), None)
         if isinstance(one, torch.Tensor):
             opened.kept = (str(one.device), str(one.dtype).removeprefix("torch."))
+            if torch.cuda.is_initialized() and one.device.type == "cpu":
+                opened.facts["pinned"] = one.is_pinned()
 
     def _transfer_ends(self, event: Event, opened: Open) -> None:
         result = event.result
@@ -416,45 +431,6 @@ class Calls:
         del event
         frame = self.recording.frame()
         return frame if frame is not None else sys._getframe(1)
-
-
-class ModuleCalls:
-    """The calls inside one root's forward, also for others who record inner calls."""
-
-    def __init__(
-        self, recording: Recording, module: torch.nn.Module, args: Sequence[Any], name: str
-    ):
-        self.clock = recording.clock
-        self.marks = recording.marks.calls
-        self.paths = {id(one): path for path, one in module.named_modules()}
-        self.made: list[ModuleCall] = []
-        self.root = ModuleCall(module, args, name or type(module).__name__, None, self.clock)
-        self.above = [self.root]
-        self.marks.append(self.root)
-
-    def call(self, module: torch.nn.Module, args: Sequence[Any]) -> ModuleCall:
-        """A module is called inside the root."""
-        while len(self.above) > 1 and self.above[-1].ended:
-            self.above.pop()
-        path = self.paths.get(id(module), type(module).__name__)
-        made = ModuleCall(module, args, path, self.above[-1], self.clock)
-        self.above.append(made)
-        self.made.append(made)
-        self.marks.append(made)
-        return made
-
-    def table(self, limit: int = 200) -> list[dict[str, Any]]:
-        """Path, class, output shape and time of each call."""
-        return [
-            {"path": one.path, "kind": type(one.module).__name__, "shape": one.shape,
-             "seconds": max(0, one.ended - one.began) / 1e9, "nodes": one.end - one.start}
-            for one in self.made[:limit] if one.ended
-        ]  # fmt: skip
-
-    def active(self, kind: str) -> int:
-        """How many called modules of a kind acted as in training."""
-        calls = [*self.made, self.root]
-        return sum(kind in type(one.module).__name__ and one.module.training for one in calls)
 
 
 def _given(event: Event, name: str, position: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loopwright.events import Event
+from loopwright.explainer import device
 from loopwright.explainer.turns import DEEP, LIGHT, LoopRecord, Turn
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Stretches:
         again = record.turns > 0
         mode = recording.policy.mode(record, None, record.turns + 1) if again else DEEP
         record.turns += 1
+        now = recording.clock()
         return Turn(
-            None, record, record.turns, record.turns, mode, None, recording.clock(),
-            overhead=-recording.overhead,
+            None, record, record.turns, record.turns, mode, None, now, overhead=-recording.time.ours,
+            origin=now - recording.time.ours, mark=device.mark() if mode != LIGHT else None,
         )  # fmt: skip

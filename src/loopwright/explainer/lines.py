@@ -17,6 +17,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
+from loopwright.explainer.owntime import OwnTime
 from loopwright.explainer.source import Loop, Source, Statement, source_of
 from loopwright.observe.sites import USER, kind_of
 
@@ -60,6 +61,8 @@ class Activation:
 class Listener(Protocol):
     """Who hears of statements; ``record.Recording``."""
 
+    time: OwnTime
+
     def entered(self, activation: Activation) -> None:
         """A function of the program is called, or a generator goes on."""
 
@@ -99,6 +102,7 @@ class Lines:
         """Trace this thread; False where something else traces it already."""
         if sys.gettrace() is not None:
             return False
+        self.listener.time.calibrate()
         self.running = True
         self.resume(frame)
         sys.settrace(self._call)
@@ -126,6 +130,18 @@ class Lines:
                     frame.f_trace = self._local
                     frame.f_trace_lines = True
             frame = frame.f_back
+
+    def pause(self) -> bool:
+        """Follow nothing until ``go_on``; False where it was so already."""
+        if not self.running or sys.gettrace() != self._call:
+            return False
+        sys.settrace(None)
+        return True
+
+    def go_on(self) -> None:
+        """Follow again; the frames that run have not been let go."""
+        if self.running:
+            sys.settrace(self._call)
 
     def end(self) -> None:
         """Trace nothing any more."""
@@ -163,7 +179,9 @@ class Lines:
             with self.lock:
                 if not self.mine():
                     return None
+                self.listener.time.arrive()
                 self._push(frame, code)
+                self.listener.time.leave()
         except Exception as error:  # noqa: BLE001  the program goes on
             self._failed(error)
             return None
@@ -194,10 +212,12 @@ class Lines:
             with self.lock:
                 if not self.mine():
                     return None
+                self.listener.time.arrive()
                 if event == "line":
                     self._line(frame)
                 elif event == "return":
                     self._return(frame)
+                self.listener.time.leave()
         except Exception as error:  # noqa: BLE001  the program goes on
             self._failed(error)
             return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -24,10 +24,12 @@ from loopwright.explainer.library import Stretches
 from loopwright.explainer.lines import Activation, Lines
 from loopwright.explainer.memory import Memory
 from loopwright.explainer.names import Names
+from loopwright.explainer.owntime import OwnTime
 from loopwright.explainer.source import Loop, Source, Statement
 from loopwright.explainer.state import State
+from loopwright.explainer.tries import Tries, data_of
 from loopwright.explainer.turns import DEEP, LIGHT, TIMED, LoopRecord, Policy, Turn
-from loopwright.explainer.visits import Visit
+from loopwright.explainer.visits import Visit, further
 from loopwright.explainer.whatif import Replays
 from loopwright.observe.sites import user_frame
 from loopwright.observe.watch import Observer
@@ -48,15 +50,17 @@ class Recording:
         budget: bytes for copies.
         wait: seconds that the program may go on after its training loop was recorded; None: to its end.
         whatifs: run a step again with changes.
+        clock: that everything is timed by, in nanoseconds.
     """
 
     def __init__(self, *, steps: int = 3, timed: int = 20, budget: int = 1 << 27, wait: float | None = None,
-                 whatifs: bool = True):  # fmt: skip
+                 whatifs: bool = True, clock: Callable[[], int] = time.perf_counter_ns):  # fmt: skip
         source.fresh()
         self.policy = Policy(steps, timed)
         self.budget = budget
         self.wait = wait
-        self.clock = time.perf_counter_ns
+        self.clock = clock
+        self.time = OwnTime(clock)
         self.calls = Calls(self)
         self.observer = Observer([self.calls], on_out=self.stop)
         self.lines = Lines(self, self._failed, self.observer.lock)
@@ -71,10 +75,10 @@ class Recording:
         self.stretches = Stretches(self)
         self.names = Names(self.state)
         self.replays = Replays(self) if whatifs else None
+        self.tries = Tries(self)
         self.notes: list[str] = []
         self.armed = self.saved_hooks = self.stale = self.stopped = self.over = False
-        self.since = self.clock()
-        self.since_node = self.overhead = self.overhead_since = 0
+        self.since_node = 0
         self.finished_at: int | None = None
         self._visits: dict[int, int] = {}
         self._order = 0
@@ -164,10 +168,6 @@ class Recording:
         """A context in which allocations are ours."""
         return self.memory.ours()
 
-    def spent(self, nanoseconds: int) -> None:
-        """Time that was ours."""
-        self.overhead += nanoseconds
-
     @contextmanager
     def _unseen(self) -> Iterator[None]:
         """What is done inside is ours: it is neither observed nor counted as the program's memory."""
@@ -177,6 +177,14 @@ class Recording:
                 yield
         finally:
             self.observer.here.busy = busy
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Something of ours that takes its time."""
+        began = self.clock()
+        with self._unseen():
+            yield
+        self._resume(began)
 
     def boundary_inside(self, *, backward: bool = False) -> None:
         """Compare the state now, inside an event."""
@@ -191,8 +199,7 @@ class Recording:
         self.state.changes(effects, backward=backward, leaves=leaves)
 
     def _boundary(self) -> None:
-        now = self.clock()
-        took = now - self.since - (self.overhead - self.overhead_since)
+        now, took = self.time.taken()
         visit = self.visit()
         self.stale = self.stale or self.skips()
         if visit is not None:
@@ -212,9 +219,7 @@ class Recording:
     def _resume(self, began: int) -> None:
         """From here on it is the program's time again."""
         self.since_node = graph.next_number()
-        self.overhead += self.clock() - began
-        self.overhead_since = self.overhead
-        self.since = self.clock()
+        self.time.resume(began)
 
     def _segment(self, visit: Visit | None) -> None:
         """What follows belongs to ``visit``."""
@@ -273,18 +278,18 @@ class Recording:
             if self._visits[key] > SETUP_VISITS or len(self.setup) > SETUP_MOST:
                 return
         elif turn.mode == LIGHT:
+            self._order += 1
+            activation.visit = further(self._order, activation, turn, self.time.since)
             return
         self.open(activation, statement, turn)
         if self.replays is not None and turn is not None and turn.mode == DEEP:
-            began = self.clock()
-            with self._unseen():
+            with self.aside():
                 self.replays.statement(activation, turn, statement)
-            self._resume(began)
 
     def open(self, activation: Activation, statement: Statement, turn: Turn | None) -> None:
         """What follows is a run of the statement."""
         self._order += 1
-        visit = Visit(self._order, statement, activation, turn, self.since)
+        visit = Visit(self._order, statement, activation, turn, self.time.since)
         visit.grad_mode = torch.is_grad_enabled()
         stack = self.lines.stack
         for above in reversed(stack[: stack.index(activation)]):
@@ -294,10 +299,8 @@ class Recording:
         activation.visit = visit
         activation.skipped = False
         if visit.deep and self.stale:
-            began = self.clock()
-            with self._unseen():
+            with self.aside():
                 self._compare(visit)
-            self._resume(began)
         if turn is None:
             self.setup.append(visit)
         else:
@@ -310,10 +313,8 @@ class Recording:
         visit, activation.visit = activation.visit, None
         if visit is None or not visit.deep or activation.frame is None:
             return
-        began = self.clock()
-        with self._unseen():
+        with self.aside():
             visit.look()
-        self._resume(began)
 
     def split(self) -> None:
         """End the visit that runs, so that its statement can have one in each turn."""
@@ -348,8 +349,8 @@ class Recording:
         mode = self.policy.mode(record, parent, index)
         record.turns += 1
         turn = Turn(loop, record, record.turns, index, mode, parent, began)
-        turn.overhead = -self.overhead
-        turn.origin = began - self.overhead
+        turn.overhead = -self.time.ours
+        turn.origin = began - self.time.ours
         if mode != LIGHT:
             turn.mark = device.mark()
         activation.loops.append(turn)
@@ -362,20 +363,22 @@ class Recording:
         """Loops end."""
         self._finish(activation)
         while len(activation.loops) > depth:
-            self.end_turn(activation.loops.pop())
+            turn = activation.loops.pop()
+            self.end_turn(turn)
+            self.tries.measure(turn.record)
 
     def end_turn(self, turn: Turn) -> None:
         """A turn is over: keep it, and ask what would have been."""
         turn.ended = self.clock()
-        turn.overhead += self.overhead
+        turn.overhead += self.time.ours
         record = turn.record
+        counted = turn.mode == LIGHT and turn.parent is not None and turn.parent.mode == TIMED
+        idle = not turn.events and not turn.inner and len(turn.visits) <= 1
+        if idle and record.turns > 1 and not counted:
+            record.turns -= 1  # the head's last visit, which found nothing more
+            return
         if turn.parent is not None:
             turn.parent.inner.append(turn)
-        if not turn.events and not turn.inner and len(turn.visits) <= 1 and record.turns > 1:
-            record.turns -= 1  # the head's last visit, which found nothing more
-            if turn.parent is not None:
-                turn.parent.inner.remove(turn)
-            return
         if turn.losses:
             record.losses += turn.losses[-1:]
         if turn.mode == DEEP:
@@ -383,14 +386,13 @@ class Recording:
             record.deep_steps += turn.count("step") > 0
             self.kept.append(turn)
             if self.replays is not None and not self.over:
-                began = self.clock()
-                with self._unseen():
+                with self.aside():
                     self.replays.turn_ended(turn)
-                self._resume(began)
         elif turn.mode == TIMED:
             record.timed += 1
             self.timed_turns.append(turn)
-            turn.inner = []
+            if record.timed == self.policy.timed:
+                self.tries.measure(record)
 
     # memory
 
@@ -407,9 +409,8 @@ class Recording:
             self._end_memory()
 
     def _end_memory(self) -> None:
-        began = self.clock()
-        self.memory.stop()
-        self.overhead += self.clock() - began
+        with self.time.spent():
+            self.memory.stop()
 
     # what the event level tells
 
@@ -440,6 +441,8 @@ class Recording:
         turn.events[kind] = turn.events.get(kind, 0) + 1
         record = turn.record
         record.saw(kind)
+        if kind == "fetch" and record.data is None:
+            record.data = data_of(event.subject)
         if kind == "step" and not any(one() is event.subject for one, _ in record.optimizers):
             name = self.names.optimizer(event.subject, self.frame())
             record.optimizers.append((weakref.ref(event.subject), name))

@@ -8,6 +8,7 @@ from typing import Any
 from loopwright.events import PHASES
 from loopwright.events.explained import TimingNote
 from loopwright.explainer import device
+from loopwright.explainer.advice import advise
 from loopwright.explainer.turns import DEEP, Turn
 
 OWN = "own Python"
@@ -25,13 +26,14 @@ def measure(recording: Any, numbers: dict[int, int]) -> list[TimingNote]:
         if recorded:
             turns = [turn for turn in recording.kept if turn.record is record and turn.mode == DEEP]
         if turns:
-            note = _of(turns, numbers[id(record)], recorded=recorded)
+            note = _of(turns, numbers[id(record)], set(numbers), recorded=recorded)
             near = min(turns, key=lambda turn: abs(_seconds(turn) - note.seconds))
             if settled:
                 note.device = device.phases(turns)
                 note.waits = device.waits(turns)
                 note.timeline = device.timeline(near)
                 _told_by_events(recording, record, device.waits(turns, by_line=True))
+            note.advice = advise(note, record, recording, turns)
             found.append(note)
     return found
 
@@ -51,7 +53,7 @@ def _told_by_events(recording: Any, record: Any, waits: dict[str, list[float]]) 
                     event.facts["waited"], event.facts["copied_in"] = found
 
 
-def _of(turns: list[Turn], number: int, *, recorded: bool) -> TimingNote:
+def _of(turns: list[Turn], number: int, shown: set[int], *, recorded: bool) -> TimingNote:
     """Medians line by line and phase by phase; a step is the sum of its lines.
 
     The median of whole turns would count what other programs on the machine took in one line or another as
@@ -61,8 +63,8 @@ def _of(turns: list[Turn], number: int, *, recorded: bool) -> TimingNote:
     phases: dict[str, list[float]] = {name: [] for name in PHASES}
     for turn in turns:
         own: dict[str, float] = {}
-        parts = _phases(turn)
-        for visit in turn.everything():
+        parts = _phases(turn, shown)
+        for visit in _visits(turn, shown):
             key = f"{visit.statement.source.number}:{visit.statement.line}"
             own[key] = own.get(key, 0.0) + visit.own / 1e9
             if visit.statement.heads is not None and visit.statement.heads is turn.loop:
@@ -90,9 +92,18 @@ def _middle(found: list[float], turns: int) -> float:
     return median(found) if there > turns / 2 else sum(found) / turns
 
 
-def _phases(turn: Turn) -> dict[str, float]:
+def _inner(turn: Turn, shown: set[int]) -> list[Turn]:
+    """Turns of loops that are part of the step; a loop that is shown by itself is timed by itself."""
+    return [one for one in turn.inner if id(one.record) not in shown]
+
+
+def _visits(turn: Turn, shown: set[int]) -> list[Any]:
+    return [*turn.visits, *(v for inner in _inner(turn, shown) for v in _visits(inner, shown))]
+
+
+def _phases(turn: Turn, shown: set[int]) -> dict[str, float]:
     found = {name: one / 1e9 for name, one in turn.phases.items()}
-    for inner in turn.inner:
-        for name, one in _phases(inner).items():
+    for inner in _inner(turn, shown):
+        for name, one in _phases(inner, shown).items():
             found[name] = found.get(name, 0.0) + one
     return found

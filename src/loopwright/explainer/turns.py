@@ -42,6 +42,10 @@ class LoopRecord:
     """Weak references to those that made a step in it, with their names."""
     losses: list[float] = field(default_factory=list)
     by_library: str = ""
+    data: Any = None
+    """Where its batches come from, as ``tries`` describes it."""
+    tried: dict[str, Any] | None = None
+    """What ``tries`` measured, by the kind of change."""
 
     def saw(self, kind: str) -> None:
         """An event happened directly in it."""
@@ -95,6 +99,8 @@ class Turn:
     origin: int = 0
     """When it began, in the program's own time: the clock without what was ours."""
     spans: list[Any] = field(default_factory=list)
+    further: dict[Loop, Any] = field(default_factory=dict)
+    """Of a timed turn: the visit that all further turns of a loop inside are counted in."""
     mark: Any = None
     """Of its beginning, in the device's queue."""
 
@@ -127,6 +133,10 @@ class Policy:
         inside_deep = parent is not None and parent.mode == DEEP
         if inside_deep and parent is not None and parent.record.steps and index <= INNER:
             return DEEP
+        if parent is not None and parent.mode == TIMED and parent.record.steps and not record.steps:
+            return (
+                TIMED if index <= INNER else LIGHT
+            )  # a part of the step, as its micro-batches are
         if not record.eventful and record.turns:
             if parent is None:
                 return DEEP if record.turns < self.steps else LIGHT

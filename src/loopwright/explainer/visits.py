@@ -11,7 +11,7 @@ from loopwright.events.explained import Effects, EventNote
 from loopwright.explainer import objects, values
 from loopwright.explainer.lines import Activation
 from loopwright.explainer.source import Statement
-from loopwright.explainer.turns import DEEP, Turn
+from loopwright.explainer.turns import DEEP, LIGHT, TIMED, Turn
 
 
 class Visit:
@@ -73,3 +73,19 @@ class Visit:
         """An assignment of something that a call made; ``optimizer.step()`` makes no optimizer."""
         node = self.statement.node
         return isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Call)
+
+
+def further(order: int, activation: Activation, turn: Turn, since: int) -> Visit | None:
+    """The visit in which a turn that is only run counts: its loop's head, in the timed turn around it."""
+    around = turn.parent
+    while around is not None and around.mode == LIGHT:
+        turn, around = around, around.parent
+    source = turn.record.source
+    if around is None or around.mode != TIMED or turn.loop is None or source is None:
+        return None
+    found = around.further.get(turn.loop)
+    if found is None:
+        head = source.by_line[turn.loop.line]
+        found = around.further[turn.loop] = Visit(order, head, activation, around, since)
+        around.visits.append(found)
+    return found

@@ -291,10 +291,11 @@ def _advice(timing: TimingNote | None, width: int) -> list[RenderableType]:
         return []
     parts: list[RenderableType] = [Text(), Text("What would make it faster", "bold")]
     for one in timing.advice:
-        words = f"  −{formats.percent(one.gain, 0)} ({one.how}): {one.title}. {one.detail}"
+        where = f", line {one.line}" if one.line else ""
+        words = f"  −{formats.percent(one.gain, 0)} ({one.how}{where}): {one.title}. {one.detail}"
         parts.append(_wrapped(words, width, ""))
         if one.code:
-            parts.append(Text(f"      {_clean(one.code)}", "cyan"))
+            parts.append(_wrapped(f"      {one.code}", width, "cyan"))
     return parts
 
 

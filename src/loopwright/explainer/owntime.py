@@ -1,0 +1,93 @@
+"""The program's own time: the clock, without what we took for ourselves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class OwnTime:
+    """Nanoseconds of a clock, told apart into the program's and ours.
+
+    Args:
+        clock: in nanoseconds.
+    """
+
+    def __init__(self, clock: Callable[[], int]):
+        self.clock = clock
+        self.ours = 0
+        """All that was ours until now."""
+        self.since = clock()
+        """When the program's time was last taken."""
+        self.gap = 0
+        """Of Python's tracing between ``leave`` and the next ``arrive``, where nothing runs."""
+        self._ours_then = 0
+        self._came = 0
+        self._inside = False
+        """Everything that runs is ours, from ``arrive`` to ``leave``."""
+
+    def spend(self, nanoseconds: int) -> None:
+        """These were ours."""
+        self.ours += nanoseconds
+
+    def calibrate(self) -> None:
+        """Measure ``gap``: the median over statements that do nothing."""
+        gaps: list[int] = []
+
+        def trace(*_: Any) -> Any:
+            self.arrive()
+            gaps.append(self._came - self.since)
+            self.resume(self._came)
+            self.leave()
+            return trace
+
+        def nothing() -> None:
+            for _ in range(200):
+                pass
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        nothing()
+        sys.settrace(before)
+        self.gap = sorted(gaps[50:])[len(gaps[50:]) // 4]
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """What is done inside is ours."""
+        began = self.clock()
+        yield
+        if not self._inside:  # else ``leave`` counts it
+            self.ours += self.clock() - began
+
+    def arrive(self) -> None:
+        """What runs from here on is ours."""
+        self._came = self.clock()
+        self._inside = True
+
+    def leave(self) -> None:
+        """It is the program's time again."""
+        if self._came:
+            self.ours += self.clock() - self._came
+            self._came = 0
+        else:
+            self.resume(self.since)
+        self._inside = False
+
+    def taken(self) -> tuple[int, int]:
+        """When ours began just now, and what the program took between the last ``resume`` and that."""
+        if self._inside and not self._came:
+            return self.since, 0
+        now, self._came = self._came or self.clock(), 0
+        took = now - self.since - (self.ours - self._ours_then)
+        self.since, self._ours_then = now, self.ours
+        return now, max(0, took - self.gap) if self._inside else took
+
+    def resume(self, began: int) -> None:
+        """All since ``began`` was ours, and a new stretch of the program's begins."""
+        if self._inside and not self._came:
+            began = self.since
+        self.ours += self.clock() - began
+        self._ours_then = self.ours
+        self.since = self.clock()
