@@ -176,6 +176,11 @@ class Store:
         """Whether a background write is in flight."""
         return self._writer.busy
 
+    @property
+    def background_seconds(self) -> float:
+        """Seconds of a processor's time that the last background write took."""
+        return self._writer.seconds
+
     def wait(self) -> None:
         """Wait for the write in flight; raises what it failed with."""
         self._same_process()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from time import thread_time
 
 
 class Writer:
@@ -11,11 +12,15 @@ class Writer:
 
     The thread is kept from one job to the next: waiting for a new one to be scheduled costs up to
     4 ms on a busy machine. A program that ends waits for the job that is in flight.
+
+    Attributes:
+        seconds: of a processor's time that the last job took.
     """
 
     def __init__(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
         self._job: Future[object] | None = None
+        self.seconds = 0.0
 
     def start(self, job: Callable[[], object]) -> None:
         """Run a job in the background, after the one before it has ended.
@@ -27,10 +32,15 @@ class Writer:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(1, thread_name_prefix="loopwright-checkpoint")
         try:
-            self._job = self._threads.submit(job)
+            self._job = self._threads.submit(self._timed, job)
         except RuntimeError:
             # The interpreter is shutting down (or threads have run out): write here and now.
             job()
+
+    def _timed(self, job: Callable[[], object]) -> None:
+        started = thread_time()
+        job()
+        self.seconds = thread_time() - started
 
     @property
     def busy(self) -> bool:

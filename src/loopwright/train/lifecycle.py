@@ -161,6 +161,8 @@ class Lifecycle:
     def _due(self, loop: Loop, step: Step) -> str | None:
         """Return why a checkpoint is due after a turn; None where none is."""
         policy, now = self._run.policy, time.monotonic()
+        assert self._run.files is not None
+        cost = self._save_cost + self._run.files.background_seconds
         if policy.every_steps is not None and loop.turn % policy.every_steps == 0:
             return "steps"
         if policy.every_minutes is not None and now - self._last_save >= 60 * policy.every_minutes:
@@ -168,7 +170,7 @@ class Lifecycle:
         if (
             policy.every_epochs is not None and step.ends_epoch
             and loop.epoch % policy.every_epochs == 0
-            and self._save_cost <= policy.most * (now - self._last_save)
+            and cost <= policy.most * (now - self._last_save)
         ):  # fmt: skip
             return "epoch"
         return None

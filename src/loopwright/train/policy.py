@@ -18,8 +18,9 @@ class Checkpoint:
         every_steps: after each n-th turn.
         every_minutes: after the turn at which this much time has gone by.
         keep: newest checkpoints that stay (at least 2).
-        most: share of the run's time that periodic checkpoints may take. An epoch's end is passed
-            over where saving there would take more: short epochs are not slowed down by the disk.
+        most: share of the run's time that periodic checkpoints may take, what is written in the
+            background included. An epoch's end is passed over where saving there would take more:
+            short epochs are not slowed down by the disk.
             ``every_steps`` and ``every_minutes`` are never passed over.
 
     Example:

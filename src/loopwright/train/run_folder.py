@@ -309,6 +309,11 @@ class RunFolder:
         assert self._store is not None
         return self._store.hold(state)
 
+    @property
+    def background_seconds(self) -> float:
+        """Seconds of a processor's time that the last write in the background took."""
+        return 0.0 if self._store is None else self._store.background_seconds
+
     def latest_name(self) -> str | None:
         """Return the name of the newest checkpoint."""
         return None if self._store is None else self._store.latest()

@@ -44,7 +44,10 @@ class Transfer:
                     return part.to(self.device)
             if part.device == self.device:
                 return part
-            if part.device.type == "cpu" and not part.is_pinned() and part.layout == torch.strided:
+            if part.layout != torch.strided:  # nor can its parts be marked as used there
+                with self._module.stream(compute):
+                    return part.to(self.device)
+            if part.device.type == "cpu" and not part.is_pinned():
                 part = part.pin_memory()
             kept.append(part)
             return part.to(self.device, non_blocking=True)
@@ -64,6 +67,6 @@ class Transfer:
         current = self._module.current_stream(self.device)
         current.wait_event(done)
         for tensor in tensors(batch):
-            if tensor.device == self.device:
+            if tensor.device == self.device and tensor.layout == torch.strided:
                 tensor.record_stream(current)
         return batch

@@ -14,6 +14,7 @@ from loopwright.errors import NonFiniteError
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),
 ]
 
 SAMPLES, BATCH, EPOCHS = 200, 16, 4  # the last batch of an epoch has 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import plain
 import pytest
 import torch
@@ -15,6 +17,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),
 ]
 
 CRITERION = nn.CrossEntropyLoss()
@@ -123,6 +126,39 @@ def test_prefetched_batches_stay_what_they_were():
     expected = torch.stack([part.sum(dtype=torch.float64) for part in data])
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-9)
     assert all(torch.equal(batch.cpu()[0], data[index]) for index, batch in kept)
+
+
+class Collecting(torch.utils.data.Dataset):
+    """Collects garbage where a sample is loaded."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        gc.collect()
+        return torch.full((1,), float(index))
+
+
+def test_workers_leave_the_gpus_garbage_alone():
+    """A forked worker that collects garbage does not free this process's tensors on the GPU."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        here, stream = torch.ones(1 << 20, device="cuda"), torch.cuda.Stream()
+        here.record_stream(stream)  # freeing it asks the driver
+        circle = [here]
+        circle.append(circle)
+        del here, circle
+        model = nn.Linear(1, 1)
+        run = quiet_run(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.0))
+        batches = DataLoader(Collecting(), batch_size=4, num_workers=1)
+        for step in run.loop(batches, epochs=1):
+            step.backward(run.model(step.batch).mean())
+            step.update()
+    finally:
+        if collecting:
+            gc.enable()
+    assert run.totals["turns"] == 2
 
 
 def test_backward_and_log_do_not_wait():

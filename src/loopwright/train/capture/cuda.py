@@ -58,13 +58,9 @@ class CudaShape:
         self._seen += 1
         if self._seen == 1:  # lets the optimizer make its state
             return self._owner.as_it_stands(step)
-        try:
-            if self._forward is None:
-                with torch.cuda.device(self._run.device):
-                    self._record(step, site)
-            self._see_to_the_update()
-        except Refused as refused:
-            self._owner.give_up(str(refused))
+        refused = self._prepare(step, site)
+        if refused is not None:
+            self._owner.give_up(refused)
             return self._owner.as_it_stands(step)
         if self._proofs.due(step, []):
             return self._prove(step)
@@ -72,6 +68,17 @@ class CudaShape:
         return self._replay(step, site)
 
     # -- recording -----------------------------------------------------------------------------
+
+    def _prepare(self, step: Step, site: CallSite) -> str | None:
+        """Record what is not recorded yet; returns why it cannot be."""
+        try:
+            if self._forward is None:
+                with torch.cuda.device(self._run.device):
+                    self._record(step, site)
+            self._see_to_the_update()
+        except Refused as refused:
+            return str(refused)  # without the exception, whose frames hold the graph of autograd
+        return None
 
     def _record(self, step: Step, site: CallSite) -> None:
         """Record forward and backward; nothing of it stays."""
@@ -229,7 +236,7 @@ class CudaShape:
             )
             return expected
         self._owner.proven += 1
-        self._proofs.passed(step)
+        self._proofs.passed()
         return expected
 
     # -- replay --------------------------------------------------------------------------------
@@ -349,9 +356,11 @@ def _numbers(optimizer: torch.optim.Optimizer) -> list[Any] | None:
 def _let_generators_go(stream: torch.cuda.Stream) -> None:
     """Tell the device's generator that nothing is recorded any more: a failed recording does not.
 
-    Source: ``CUDAGraph.capture_end`` raises before it does so (torch 2.11); an empty one does it.
+    Source: ``CUDAGraph.capture_end`` raises before it does so (torch 2.11); one that succeeds does it.
     """
-    graph = torch.cuda.CUDAGraph()
+    graph, something = torch.cuda.CUDAGraph(), torch.zeros(1, device=stream.device)
+    torch.cuda.synchronize()
     with torch.cuda.stream(stream), suppress(RuntimeError):
         graph.capture_begin(capture_error_mode="thread_local")
+        something.zero_()
         graph.capture_end()

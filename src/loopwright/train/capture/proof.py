@@ -11,6 +11,9 @@ PROOFS = 3
 """Turns that are run both ways before a shape is replayed."""
 FIRST_AGAIN = 8
 """Replays after which it is run both ways again; then after twice as many, and so on."""
+AN_EPOCHS = 500
+"""Replays for each time that it is run both ways at an epoch's beginning, where a program may change
+something: such a turn takes ten times as long as a replay. In the first three epochs it always is."""
 
 
 class Proofs:
@@ -25,6 +28,7 @@ class Proofs:
         self._left = PROOFS
         self._again = FIRST_AGAIN
         self._epoch = -1
+        self._at_epochs = 0
         self._numbers: list[Any] = []
         self._moving: set[int] = set()
 
@@ -46,18 +50,21 @@ class Proofs:
         moved = {i for i, (a, b) in enumerate(zip(numbers, self._numbers, strict=True)) if a != b}
         self._numbers = numbers
         due = (
-            self._left > 0 or self.replays >= self._again or step.epoch != self._epoch
-            or not moved <= self._moving
+            self._left > 0 or self.replays >= self._again or not moved <= self._moving
         )  # fmt: skip
+        if step.epoch != self._epoch:
+            self._epoch = step.epoch
+            few = self._at_epochs < 3 or self.replays >= AN_EPOCHS * self._at_epochs
+            self._at_epochs += few
+            due = due or few
         self._moving |= moved
         return due
 
-    def passed(self, step: Step) -> None:
+    def passed(self) -> None:
         """Note that both ways gave the same."""
         self._left = max(0, self._left - 1)
         if self.replays >= self._again:
             self._again *= 2
-        self._epoch = step.epoch
 
     def since(self) -> str:
         """Return words for after how many replays a difference was found."""

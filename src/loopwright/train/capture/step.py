@@ -2,7 +2,7 @@
 
 A step proves itself. The first turn of each batch shape is run as it stands, the second is recorded, the
 next ones are run both ways from the same state and compared bit for bit; only then is it replayed, and it
-is compared again after 8, 16, 32, … replays, at each epoch's beginning, and when a number of the optimizer
+is compared again after 8, 16, 32, … replays, at beginnings of epochs, and when a number of the optimizer
 changes for the first time. On a difference, or where something cannot be replayed, the turns are run as
 they stand, and the run's notes say why. In mode "fast" a graph that is proven may then be compiled; that
 one is compared as often, but for rounding.
@@ -257,7 +257,7 @@ class _Shape:
             )
             return expected
         self._owner.proven += 1
-        self._proofs.passed(step)
+        self._proofs.passed()
         return expected
 
     def _of_rounding(self, step: Step) -> set[int]:

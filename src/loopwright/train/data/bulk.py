@@ -1,19 +1,28 @@
-"""A whole batch in one gather instead of sample by sample, in the DataLoader's own order.
+"""Many batches in one gather instead of sample by sample, in the DataLoader's own order.
 
 For a ``TensorDataset`` (also behind ``Subset``, as ``random_split`` makes them) in the main process,
 with torch's own collating. The sampler and its draws stay the DataLoader's; a batch is the same
 tensors, bit for bit, in the same list. On the digits with batches of 32 a fetch costs 12 µs instead
-of 150.
+of 110, and 3 where the batches of 1 MiB are gathered at once.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data._utils.collate import default_collate
+
+CHUNK = 1 << 20
+"""Bytes that are gathered at once: they stay in a core's cache until they are used."""
+ALIGNED = 64
+"""Bytes. Kernels may add up in another order where memory begins elsewhere: a batch that is a part of a
+chunk begins where memory of its own would."""
 
 
 class Gather:
@@ -22,13 +31,47 @@ class Gather:
     def __init__(self, tensors: tuple[Tensor, ...], rows: Tensor | None):
         self._tensors = tensors
         self._rows = rows
+        self._ready: deque[tuple[list[int], list[Tensor]]] = deque()
 
     def fetch(self, indices: list[int]) -> list[Tensor]:
         """Return the batch of these samples."""
+        if self._ready and self._ready[0][0] is indices:
+            return self._ready.popleft()[1]
+        return self._gathered(indices)
+
+    def _gathered(self, indices: list[int]) -> list[Tensor]:
         index = torch.tensor(indices)
         if self._rows is not None:
             index = self._rows[index]
         return [tensor[index] for tensor in self._tensors]
+
+    def ahead(self, inner: Iterator[list[int]]) -> Iterator[list[int]]:
+        """Pass index batches on; those of a chunk are taken, and their samples gathered, at once.
+
+        Args:
+            inner: taking its next one draws nothing.
+        """
+        first = next(inner, None)
+        if first is None:
+            return
+        sizes = [_bytes_of(tensor) * len(first) for tensor in self._tensors]
+        count = CHUNK // max(1, sum(sizes))
+        if count < 2 or any(size % ALIGNED for size in sizes):
+            yield first
+            yield from inner
+            return
+        inner = chain([first], inner)
+        while lists := list(islice(inner, count)):
+            parts = [len(some) for some in lists]
+            split = [
+                tensor.split(parts) for tensor in self._gathered(list(chain.from_iterable(lists)))
+            ]
+            self._ready = deque(zip(lists, map(list, zip(*split, strict=True)), strict=True))
+            yield from lists
+
+
+def _bytes_of(tensor: Tensor) -> int:
+    return tensor.element_size() * (tensor[0].numel() if len(tensor) else 0)
 
 
 def gather_in_bulk(loader: Any, iterator: Any) -> None:

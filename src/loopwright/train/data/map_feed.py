@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, DataLoader, dataloader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from loopwright.train.data import workers
-from loopwright.train.data.bulk import gather_in_bulk
+from loopwright.train.data.bulk import Gather, gather_in_bulk
 from loopwright.train.data.draws import Draws
 from loopwright.train.data.feed import Account, Counter, Feed, warn_other_order
 from loopwright.train.data.order import Order, ahead, draws_at_once
@@ -23,6 +24,7 @@ class MapFeed(Feed):
         self._order: Order | None = None
         self._draws: Draws | None = None
         self._alive = False  # the workers are an earlier epoch's
+        self._gather: Gather | None = None  # fetches without the iterator's own ``__next__``
 
     def open(self) -> None:
         """Make the iterator, or let persistent workers begin again."""
@@ -67,10 +69,15 @@ class MapFeed(Feed):
     def _begin(
         self, skip: Callable[[Iterator[Any]], Iterator[Any]], position: int, digest: int
     ) -> None:
+        gather = getattr(self.iterator, "_dataset_fetcher", None)
+        gather = gather if isinstance(gather, Gather) and self._draws_at_once() else None
+
         def wrap(inner: Iterator[Any]) -> Iterator[Any]:
             inner = skip(inner) if position else self._watched(inner)
-            self._order = Order(inner, position, digest)
+            self._order = Order(inner if gather is None else gather.ahead(inner), position, digest)
             return self._order
+
+        self._gather = gather if gather is not None and self._is_plain() else None
 
         if isinstance(self.iterator, Workers):
             self.iterator.begin(wrap, position)
@@ -83,8 +90,7 @@ class MapFeed(Feed):
     def _watched(self, inner: Iterator[Any], state: dict[str, Any] | None = None) -> Iterator[Any]:
         """Let the sampler's draws be noted, where it may draw at any batch."""
         self._draws = None
-        batches = self.loader.batch_sampler
-        if type(batches) in (BatchSampler, type(None)) and draws_at_once(self.loader.sampler):
+        if self._draws_at_once():
             return inner
         self._draws = Draws()
         if state is None or state["draws"] is None:
@@ -93,9 +99,23 @@ class MapFeed(Feed):
         # With workers the sampler was asked for more batches than were handed out.
         return self._draws.over(inner, state["drawn"])
 
+    def _draws_at_once(self) -> bool:
+        batches = self.loader.batch_sampler
+        plain = type(batches) in (BatchSampler, type(None))
+        return plain and draws_at_once(self.loader.sampler)
+
+    def _is_plain(self) -> bool:
+        """Whether nobody watches the iterator, and it does nothing but sample and fetch."""
+        code = _BaseDataLoaderIter.__next__.__code__
+        return code.co_filename == dataloader.__file__ and not self.iterator._pin_memory
+
     def fetch(self) -> Any:
         """Return the next batch."""
-        batch = next(self.iterator)
+        if self._gather is not None:  # 8 µs less: the iterator writes itself into profiles
+            batch = self._gather.fetch(next(self._order))  # pyrefly: ignore[bad-argument-type]
+            self.iterator._num_yielded += 1
+        else:
+            batch = next(self.iterator)
         if self._order is not None:
             self._order.hand_out()
         return batch

@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from loopwright.train.data.feed import NOTHING, Account, Counter, Feed
+from loopwright.train.data.forking import iterator_of
 from loopwright.train.data.workers import Reported, reporting
 
 
@@ -37,10 +38,10 @@ class StatefulFeed(Feed):
 
     def _make(self) -> None:
         if not self._in_workers:
-            self.iterator = iter(self.loader)
+            self.iterator = iterator_of(self.loader)
             return
         with reporting(self.loader, self._states):
-            self.iterator = iter(self.loader)
+            self.iterator = iterator_of(self.loader)
         if not isinstance(getattr(self.iterator, "_process_data", None), _Unwrapping):
             self.iterator._process_data = _Unwrapping(self.iterator._process_data, self)
 

@@ -25,6 +25,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from loopwright.train import randomness
+from loopwright.train.data.forking import garbage_stays
 from loopwright.train.data.own_state import OwnState
 
 
@@ -176,14 +177,15 @@ def start(loader: DataLoader[Any], states: Mapping[int, Any] | None = None) -> A
         loader._iterator.restart(loader)
         return loader._iterator
     if loader._iterator is not None:
-        return iter(loader)
+        return iter(loader)  # they are there already
     loader.check_worker_number_rationality()
     if states is None and loader in _LEFT:
         # The process that ended the loop before had them: there nothing was drawn to make them.
-        with randomness.fork(), OwnState(loader=loader).forked():
+        with randomness.fork(), OwnState(loader=loader).forked(), garbage_stays():
             iterator = Workers(loader, _LEFT.pop(loader))
     else:
-        iterator = Workers(loader, states or {})
+        with garbage_stays():
+            iterator = Workers(loader, states or {})
     if loader.persistent_workers:
         loader._iterator = iterator
     return iterator
