@@ -68,6 +68,7 @@ OPTIONS = {
         "--budget",
         "--whatifs",
         "--check",
+        "--diff",
         "--show",
         "--quiet",
         "--open",

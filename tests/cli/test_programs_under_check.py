@@ -1,4 +1,4 @@
-"""Scripts under ``loopwright check`` end as they do under Python: exit code, output, traceback, files."""
+"""Scripts under ``check`` and ``explain`` end as they do under Python: code, output, traceback, files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+USE_TORCH = {"torch, and no loop at all"}
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 QUICK = {
     "a syntax error",
@@ -113,15 +115,16 @@ def outcome(command, folder, stdin):
     return done.returncode % 256, done.stdout, done.stderr, files
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param(row, id=row.kind, marks=[] if row.kind in QUICK else [pytest.mark.long])
+def rows(quick):
+    """The table, the quick ones of it unmarked."""
+    return [
+        pytest.param(row, id=row.kind, marks=[] if row.kind in quick else [pytest.mark.long])
         for row in TABLE
-    ],
-)
-def test_as_under_python(row, run_cli, tmp_path):
-    """Code, output, files and the traceback are Python's; one line of ours comes last."""
+    ]
+
+
+def both(row, tmp_path):
+    """Two folders with the row's files."""
     folders = []
     for name in ("plain", "checked"):
         folders.append(tmp_path / name)
@@ -130,6 +133,13 @@ def test_as_under_python(row, run_cli, tmp_path):
             path = folders[-1] / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="latin-1" if row.kind == "not UTF-8" else "utf-8")
+    return folders
+
+
+@pytest.mark.parametrize("row", rows(QUICK))
+def test_as_under_python(row, run_cli, tmp_path):
+    """Code, output, files and the traceback are Python's; one line of ours comes last."""
+    folders = both(row, tmp_path)
     rc, out, err, files = outcome([sys.executable, *row.words], folders[0], row.stdin)
     done = run_cli("check", *row.words, cwd=folders[1], stdin=row.stdin,
                    env={"PYTHONDONTWRITEBYTECODE": "1"})  # fmt: skip
@@ -144,5 +154,31 @@ def test_as_under_python(row, run_cli, tmp_path):
     *theirs, last = done.err.splitlines()
     assert last.startswith("loopwright check: nothing found; 0 steps"), done.err
     theirs = [line for line in theirs if not line.startswith("note: no process of the program")]
-    same = [ADDRESS.sub("", line.replace("/checked/", "/plain/")) for line in theirs]
-    assert same == ADDRESS.sub("", err).splitlines()
+    assert alike(theirs) == alike(err.splitlines())
+
+
+def alike(lines):
+    """Lines without addresses and with one folder's name."""
+    return [ADDRESS.sub("", line.replace("/checked/", "/plain/")) for line in lines]
+
+
+@pytest.mark.parametrize("row", rows({"a syntax error", "its own arguments", "reads stdin"}))
+def test_explained_as_under_python(row, run_cli, tmp_path):
+    """The same under explain; where nothing was to be explained, it says so and ends with 2."""
+    folders = both(row, tmp_path)
+    _, out, err, files = outcome([sys.executable, *row.words], folders[0], row.stdin)
+    done = run_cli("explain", "--html", "none", *row.words, cwd=folders[1], stdin=row.stdin,
+                   env=NO_BYTECODE)  # fmt: skip
+    after = sorted(str(p.relative_to(folders[1])) for p in folders[1].rglob("*") if p.is_file())
+    assert after == files
+    assert done.out.startswith(out)
+    theirs, ours = done.err.splitlines(), done.out.removeprefix(out)
+    if row.code == 0 and row.kind not in USE_TORCH:
+        *theirs, last, hint = theirs
+        assert last.startswith("error: no process of the program imported torch")
+        assert hint == "hint: is this the script that trains?"
+        assert (done.rc, ours) == (2, "")
+    else:
+        assert done.rc == row.code, done.err
+        assert (ours != "") == (row.kind in USE_TORCH)
+    assert alike(theirs) == alike(err.splitlines())

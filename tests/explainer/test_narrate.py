@@ -8,6 +8,7 @@ import pytest
 
 from explainer.recorded import line, record, said, step
 from forked import LIMIT_S
+from loopwright.explainer.difference import difference
 
 PROGRAM = """\
 import torch
@@ -151,3 +152,62 @@ def test_the_glossary_has_this_runs_numbers(told):
     assert f"norm {grad:.4g}" in entries["backward"]["here"]
     assert "57 numbers" in entries["step"]["here"]
     assert entries["transfer"]["here"] == "This program has none."
+
+
+def changed(told, name):
+    """Which lines differ from the program as it is: text -> how, those that only follow left out."""
+    found = difference(told("as it is"), told(name))
+    return {
+        (one.text_after or one.text_before).partition("(")[0]: (one.change, one.step)
+        for one in found.lines
+        if not one.follows
+    }
+
+
+def test_the_same_program_twice_does_not_differ(told):
+    """No line, no number."""
+    found = difference(told("as it is"), told("as it is"))
+    assert (found.lines, found.facts, found.notes) == ([], [], [])
+    assert found.same == len(told("as it is").setup) + len(step(told("as it is"), 1).lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lr", {"optimizer = torch.optim.SGD": ("numbers", 0), "optimizer.step": ("numbers", 1)}),
+        ("adam", {"optimizer = torch.optim.Adam": ("does", 0), "optimizer.step": ("does", 1)}),
+        ("no zero_grad", {"optimizer.zero_grad": ("gone", 1), "loss.backward": ("does", 2),
+                          "optimizer.step": ("numbers", 2)}),
+        ("no step", {"optimizer.step": ("gone", 1), "optimizer.zero_grad": ("does", 2),
+                     "loss = nn.functional.mse_loss": ("numbers", 2), "loss.backward": ("numbers", 2),
+                     "total = loss.item": ("numbers", 2)}),
+        ("no item", {"total = loss": ("does", 1)}),
+        ("kept", {"loss.backward": ("does", 1)}),
+        ("batch size", {"loader = torch.utils.data.DataLoader": ("numbers", 0),
+                        "for data, target in loader:": ("numbers", 1),
+                        "loss = nn.functional.mse_loss": ("numbers", 1), "loss.backward": ("numbers", 1),
+                        "optimizer.step": ("numbers", 1), "total = loss.item": ("numbers", 1)}),
+    ],
+)  # fmt: skip
+def test_the_difference_is_what_was_changed(told, name, expected):
+    """Exactly the lines that do something else, or give other numbers in the first step that differs."""
+    assert changed(told, name) == expected
+
+
+def test_what_vanishes_is_named(told):
+    """Events and sentences that stand in one of the two alone; numbers side by side."""
+    found = difference(told("as it is"), told("no zero_grad"))
+    gone = next(one for one in found.lines if one.change == "gone")
+    assert (gone.events_before, gone.events_after, gone.line_before) == (["zero_grad"], [], 10)
+    assert gone.before == [".grad of all 4 parameters was None already: nothing to clear.".replace(
+        ".grad", "`.grad`", 1).replace("None", "`None`")]  # fmt: skip
+    back = difference(told("no zero_grad"), told("as it is"))
+    new = next(one for one in back.lines if one.change == "new")
+    assert (new.events_before, new.events_after, new.line_after) == ([], ["zero_grad"], 10)
+    losses = [
+        f"{one.losses[-1]:.4g}"
+        for one in (step(told("as it is"), 3), step(told("no zero_grad"), 3))
+    ]
+    assert ["loss in step 3", *losses] in found.facts
+    item = next(iter(difference(told("as it is"), told("no item")).lines))
+    assert (item.events_before, item.events_after) == (["item"], [])

@@ -29,6 +29,7 @@ ABOUT = """Run a few steps of a PyTorch program and show, line by line, what eac
 FILE.py ARGS           like python FILE.py ARGS
 -m MODULE ARGS         like python -m MODULE ARGS (torch.distributed.run too)
 -- COMMAND ARGS        any other command whose Python processes are to be explained
+--diff BEFORE FILE.py  what its lines do that those of BEFORE (a program, or an earlier --json) did not
 
 The explanation stands in the terminal and on one offline page. When its loop has been recorded the program
 may go on for --wait seconds (validation comes into view) and is then ended.
@@ -51,6 +52,8 @@ FLAGS = (
          help="Run the recorded step again on copies, with one thing changed each time."),
     Flag(name="check", annotation=bool, default=False,
          help="Then run the whole program once more under check, and show the findings at their lines."),
+    Flag(name="diff", annotation=str | None, default=None, metavar="BEFORE",
+         help="Another program, or an earlier explanation's JSON: show what lines do that they did not."),
     Flag(name="show", annotation=bool, default=False, help="Print the tutorial's file and stop."),
     Flag(name="quiet", annotation=bool, default=False, help="Only write the page or the JSON."),
     Flag(name="open", annotation=bool, default=False, help="Open the page in the browser."),
@@ -105,6 +108,12 @@ def understand(words: Sequence[str]) -> Asked | None:
 def carry_out(asked: Asked) -> int:
     """Run the program, narrate, print, write the page."""
     given = asked.given
+    if given["diff"] is not None:
+        from loopwright.cli.differing import differ
+
+        return differ(
+            asked.words, given, lambda words: record_of(words, given, as_given=asked.as_given)
+        )
     with tempfile.TemporaryDirectory(
         prefix="loopwright-explain-", ignore_cleanup_errors=True
     ) as folder:

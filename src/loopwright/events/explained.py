@@ -363,3 +363,42 @@ class ExplainRecord:
     processes: int = 1
     stopped: bool = False
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class LineChange:
+    """A statement that stands in both programs, or in one of them, and does not do the same in both."""
+
+    change: Literal["gone", "new", "does", "numbers"]
+    """Stands only before; stands only after; does something else; does the same with other numbers."""
+    text_before: str = ""
+    text_after: str = ""
+    line_before: int = 0
+    line_after: int = 0
+    file: str = ""
+    loop: str = ""
+    """Empty outside of loops."""
+    step: int = 0
+    """The first recorded step in which it differs; 0 outside of steps."""
+    follows: bool = False
+    """Only numbers differ, and only after a step that other lines made different."""
+    before: list[str] = field(default_factory=list)
+    """Sentences that hold before, and no longer."""
+    after: list[str] = field(default_factory=list)
+    events_before: list[str] = field(default_factory=list)
+    """Kinds of events that happened there before, and no longer."""
+    events_after: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True, slots=True)
+class DifferenceRecord:
+    """Two explanations side by side: what the lines of the second do that those of the first did not."""
+
+    before: str = ""
+    after: str = ""
+    lines: list[LineChange] = field(default_factory=list)
+    facts: list[list[str]] = field(default_factory=list)
+    """Rows of numbers: what, before, after."""
+    same: int = 0
+    """Statements that do the same in every recorded step."""
+    notes: list[str] = field(default_factory=list)

@@ -53,4 +53,4 @@ def plain(kind: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return kind(**{name: plain(hints[name], one) for name, one in value.items()})  # type: ignore[operator]
-    return value
+    return float(value) if kind is float and isinstance(value, str) else value  # "NaN" in JSON

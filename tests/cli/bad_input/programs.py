@@ -1,4 +1,4 @@
-"""What ``check`` cannot be asked: programs that are not there, flags and settings that are wrong."""
+"""What ``check`` and ``explain`` cannot be asked: programs that are not there, wrong flags and settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,48 @@ def settings(text: str) -> dict[str, str]:
     return {**SCRIPT, "pyproject.toml": f"[tool.loopwright.check]\n{text}\n"}
 
 
+TRAINS = {"train.py": "import torch\nw = torch.ones(2, requires_grad=True)\nw.sum().backward()\n"}
+NOTHING = (
+    "no process of the program imported torch and ended by itself, so there is nothing to explain"
+)
+
+
+def earlier(text: str) -> dict[str, str]:
+    """A script that trains, and what is said to be an earlier explanation of it."""
+    return {**TRAINS, "old.json": text}
+
+
 KINDS = {
+    "programs that cannot be explained": [
+        Row("explain none.py", 2, f"there is no file none.py {AT}", "loopwright explain -- none.py"),
+        Row("explain .", 2, f". is a folder without a __main__.py {AT}"),
+        Row("explain -- no-such-command", 2, f"there is no command 'no-such-command' {AT}"),
+        Row("explain -m", 2, f"-m needs a value {AT}"),
+        Row("explain train.py", 2, f"{NOTHING} (train.py)", "is this the script that trains?", SCRIPT),
+        Row("explain --html none/page.html --no-whatifs train.py", 4, "cannot write none/page.html", "",
+            TRAINS),
+    ],
+    "flags of explain that are wrong": [
+        Row("explain --stps 3 train.py", 2, f"unknown flag --stps {AT}", "did you mean --steps?", TRAINS),
+        Row("explain --steps 0 train.py", 2, f"--steps must be at least 1, not 0 {AT}", "", TRAINS),
+        Row("explain --steps two train.py", 2, f"--steps takes a whole number, not 'two' {AT}", "", TRAINS),
+        Row("explain --wait -1 train.py", 2, f"--wait must be at least 0, not -1.0 {AT}", "", TRAINS),
+        Row("explain --wait nan train.py", 2, f"--wait takes a finite number, not 'nan' {AT}", "", TRAINS),
+        Row("explain --budget 0 train.py", 2, f"--budget must be at least 1, not 0 {AT}", "", TRAINS),
+    ],
+    "explanations that cannot be compared": [
+        Row("explain --diff old.json", 2, f"with what shall old.json be compared? {AT}", "train.py",
+            earlier("{}")),
+        Row("explain --diff none.json train.py", 2, "none.json is no explanation: there is no such file",
+            "loopwright explain --json=before.json train.py writes one", TRAINS),
+        Row("explain --diff old.json train.py", 2, "old.json is no explanation: JSONDecodeError: ", "",
+            earlier("{")),
+        Row("explain --diff old.json train.py", 2, "old.json is no explanation: its version is 9", "",
+            earlier('{"version": 9}')),
+        Row("explain --diff old.json train.py", 2, "old.json is no explanation: its fields are others", "",
+            earlier('{"version": 1, "steps": [{}]}')),
+        Row("explain --diff none.py train.py", 2, f"there is no file none.py {AT}", "", TRAINS),
+    ],
     "programs that cannot be checked": [
         Row("check", 2, f"what shall be checked? {AT}", "loopwright check train.py"),
         Row("check none.py", 2, f"there is no file none.py {AT}", "loopwright check -- none.py"),
