@@ -82,3 +82,32 @@ def test_a_loop_that_ended_inside_an_epoch(case, whole, limits, persistent):
         "loader": "weighted",
     }  # fmt: skip
     assert killed(case, whole, settings, Kill("mark", place="between loops", after=11)) == ""
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        pytest.param(one, marks=() if one == "stateful" else pytest.mark.long)
+        for one in LOADERS
+        if one != "function"
+    ],
+)
+@pytest.mark.parametrize(
+    ("shape", "after"),
+    [
+        pytest.param("fine-tuning", 27, id="fine-tuning"),
+        pytest.param("two loops", 15, id="two loops", marks=pytest.mark.long),
+    ],
+)
+def test_the_second_loop_of_persistent_workers(case, whole, loader, shape, after):
+    """Workers that an ended loop left go on in the next one's first epoch, killed there and in resuming."""
+    settings = {
+        **SETTINGS, "shape": shape, "loader": loader, "augment": "random", "workers": 2,
+        "persistent": True, "limits": {"epochs": 3}, "checkpoint": "ends",
+    }  # fmt: skip
+    one = case(settings)
+    assert Kill("mark", place="body", after=after).run(one).killed
+    assert Kill("place", place="start").run(one).killed
+    ending = one.run()
+    assert problem(one, ending, whole(settings)) == ""
+    assert "[other-order]" not in ending.result.err

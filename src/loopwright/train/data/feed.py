@@ -108,6 +108,11 @@ class Feed:
         """Take over what a loop left that an earlier process ended: a later loop may have this loader."""
 
     @property
+    def restores(self) -> Any:
+        """The object of this process whose attributes ``reopen`` puts back, None where there is none."""
+        return None
+
+    @property
     def next_up(self) -> Any:
         """Indices of the samples in the batch that is being fetched, None where nobody knows them."""
         return None

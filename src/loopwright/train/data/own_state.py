@@ -78,15 +78,18 @@ class OwnState:
                     state[f"{path}.{name}"] = value
         return state
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any], *, but: Any = None) -> None:
         """Put back what ``capture`` returned; what is not in it goes back to where the walk found it.
 
-        Paths that the program has no longer are passed over.
+        Paths that the program has no longer are passed over. ``but`` is an object whose attributes stay
+        as they are.
         """
         for path, generator in self._generators.items():
             if path in state:
                 _set_state(generator, state[path])
         for path, holder in self._holders.items():
+            if holder is but:
+                continue
             first = self._first[path]
             for name, value in attributes.read(holder).items():
                 wanted = state.get(f"{path}.{name}", first.get(name, value))

@@ -162,14 +162,16 @@ class Source:
 
             def at_start() -> None:
                 randomness.restore(start["random"])
-                self.own.restore(start["own"])
+                # What loads a state of its own has its attributes at the position before, not after.
+                self.own.restore(state["own"])
+                self.own.restore(start["own"], but=self._feed.restores)
 
             self._feed.reopen(feed, state["position"], at_start, count)
             self._set_position(state["position"])
             before_restore()
             # After the iterator, which draws when it is made; but a new epoch's draws are its own.
             if state["position"]:
-                self.restore(state)
+                self.own.restore(state["own"], but=self._feed.restores)
                 randomness.restore(generators, device)
             return
         self.restore(state)

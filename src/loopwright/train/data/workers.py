@@ -137,15 +137,8 @@ class Workers(_MultiProcessingDataLoaderIter):
 
         A loop that ends inside an epoch has fetched ahead, and persistent workers go on from there.
         """
-        found = {task: info for task, info in self._task_info.items() if len(info) == 2}
-        while self._tasks_outstanding > 0:
-            task, data = self._get_data()  # pyrefly: ignore[not-iterable]
-            self._tasks_outstanding -= 1
-            if task in self._task_info:
-                found[task] = (self._task_info[task][0], data)
-        self._task_info = {}
         left = dict(self.states)
-        for _, (worker, data) in sorted(found.items(), key=lambda item: item[0]):
+        for worker, data in outstanding(self):
             if isinstance(data, Reported) and data.state is not None:
                 left[worker] = data.state
         self.states = dict(left)
@@ -158,6 +151,19 @@ class Workers(_MultiProcessingDataLoaderIter):
         if data.state is not None:
             self.states[worker_idx] = data.state
         return data.batch
+
+
+def outstanding(iterator: Any) -> Iterator[tuple[int, Any]]:
+    """Wait for the batches that an iterator's workers have under way, and give them with their workers."""
+    found = {task: info for task, info in iterator._task_info.items() if len(info) == 2}
+    while iterator._tasks_outstanding > 0:
+        task, data = iterator._get_data()
+        iterator._tasks_outstanding -= 1
+        if task in iterator._task_info:
+            found[task] = (iterator._task_info[task][0], data)
+    iterator._task_info = {}
+    for _, info in sorted(found.items(), key=lambda item: item[0]):
+        yield info
 
 
 _LEFT: WeakKeyDictionary[DataLoader[Any], dict[int, Any]] = WeakKeyDictionary()
