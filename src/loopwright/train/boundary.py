@@ -146,6 +146,7 @@ class Boundary:
         self._loop, self._run = loop, run
         self.buffers = Buffers(run.models)
         self.device = run.device
+        self._quiet = loop.source.quiet
         self.body_random = self._random = randomness.torchs(run.device)
         self.turn = self.epoch = -1
         self._turns = 0
@@ -188,7 +189,10 @@ class Boundary:
 
     def note_body(self) -> None:
         """Note the generators as the body finds them, after its batch was fetched."""
-        self.body_random = randomness.torchs(self.device)
+        if self._quiet and self._loop.source.position > 1:
+            self.body_random = self._random  # only an epoch's first fetch draws
+        else:
+            self.body_random = randomness.torchs(self.device)
 
     @property
     def is_new(self) -> bool:

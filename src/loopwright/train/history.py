@@ -292,9 +292,12 @@ def to_host(values: list[Any]) -> list[float | None]:
     if not waiting:
         return values
     out = list(values)
-    wide = torch.float32 if values[waiting[0]].device.type == "mps" else torch.float64
-    stacked = torch.stack([values[i].detach().reshape(()).to(wide) for i in waiting]).tolist()
-    for i, value in zip(waiting, stacked, strict=True):
+    first = values[waiting[0]]
+    wide = torch.float32 if first.device.type == "mps" else torch.float64
+    parts = [values[i].detach() for i in waiting]
+    if any(part.dtype != first.dtype or part.ndim for part in parts):
+        parts = [part.reshape(()).to(wide) for part in parts]
+    for i, value in zip(waiting, torch.stack(parts).to(wide).tolist(), strict=True):
         out[i] = value
     return out
 

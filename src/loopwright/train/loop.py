@@ -70,6 +70,8 @@ class Loop:
         self._look_ahead = source.length is None or (not self._on_cpu and source.quiet)
         if self._look_ahead:
             source.look_ahead()
+        if not self._on_cpu and source.quiet:
+            source.send_chunks(run.transfer.chunk)
         self._watched = source.length is not None
         self._bar = True
         self.progress: Progress | None = None

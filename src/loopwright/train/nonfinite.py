@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from loopwright.errors import NonFiniteError, UsageError
 from loopwright.train import saving
 from loopwright.train.callsite import CallSite, where
+from loopwright.train.history import to_host
 from loopwright.train.recall import Recall, is_finite
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class NonFinite:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        values = torch.stack([suspect.double() for _, suspect, _ in waiting]).tolist()
+        values: list[Any] = to_host([suspect for _, suspect, _ in waiting])
         bad = [
             (turn, done) for (turn, _, done), value in zip(waiting, values, strict=True)
             if not math.isfinite(value)

@@ -290,7 +290,10 @@ class Stepper:
     ) -> tuple[Tensor | None, Tensor]:
         losses, self._losses = self._losses, None
         # A loss that is not finite makes the sum nan, a finite one changes nothing.
-        suspect = total if losses is None else total + 0 * losses.to(total.device)
+        suspect = total
+        if losses is not None:
+            losses = losses if losses.device == total.device else losses.to(total.device)
+            suspect = torch.add(total, losses, alpha=0)  # one kernel: 0 * nan and 0 * inf are nan
         if all(found_inf.is_taken(window.optimizer) for window in windows):
             self.nonfinite.remember(turn, suspect, done=False)
             return (~torch.isfinite(suspect)).float(), total

@@ -47,8 +47,11 @@ class CudaShape:
         self._skips = found_inf.is_taken(self._optimizer)
         self._forward: torch.cuda.CUDAGraph | None = None
         self._update: torch.cuda.CUDAGraph | None = None
+        self._batch: Any = None
+        self._held: list[Any] = []
         self._inputs: list[Tensor] = []
         self._made: _Made
+        self._made_with_update: _Made
         self._seen = self._steady = 0
         self._numbers: list[Any] | None = None
         self._proofs = Proofs()
@@ -61,6 +64,7 @@ class CudaShape:
         refused = self._prepare(step, site)
         if refused is not None:
             self._owner.give_up(refused)
+            gc.collect()  # what a failed recording left of autograd's graph belongs to its stream
             return self._owner.as_it_stands(step)
         if self._proofs.due(step, []):
             return self._prove(step)
@@ -93,8 +97,8 @@ class CudaShape:
                 self._inputs.append(known[id(part)])
             return known[id(part)]
 
-        batch = map_tensors(step.batch, own)
-        held = [p for p in self._window.parameters() if p.requires_grad]
+        batch = self._batch = map_tensors(step.batch, own)
+        held = self._held = [p for p in self._window.parameters() if p.requires_grad]
         if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in held):
             raise Refused("a parameter has a hook on its gradient, which a graph does not call")
         before, stream = State(run), self._owner.stream()
@@ -145,7 +149,7 @@ class CudaShape:
         there = [grad for _, grad in pairs]
         total = gradients.norm(there)
         # A loss that is not finite makes the sum nan, a finite one changes nothing.
-        suspect = total + 0 * loss
+        suspect = torch.add(total, loss, alpha=0)
         flag = (~torch.isfinite(suspect)).float()
         self._run.stepper.clip_by(there, total)
         alike = loss.dtype == total.dtype == suspect.dtype
@@ -160,17 +164,27 @@ class CudaShape:
             return
         self._steady += 1
         if self._update is None and self._steady == STEADY:
-            with torch.cuda.device(self._run.device), self._capturable():
-                self._give_gradients()
-                try:
-                    with self._run.stepper.guard.ours(), self._graph() as self._update:
-                        found_inf.step(self._optimizer, self._made.flag if self._skips else None)
-                except Refused as refused:
-                    self._update = None
-                    self._run.note(f"the optimizer's update is launched as it stands: {refused}")
-                finally:
-                    self._take_gradients()
+            try:
+                with torch.cuda.device(self._run.device), self._capturable():
+                    self._record_update()
+            except Refused as refused:
+                self._update = None
+                self._run.note(f"the optimizer's update is launched as it stands: {refused}")
+            finally:
+                self._take_gradients()
             self._proofs.begin([])
+
+    def _record_update(self) -> None:
+        """Record the update; where nothing is looked at before it, as one graph with all before it."""
+        with self._run.stepper.guard.ours(), self._run.nonfinite.recall.paused():
+            torch.clear_autocast_cache()
+            with self._graph() as graph:
+                made = self._computed(self._batch, self._held) if self._skips else self._made
+                self._give_gradients(made)
+                found_inf.step(self._optimizer, made.flag if self._skips else None)
+            torch.clear_autocast_cache()
+        self._update = graph
+        self._made_with_update = made
 
     @contextmanager
     def _capturable(self) -> Iterator[None]:
@@ -220,10 +234,10 @@ class CudaShape:
     def _prove(self, step: Step) -> Tensor:
         """Run the turn both ways from one state; what stays is what the turn as it stands gives."""
         before = State(self._run)
-        self._run_forward(step)
-        if math.isfinite(self._made.numbers[2].item()):
+        made = self._run_forward(step)
+        if math.isfinite(made.numbers[2].item()):
             self._run_update()
-        loss = self._made.numbers[0].clone()
+        loss = made.numbers[0].clone()
         replayed = State(self._run)
         before.put_back()
         expected = self._owner.as_it_stands(step)
@@ -241,22 +255,28 @@ class CudaShape:
 
     # -- replay --------------------------------------------------------------------------------
 
-    def _run_forward(self, step: Step) -> None:
+    def _run_forward(self, step: Step) -> _Made:
+        """Replay up to the clipped gradients; a fused optimizer's graph does the update as well."""
         torch._foreach_copy_(self._inputs, list(_unique(step.batch)))
+        if self._skips and self._update is not None:
+            self._update.replay()
+            return self._made_with_update
         assert self._forward is not None
         self._forward.replay()
+        return self._made
 
     def _run_update(self) -> None:
         if self._update is not None:
-            self._update.replay()
+            if not self._skips:
+                self._update.replay()
             return
-        self._give_gradients()
+        self._give_gradients(self._made)
         with self._run.stepper.guard.ours():
             found_inf.step(self._optimizer, self._made.flag if self._skips else None)
         self._take_gradients()
 
-    def _give_gradients(self) -> None:
-        for parameter, grad in self._made.pairs:
+    def _give_gradients(self, made: _Made) -> None:
+        for parameter, grad in made.pairs:
             parameter.grad = grad
 
     def _take_gradients(self) -> None:
@@ -267,8 +287,7 @@ class CudaShape:
         run, loop = self._run, self._run.active
         assert loop is not None
         started = perf_counter()
-        self._run_forward(step)
-        made = self._made
+        made = self._run_forward(step)
         if made.joined is not None:  # one kernel; the next replay writes over what the graph made
             loss, total, suspect = made.joined.clone().unbind()
         else:

@@ -9,7 +9,7 @@ of 110, and 3 where the batches of 1 MiB are gathered at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any
 
@@ -18,11 +18,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data._utils.collate import default_collate
 
-CHUNK = 1 << 20
-"""Bytes that are gathered at once: they stay in a core's cache until they are used."""
-ALIGNED = 64
+CHUNK, ON_A_DEVICE = 1 << 20, 4 << 20
+"""Bytes that are gathered at once: on a CPU they stay in a core's cache until they are used."""
+ALIGNED = 256
 """Bytes. Kernels may add up in another order where memory begins elsewhere: a batch that is a part of a
-chunk begins where memory of its own would."""
+chunk begins where memory of its own would, as far as kernels ask (64 on a CPU, 256 in cuBLAS)."""
+
+
+Send = Callable[[list[Tensor]], list[Tensor]]
 
 
 class Gather:
@@ -32,11 +35,16 @@ class Gather:
         self._tensors = tensors
         self._rows = rows
         self._ready: deque[tuple[list[int], list[Tensor]]] = deque()
+        self._versions: list[int] = []
+        # Memory that torch does not own (numpy's) may be written to without torch's knowing.
+        self._owned = all(tensor.untyped_storage().resizable() for tensor in tensors)
 
     def fetch(self, indices: list[int]) -> list[Tensor]:
         """Return the batch of these samples."""
         if self._ready and self._ready[0][0] is indices:
-            return self._ready.popleft()[1]
+            batch = self._ready.popleft()[1]
+            if self._versions == [tensor._version for tensor in self._tensors]:
+                return batch
         return self._gathered(indices)
 
     def _gathered(self, indices: list[int]) -> list[Tensor]:
@@ -45,27 +53,30 @@ class Gather:
             index = self._rows[index]
         return [tensor[index] for tensor in self._tensors]
 
-    def ahead(self, inner: Iterator[list[int]]) -> Iterator[list[int]]:
+    def ahead(self, inner: Iterator[list[int]], send: Send | None = None) -> Iterator[list[int]]:
         """Pass index batches on; those of a chunk are taken, and their samples gathered, at once.
+
+        A batch whose data set was written to since is gathered once more.
 
         Args:
             inner: taking its next one draws nothing.
+            send: brings a chunk to a device.
         """
         first = next(inner, None)
         if first is None:
             return
         sizes = [_bytes_of(tensor) * len(first) for tensor in self._tensors]
-        count = CHUNK // max(1, sum(sizes))
-        if count < 2 or any(size % ALIGNED for size in sizes):
+        count = (CHUNK if send is None else ON_A_DEVICE) // max(1, sum(sizes))
+        if count < 2 or not self._owned or any(size % ALIGNED for size in sizes):
             yield first
             yield from inner
             return
         inner = chain([first], inner)
         while lists := list(islice(inner, count)):
             parts = [len(some) for some in lists]
-            split = [
-                tensor.split(parts) for tensor in self._gathered(list(chain.from_iterable(lists)))
-            ]
+            self._versions = [tensor._version for tensor in self._tensors]
+            chunk = self._gathered(list(chain.from_iterable(lists)))
+            split = [tensor.split(parts) for tensor in (chunk if send is None else send(chunk))]
             self._ready = deque(zip(lists, map(list, zip(*split, strict=True)), strict=True))
             yield from lists
 

@@ -53,11 +53,13 @@ class Feed:
     Attributes:
         iterator: of the current epoch; None between epochs.
         looks_ahead: the loop fetches a batch before it hands out the one before.
+        send: brings what batches are cut from to a device; None where the loop does so with each batch.
     """
 
     def __init__(self, loader: Any):
         self.loader = loader
         self.looks_ahead = False
+        self.send: Callable[[list[Any]], list[Any]] | None = None
         self.iterator: Any = None
 
     def open(self) -> None:

@@ -74,7 +74,9 @@ class MapFeed(Feed):
 
         def wrap(inner: Iterator[Any]) -> Iterator[Any]:
             inner = skip(inner) if position else self._watched(inner)
-            self._order = Order(inner if gather is None else gather.ahead(inner), position, digest)
+            self._order = Order(
+                inner if gather is None else gather.ahead(inner, self.send), position, digest
+            )
             return self._order
 
         self._gather = gather if gather is not None and self._is_plain() else None

@@ -111,6 +111,10 @@ class Source:
         """Prepare for batches that are fetched before the one before them is handed out."""
         self._feed.looks_ahead = True
 
+    def send_chunks(self, send: Callable[[list[Any]], list[Any]]) -> None:
+        """Have what batches are cut from brought to a device at once, where they are cut."""
+        self._feed.send = send
+
     @property
     def indices(self) -> Any:
         """Indices of the samples in the batch that was handed out last, None where nobody knows them."""

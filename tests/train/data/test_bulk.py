@@ -1,0 +1,105 @@
+"""Batches that are gathered many at a time are the DataLoader's own."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Subset, TensorDataset
+
+from loopwright.train.data import bulk
+from loopwright.train.data.source import Source
+
+
+def tensors(samples=100, features=64):
+    """Inputs whose batches of 8 fill whole cache lines, and labels that do so, too."""
+    inputs = torch.arange(samples * features, dtype=torch.float32).reshape(samples, features)
+    return inputs, inputs[:, :32].long()
+
+
+def epoch(loader):
+    """The batches that a run gets."""
+    source = Source(loader)
+    source.start_epoch()
+    return [source.fetch() for _ in range(len(loader))]
+
+
+@pytest.fixture
+def gathered(monkeypatch):
+    """How many samples each gather took."""
+    counts = []
+    inner = bulk.Gather._gathered
+
+    def counted(self, indices):
+        counts.append(len(indices))
+        return inner(self, indices)
+
+    monkeypatch.setattr(bulk.Gather, "_gathered", counted)
+    return counts
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_loaders_batches(gathered, shuffle, drop_last):
+    """One gather for all of a small data set; order, sizes and the draws after it are the loader's."""
+    loader = DataLoader(TensorDataset(*tensors()), 8, shuffle=shuffle, drop_last=drop_last)
+    torch.manual_seed(0)
+    ours, after = [epoch(loader) for _ in range(2)], torch.rand(1)
+    torch.manual_seed(0)
+    plain, then = [list(loader) for _ in range(2)], torch.rand(1)
+    assert gathered == [96 if drop_last else 100] * 2
+    assert torch.equal(after, then)
+    for one, other in zip(chain(*ours), chain(*plain), strict=True):
+        assert type(one) is type(other)
+        assert all(map(torch.equal, one, other))
+
+
+def test_no_more_than_a_chunk(gathered, monkeypatch):
+    """A gather takes as many batches as fit into a chunk."""
+    monkeypatch.setattr(bulk, "CHUNK", 3 * 8 * (64 * 4 + 32 * 8))
+    loader = DataLoader(TensorDataset(*tensors()), 8)
+    for one, other in zip(epoch(loader), loader, strict=True):
+        assert all(map(torch.equal, one, other))
+    assert gathered == [24, 24, 24, 24, 4]
+
+
+def test_a_data_set_that_is_written_to(gathered):
+    """What the body writes to the data set is in the batches after it, as in a plain loop."""
+    inputs, labels = tensors()
+    source = Source(DataLoader(TensorDataset(inputs, labels), 8))
+    source.start_epoch()
+    first, _ = source.fetch()
+    inputs[8:] = -1.0
+    second, _ = source.fetch()
+    assert torch.equal(first, tensors()[0][:8])
+    assert torch.equal(second, torch.full((8, 64), -1.0))
+    assert gathered == [100, 8]
+
+
+def test_memory_of_numpy_is_gathered_batch_by_batch(gathered):
+    """torch does not learn of writes to it."""
+    array = np.zeros((64, 64), dtype=np.float32)
+    source = Source(DataLoader(TensorDataset(torch.from_numpy(array)), 8))
+    source.start_epoch()
+    source.fetch()
+    array[8:] = 1.0
+    assert torch.equal(source.fetch()[0], torch.ones(8, 64))
+    assert gathered == [8, 8]
+
+
+def test_batches_that_would_lie_elsewhere(gathered):
+    """A batch that does not fill whole lines of memory gets memory of its own."""
+    loader = DataLoader(TensorDataset(torch.randn(30, 3)), 7)
+    for (batch,) in epoch(loader):
+        assert batch.storage_offset() == 0
+    assert gathered == [7, 7, 7, 7, 2]
+
+
+def test_batches_of_a_chunk_begin_on_lines_of_memory(gathered):
+    """Each begins where memory of its own might."""
+    subset = Subset(TensorDataset(*tensors()), range(3, 91))
+    for batch in epoch(DataLoader(subset, 8, shuffle=True)):
+        assert all(part.data_ptr() % 64 == 0 for part in batch)
+    assert gathered == [88]
