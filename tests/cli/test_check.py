@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -181,6 +184,49 @@ def test_steps(check):
     done = check("--steps", "1", "train.py", train=FAULTY)
     assert done.rc == 0
     assert "nothing found; 1 steps" in done.err
+
+
+WITH_WORKERS = (
+    FAULTY.replace("for step", "opt.zero_grad()\nfor step")
+    + """\
+loader = torch.utils.data.DataLoader(torch.arange(8.0), num_workers=2)
+print(sum(loader).item())
+"""
+)
+
+
+def test_workers_after_the_first_steps(check):
+    """Processes that are forked after ``--steps N`` do not tell again what the first one has found."""
+    done = check("--json", "--steps", "3", "train.py", train=WITH_WORKERS)
+    observed = json.loads(done.out)["observed"]
+    assert (observed["steps"], observed["processes"]) == (3, 1)
+    assert "28.0" in done.err
+
+
+ENDLESS = (
+    FAULTY.replace("for step in range(8):", "while True:")
+    + """\
+    if opt.state_dict() and net.weight.grad is not None:
+        print("training", flush=True)
+"""
+)
+
+
+def test_ctrl_c_is_the_programs(start_program, tmp_path):
+    """An interrupt ends the program as it would alone, and what was found until then is told."""
+    (tmp_path / "train.py").write_text(ENDLESS)
+    program = start_program(
+        ["-m", "loopwright", "check", "--json=found.json", "train.py"], cwd=tmp_path
+    )
+    while program.out.count("training") < 8:
+        assert program.running
+        time.sleep(0.05)
+    os.killpg(program.pid, signal.SIGINT)
+    done = program.wait()
+    assert done.rc == 130
+    told = json.loads((tmp_path / "found.json").read_text())
+    assert told["program"]["exception"] == "KeyboardInterrupt"
+    assert [one["rule"] for one in told["findings"]] == ["missing-zero-grad"]
 
 
 @pytest.mark.parametrize(

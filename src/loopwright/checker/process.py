@@ -36,9 +36,14 @@ def _renew() -> None:
 
 
 def _after_fork() -> None:
-    """A forked process begins with empty books: a DataLoader's worker writes none, a rank its own."""
-    global _forked
-    if _session is not None and _session.observer.installed:
+    """A forked process begins with empty books: a DataLoader's worker writes none, a rank its own.
+
+    Where the observation has ended before the fork, what was found is the parent's to tell.
+    """
+    global _forked, _session
+    if _session is not None and not _session.observer.installed:
+        _session = None
+    elif _session is not None:
         _forked = True
         _session.observer.uninstall()
         _renew()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 import time
@@ -231,17 +230,13 @@ def observe(asked: Asked, chosen: Chosen) -> CheckRecord:
     with tempfile.TemporaryDirectory(
         prefix="loopwright-check-", ignore_cleanup_errors=True
     ) as folder:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's to answer
-        try:
-            code = run(
-                asked.command,
-                START,
-                folder,
-                quiet_stdout=asked.given["json"] == STDOUT,
-                variables={STEPS: str(chosen.steps)} if chosen.steps else {},
-            )
-        finally:
-            signal.signal(signal.SIGINT, before)
+        code = run(
+            asked.command,
+            START,
+            folder,
+            quiet_stdout=asked.given["json"] == STDOUT,
+            variables={STEPS: str(chosen.steps)} if chosen.steps else {},
+        )
         record = read(Path(folder))
     record.program.command = asked.command
     record.program.exit_code = code if code >= 0 else 128 - code

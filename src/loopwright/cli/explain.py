@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -157,17 +156,13 @@ def record_of(
     with tempfile.TemporaryDirectory(
         prefix="loopwright-explain-", ignore_cleanup_errors=True
     ) as folder:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's to answer
-        try:
-            code = run(
-                command,
-                START,
-                folder,
-                quiet_stdout=given["json"] == STDOUT or given["quiet"],
-                variables={SETTINGS: json.dumps(settings), **SILENCE},
-            )
-        finally:
-            signal.signal(signal.SIGINT, before)
+        code = run(
+            command,
+            START,
+            folder,
+            quiet_stdout=given["json"] == STDOUT or given["quiet"],
+            variables={SETTINGS: json.dumps(settings), **SILENCE},
+        )
         record = read(Path(folder))
     if record is None:
         return None, code

@@ -70,9 +70,27 @@ def run(
         variables: further environment variables.
     """
     out = sys.stderr.fileno() if quiet_stdout else None
+    # Ctrl-C reaches the program too, and is for it to answer. A handler, because what is ignored here is
+    # ignored in the program as well; where that is so already (nohup), it stays so.
+    interrupts = signal.getsignal(signal.SIGINT)
+    if interrupts is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _wait_on)
+    try:
+        return _run(
+            list(command), environment(os.environ, start, folder, **(variables or {})), out, silent
+        )
+    finally:
+        signal.signal(signal.SIGINT, interrupts)
+
+
+def _wait_on(_number: int, _frame: object) -> None:
+    """What this process does about an interrupt."""
+
+
+def _run(command: list[str], variables: dict[str, str], out: int | None, silent: bool) -> int:
     program = subprocess.Popen(
-        list(command),
-        env=environment(os.environ, start, folder, **(variables or {})),
+        command,
+        env=variables,
         stdout=subprocess.DEVNULL if silent else out,
         stderr=subprocess.DEVNULL if silent else None,
     )

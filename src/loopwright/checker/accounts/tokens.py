@@ -60,7 +60,7 @@ def look_at_tokens(
             target.reshape(indices.shape)[:, :-1].reshape(-1).to(indices.dtype),
         ):
             place.note("next token", embeddings=len(tokens), length=indices.shape[1])
-            leak = _attends_ahead(softmaxes, indices.shape[1])
+            leak = _attends_ahead(softmaxes, indices.shape[1], source)
             if leak:
                 place.note("future", weight=leak, length=indices.shape[1])
                 continue
@@ -104,27 +104,57 @@ def _is_causal(softmaxes: list[Any], length: int) -> bool:
     return seen
 
 
-def _attends_ahead(softmaxes: list[Any], length: int) -> float:
-    """The largest attention weight on a later position; 0 where none was seen."""
+def _attends_ahead(softmaxes: list[Any], length: int, source: Any) -> float:
+    """The largest weight on a later position in an attention on this sequence; 0 where none was seen.
+
+    Its keys must come from the embedding ``source``: an encoder attends to all of a sequence of its own.
+    """
     most = 0.0
     for node in softmaxes:
-        name = node.name()
-        if "ScaledDotProduct" in name:
-            mask = (
-                graph.saved(node, "attn_mask")
-                if graph.saved(node, "attn_mask") is not None
-                else graph.saved(node, "attn_bias")
-            )
-            if graph.saved(node, "is_causal") is False and mask is None:
-                query, key = graph.saved(node, "query"), graph.saved(node, "key")
-                if isinstance(query, torch.Tensor) and query.shape[-2] == length == key.shape[-2]:
-                    most = max(most, 1.0 / length)
-            continue
-        weights = graph.saved(node, "result")
-        if (
-            isinstance(weights, torch.Tensor)
-            and weights.dim() >= 3
-            and weights.shape[-2:] == (length, length)
-        ):
-            most = max(most, float(weights.triu(1).max()))
+        if "ScaledDotProduct" in node.name():
+            weight = _weight_of_attention(node, length)
+        else:
+            weights = graph.saved(node, "result")
+            square = isinstance(weights, torch.Tensor) and weights.dim() >= 3
+            square = square and weights.shape[-2:] == (length, length)
+            weight = float(weights.triu(1).max()) if square else 0.0
+        if weight > most and _keys_from(node, source):
+            most = weight
     return most
+
+
+def _weight_of_attention(node: Any, length: int) -> float:
+    """What a fused attention without a mask gives to a later position at least, on average."""
+    mask = graph.saved(node, "attn_mask")
+    mask = mask if mask is not None else graph.saved(node, "attn_bias")
+    if graph.saved(node, "is_causal") is not False or mask is not None:
+        return 0.0
+    query, key = graph.saved(node, "query"), graph.saved(node, "key")
+    square = isinstance(query, torch.Tensor) and query.shape[-2] == length == key.shape[-2]
+    return 1.0 / length if square else 0.0
+
+
+def _keys_from(node: Any, source: Any) -> bool:
+    """True where everything that an attention compares, its keys too, comes from ``source``."""
+    if "ScaledDotProduct" in node.name():
+        compared = [inner for inner, _ in node.next_functions[:2]]
+    else:
+        product = _product_below(node)
+        compared = [inner for inner, _ in product.next_functions] if product is not None else []
+    return len(compared) >= 2 and all(
+        inner is not None and any(one is source for one in graph.nodes(inner, 4000))
+        for inner in compared[:2]
+    )
+
+
+def _product_below(node: Any, steps: int = 12) -> Any:
+    """The product of queries and keys that a softmax was taken of, below scaling and masks."""
+    pending = [inner for inner, _ in node.next_functions if inner is not None]
+    for _ in range(steps):
+        if not pending:
+            return None
+        node = pending.pop(0)
+        if node.name().startswith(("Bmm", "Mm", "Matmul", "Baddbmm", "Addbmm")):
+            return node
+        pending += [inner for inner, _ in node.next_functions if inner is not None]
+    return None

@@ -22,13 +22,17 @@ class LossRule(Rule):
     least = 2
 
     def places(self, accounts: Accounts) -> Iterator[tuple[LossPlace, str, dict]]:  # type: ignore[type-arg]
-        """Places where at least ``least`` looks, and nearly all of them, showed it."""
+        """Places where at least ``least`` looks, and nearly all of them, showed it; one a criterion."""
+        told: set[object] = set()
         for place in list(accounts.losses.places.values()):
             for what in self.seen:
+                if place.made is not None and (place.made, what) in told:
+                    continue  # the same object, called on another line
                 count = place.count(what)
                 if (not self.losses or place.name in self.losses) and count >= min(self.least, place.calls) and (
                     count >= 0.8 * place.total(what) or what == "broadcast"
                 ) and accounts.gradients.backwards >= 2:  # fmt: skip
+                    told.add((place.made, what))
                     yield place, what, place.seen[what].facts
 
 
