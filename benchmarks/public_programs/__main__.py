@@ -88,8 +88,8 @@ def run(one: dict, checkout: Path, python: str, folder: Path) -> dict:
     start = time.monotonic()
     with log.open("w") as stream:
         child = subprocess.Popen(
-            [*words, *one.get("arguments", [])], cwd=where, env=environment(one, copy), stdin=subprocess.DEVNULL,
-            stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
+            [*words, *one.get("arguments", [])], cwd=where, env=environment(one, copy),
+            stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
             child.wait(LIMIT_S)
@@ -129,7 +129,8 @@ def judge(one: dict, seen: dict) -> tuple[list[str], dict]:
         wrong.append(f"the program failed: {ended}")
     wrong += told["notes"]
     row = {
-        "program": f"{one['repository']} {one['path']}", "kind": one["kind"], "steps": steps, "passes": passes, "events": events,
+        "program": f"{one['repository']} {one['path']}", "kind": one["kind"],
+        "steps": steps, "passes": passes, "events": events,
         "alarms": len(alarms), "true": len(proven),
         "hints": sorted({f["rule"] for f in told["findings"] if f["severity"] == "hint"}),
         "exit_code": ended.get("exit_code"), "seconds": round(seen["seconds"]),

@@ -241,7 +241,8 @@ def _forward(observer: Observer) -> Callable[[Any], Any]:
                 return result
             if here.busy:
                 return original(self, *args, **kwargs)
-            observer.tick()
+            if self._parameters or self._modules:  # a transform is called for every sample
+                observer.tick()
             if (observer.resting and not sees_evaluation(observer)) or traced():
                 return original(self, *args, **kwargs)
             where = site(2)
