@@ -154,6 +154,20 @@ def test_the_glossary_has_this_runs_numbers(told):
     assert entries["transfer"]["here"] == "This program has none."
 
 
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ("Dropout(0.5)", "dropout is off."),
+        ("BatchNorm1d(8)", "batch norm uses its running statistics."),
+    ],
+)
+def test_eval_mode_says_what_acts(layer, words, explained):
+    """Only what the model holds is named."""
+    seen = explained(PROGRAM.replace("nn.Tanh()", f"nn.{layer}"), timed=0)
+    (told,) = [one.title for one in step(seen, 2).whatifs if one.name == "in eval mode"]
+    assert told.endswith(f": {words}")
+
+
 def changed(told, name):
     """Which lines differ from the program as it is: text -> how, those that only follow left out."""
     found = difference(told("as it is"), told(name))

@@ -262,9 +262,8 @@ class Questions:
             return None
         return WhatIf(
             "in eval mode",
-            f"The same batch and weights give loss {number(loss)} instead of {number(self.loss)}: "
-            f"dropout is off, batch norm "
-            "uses its running statistics.",
+            f"The same batch and weights give loss {number(loss)} instead of {number(self.loss)}"
+            f"{_why_eval_differs(acting)}.",
             {"loss": loss, "loss_unchanged": self.loss},
         )
 
@@ -318,6 +317,17 @@ class Questions:
             f"{', '.join(map(str, range(1, KEPT + 1)))} steps; with `.item()` none.",
             {f"nodes_{index}": float(one) for index, one in enumerate(alive, start=1)},
         )
+
+
+def _why_eval_differs(acting: list[Any]) -> str:
+    """What of a model acts in another way in eval mode, as far as it is known."""
+    kinds = {type(one).__name__ for one in acting}
+    parts = []
+    if any("Dropout" in one for one in kinds):
+        parts.append("dropout is off")
+    if any("BatchNorm" in one for one in kinds):
+        parts.append("batch norm uses its running statistics")
+    return f": {' and '.join(parts)}" if parts else ""
 
 
 class _reduction:  # noqa: N801  a context
