@@ -164,6 +164,8 @@ class LineNote:
     phases: list[str] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
     """What it did, in words."""
+    ranks: dict[str, list[str]] = field(default_factory=dict)
+    """Of other ranks: rank -> what it said of itself that this one did not."""
 
 
 @dataclass(slots=True)
@@ -249,6 +251,8 @@ class StepNote:
     whatifs: list[WhatIf] = field(default_factory=list)
     not_replayed: str = ""
     """Why there are no what-ifs."""
+    ranks: dict[str, list[float]] = field(default_factory=dict)
+    """Rank -> its losses, where there are several."""
 
 
 @dataclass(slots=True)

@@ -50,8 +50,7 @@ def build(recording: Recording) -> ExplainRecord:
     record.environment = environment()
     record.notes = _notes(recording)
     record.stopped = recording.stopped
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        record.rank = torch.distributed.get_rank()
+    record.rank = recording.rank
     return record
 
 

@@ -327,6 +327,8 @@ class Calls:
         optimizer = event.subject
         name = recording.names.optimizer(optimizer, self._frame(event))
         recording.boundary_inside()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            recording.rank = torch.distributed.get_rank()
         parameters = _parameters_of(optimizer)
         norm, count = recording.state.grad_norm(parameters)
         opened.facts.update({"name": name, "kind": type(optimizer).__name__, "of": len(parameters),

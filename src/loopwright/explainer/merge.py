@@ -9,7 +9,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from loopwright.events.explained import ExplainRecord
+from loopwright.events.explained import ExplainRecord, StepNote
+from loopwright.explainer.narrate import narrate
 
 
 def read(folder: Path) -> ExplainRecord | None:
@@ -24,13 +25,45 @@ def read(folder: Path) -> ExplainRecord | None:
                                                     len(records[at].steps)))  # fmt: skip
     chosen: ExplainRecord = records[best]
     chosen.processes = len(records)
-    ranks = sorted(one.rank for one in records if one.rank is not None)
-    if len(ranks) > 1:
-        chosen.notes.append(f"{len(ranks)} ranks ran the same loop; this is rank {chosen.rank}")
+    others = sorted((one for one in records if one.rank is not None and one is not chosen),
+                    key=lambda one: one.rank or 0)  # fmt: skip
+    if others and chosen.rank is not None:
+        chosen.notes.append(
+            f"{len(others) + 1} ranks ran the same loop; this is rank {chosen.rank}, and where another one "
+            f"did something else, that stands beside it"
+        )
+        side_by_side(chosen, others)
     ends = sorted(folder.glob("*.end"))
     if ends and chosen.program.exception is None:
         chosen.program.exception = ends[0].read_text()
     return chosen
+
+
+def side_by_side(chosen: ExplainRecord, others: list[ExplainRecord]) -> None:
+    """Put what other ranks did differently beside what the chosen one did, step by step and line by line."""
+    narrate(chosen)
+    for other in others:
+        rank = str(other.rank)
+        narrate(other)
+        steps = {(_loop_of(other, step), step.number): step for step in other.steps}
+        for step in chosen.steps:
+            peer = steps.get((_loop_of(chosen, step), step.number))
+            if peer is None:
+                continue
+            step.ranks.setdefault(str(chosen.rank), step.losses)
+            step.ranks[rank] = peer.losses
+            lines = {(other.files[one.file].path, one.line): one for one in peer.lines}
+            for line in step.lines:
+                there = lines.get((chosen.files[line.file].path, line.line))
+                told = there.sentences if there is not None else ["It does not run this line."]
+                own = [one for one in told if one not in line.sentences]
+                if own:
+                    line.ranks[rank] = own
+
+
+def _loop_of(record: ExplainRecord, step: StepNote) -> tuple[str, int]:
+    loop = record.loops[step.loop]
+    return (record.files[loop.file].path if loop.file >= 0 else loop.library, loop.line)
 
 
 def plain(kind: Any, value: Any) -> Any:

@@ -78,10 +78,10 @@ class Recording:
         self.tries = Tries(self)
         self.notes: list[str] = []
         self.armed = self.saved_hooks = self.stale = self.stopped = self.over = False
-        self.since_node = 0
+        self.since_node = self._order = 0
         self.finished_at: int | None = None
         self._visits: dict[int, int] = {}
-        self._order = 0
+        self.rank: int | None = None
 
     # beginning and end
 

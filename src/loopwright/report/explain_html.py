@@ -262,7 +262,9 @@ def variants(notes: list[Note]) -> list[dict[str, Any]]:
             (
                 one
                 for one in found
-                if one["loop"] == note.loop and one["line"].sentences == note.line.sentences
+                if one["loop"] == note.loop
+                and one["line"].sentences == note.line.sentences
+                and one["line"].ranks == note.line.ranks
             ),
             None,
         )

@@ -91,7 +91,9 @@ def _file(
             parts.append(_source(row, digits, width))
             begun[row.number] = row
             for note, label in _chosen(row.notes, step):
-                parts += _sentences(note, label, digits, width)
+                parts += _sentences(note.line.sentences, label, digits, width)
+                for rank, told in note.line.ranks.items():
+                    parts += _sentences(told, f"{label}rank {rank}: ", digits, width)
             for finding in findings:
                 if finding.place.line == row.number:
                     parts += _finding(finding, digits, width)
@@ -140,10 +142,10 @@ def _kind(note: Note) -> str:
     return without_numbers(" ".join(note.line.sentences))
 
 
-def _sentences(note: Note, label: str, digits: int, width: int) -> list[RenderableType]:
+def _sentences(told: list[str], label: str, digits: int, width: int) -> list[RenderableType]:
     margin = " " * (BADGE + TIME + 1 + digits) + " │   "
     found: list[RenderableType] = []
-    for sentence in note.line.sentences:
+    for sentence in told:
         words = _clean(label + sentence.replace("**", ""))
         label = ""
         for index, line in enumerate(textwrap.wrap(words, width - len(margin) - 2)):
@@ -218,6 +220,13 @@ def _in_one_view(
             "",
         )
     parts.append(table)
+    if chosen.ranks:
+        losses = ", ".join(
+            f"rank {rank} {formats.number(found[-1])}"
+            for rank, found in chosen.ranks.items()
+            if found
+        )
+        parts += [Text(), _wrapped(f"Loss of each rank: {losses}.", width, "")]
     parts += _rules(chosen.rules, width)
     parts += _whatifs(chosen, width)
     parts += _device(timing, width)
