@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader
 from loopwright.errors import LoopwrightWarning
 from loopwright.train.data import workers
 from loopwright.train.data.bulk import gather_in_bulk
-from loopwright.train.data.forking import iterator_of
 
 Counter = Callable[[int], Iterable[int]]
 """``range``, or something like it that shows how far it is."""
@@ -125,7 +124,7 @@ class PlainFeed(Feed):
 
     def open(self) -> None:
         """Make the iterator."""
-        self.iterator = iterator_of(self.loader)
+        self.iterator = workers.iterator_of(self.loader)
         gather_in_bulk(self.loader, self.iterator)
 
     def state_dict(self, account: Account) -> dict[str, Any]:  # noqa: ARG002

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from loopwright.errors import DataError
 from loopwright.train import randomness
+from loopwright.train.data import workers
 from loopwright.train.data.draws import Draws
 from loopwright.train.data.feed import Account, Counter, Feed, warn_other_order
-from loopwright.train.data.forking import garbage_stays, iterator_of
 from loopwright.train.data.own_state import OwnState
 from loopwright.train.data.stateful_iterator import (
     Position,
@@ -25,7 +25,7 @@ from loopwright.train.data.stateful_iterator import (
     sampling,
     without_reading,
 )
-from loopwright.train.data.workers import reporting
+from loopwright.train.data.workers import garbage_stays, reporting
 
 _LEFT: WeakKeyDictionary[DataLoader[Any], Mapping[str, Any]] = WeakKeyDictionary()
 """Loaders whose persistent workers an earlier process had, with where those were."""
@@ -86,12 +86,12 @@ class StatefulFeed(Feed):
     def _make(self, states: Mapping[int, Any], sampler: Mapping[str, Any] | None = None) -> None:
         self._draws, self._read, self._replayed = None, 0, 0
         if not self._is_torchs:
-            self.iterator = iterator_of(self.loader)
+            self.iterator = workers.iterator_of(self.loader)
             return
         before = getattr(self.loader, "_iterator", None)
         report = reporting(self.loader, states) if self._in_workers else nullcontext()
         with report, sampling(self.loader, sampler_of(self.loader, sampler)):
-            self.iterator = iterator_of(self.loader)
+            self.iterator = workers.iterator_of(self.loader)
         if self._in_workers:
             if self.iterator is not before:
                 Reports(self.iterator, states)

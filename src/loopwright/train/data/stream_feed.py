@@ -10,7 +10,6 @@ from loopwright.errors import DataError
 from loopwright.train.data import workers
 from loopwright.train.data.draws import Draws
 from loopwright.train.data.feed import Account, Counter, Feed, is_torchs, warn_other_order
-from loopwright.train.data.forking import iterator_of
 from loopwright.train.data.sums import batch_sum
 from loopwright.train.data.workers import Workers
 
@@ -37,7 +36,7 @@ class StreamFeed(Feed):
         self._count = self._sum = 0
         self._draws = self._known = None
         if not self._in_workers:
-            self.iterator = iterator_of(self.loader)
+            self.iterator = workers.iterator_of(self.loader)
             if not isinstance(self.loader, Sequence):  # a list of batches draws nothing
                 self._draws = Draws()
             return
@@ -71,7 +70,7 @@ class StreamFeed(Feed):
                 self._start_workers(self._states)
         else:
             at_start()
-            self.iterator = iterator_of(self.loader)
+            self.iterator = workers.iterator_of(self.loader)
             if state["draws"] is not None:
                 self._draws = Draws()
                 self._draws.load_state_dict(state["draws"])

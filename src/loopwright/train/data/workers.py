@@ -8,6 +8,7 @@ from worker i modulo their number, so the workers keep their roles.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 import threading
@@ -25,7 +26,6 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from loopwright.train import randomness
-from loopwright.train.data.forking import garbage_stays
 from loopwright.train.data.own_state import OwnState
 
 
@@ -168,6 +168,30 @@ def outstanding(iterator: Any) -> Iterator[tuple[int, Any]]:
 
 _LEFT: WeakKeyDictionary[DataLoader[Any], dict[int, Any]] = WeakKeyDictionary()
 """Loaders whose persistent workers an earlier process had, with what those reported last."""
+
+
+@contextmanager
+def garbage_stays() -> Iterator[None]:
+    """Have processes that are forked inside leave this process's objects alone.
+
+    A collection in a worker would otherwise free tensors of the GPU that have become garbage here, and
+    freeing one that was used on several streams calls the driver, which a forked process may not: it is
+    aborted (torch 2.11: "initialization error" in ``CUDACachingAllocator``).
+    """
+    if not torch.cuda.is_initialized():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def iterator_of(loader: Any) -> Any:
+    """Return ``iter(loader)``; what workers it forks are safe."""
+    with garbage_stays():
+        return iter(loader)
 
 
 def start(loader: DataLoader[Any], states: Mapping[int, Any] | None = None) -> Any:
