@@ -31,6 +31,7 @@ WORKERS = "test_loaders.py::test_with_workers"
 PERSISTENT = "test_loaders.py::test_persistent_workers"
 BOUNDARY = "test_loaders.py::test_at_a_boundary"
 INSIDE = "test_loaders.py::test_a_loop_that_ended_inside_an_epoch"
+LATER = "test_loaders.py::test_the_second_loop_of_persistent_workers[fine-tuning-stateful]"
 SAMPLE = "test_kills.py::test_sample"
 SCHEDULES = "test_any_schedule.py::test_a_few_schedules"
 POWER = "test_power.py::test_power_cuts"
@@ -160,7 +161,7 @@ DATA = [
     ),
     Mutant(
         "the generators are restored before the iterator is made, not after", "train/data/source.py",
-        """                self.restore(state)
+        """                self.own.restore(state["own"], but=self._feed.restores)
                 randomness.restore(generators, device)
             return""",
         "                pass\n            return",
@@ -168,7 +169,7 @@ DATA = [
     ),
     Mutant(
         "the loader's own generator is not restored", "train/data/source.py",
-        'self.own.restore(start["own"])', "pass",
+        'self.own.restore(start["own"], but=self._feed.restores)', "pass",
         (f"{MAIN}[shuffled with generator]", f"{MAIN}[weighted with generator]"),
     ),
     Mutant(
@@ -195,7 +196,7 @@ DATA = [
     Mutant(
         "workers of a loop that had ended are forgotten", "train/data/workers.py",
         '_LEFT[loader] = state["left"]', "pass",
-        (f"{INSIDE}[persistent-steps]", f"{INSIDE}[persistent-samples]"),
+        (f"{INSIDE}[weighted-persistent-steps]", f"{INSIDE}[weighted-persistent-samples]"),
     ),
     Mutant(
         "a sampler's draws between the bodies are not noted", "train/data/draws.py",
@@ -204,8 +205,20 @@ DATA = [
     ),
     Mutant(
         "a loader with a state is not given it", "train/data/stateful_feed.py",
-        'self.loader.load_state_dict(state["loader"])', "pass",
+        "        self.loader.load_state_dict(place)\n        at_start()", "        at_start()",
         (f"{MAIN}[stateful]", f"{WORKERS}[stateful]"),
+    ),
+    Mutant(
+        "such a loader's workers that outlive a loop are taken for new ones",
+        "train/data/stateful_feed.py",
+        'return {"workers": dict(reports.states), "loader": own}',
+        'return {"workers": {}, "loader": own}',
+        (LATER,),
+    ),
+    Mutant(
+        "such a loader's next loop gets new workers", "train/data/stateful_feed.py",
+        "            _LEFT[self.loader] = {", "            _ = {",
+        (f"{INSIDE}[stateful-persistent-steps]",),
     ),
 ]  # fmt: skip
 DISK = [

@@ -75,11 +75,12 @@ def test_at_a_boundary(case, whole, loader, persistent):
 @pytest.mark.long
 @pytest.mark.parametrize("limits", [{"steps": 13}, {"samples": 45}], ids=["steps", "samples"])
 @pytest.mark.parametrize("persistent", [False, True], ids=["", "persistent"])
-def test_a_loop_that_ended_inside_an_epoch(case, whole, limits, persistent):
+@pytest.mark.parametrize("loader", ["weighted", "stateful"])
+def test_a_loop_that_ended_inside_an_epoch(case, whole, loader, limits, persistent):
     """The loop after one that ended inside an epoch trains on the data that it would have had."""
     settings = {
         **SETTINGS, "shape": "fine-tuning", "workers": 2, "persistent": persistent, "limits": limits,
-        "loader": "weighted",
+        "loader": loader,
     }  # fmt: skip
     assert killed(case, whole, settings, Kill("mark", place="between loops", after=11)) == ""
 
