@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from forked import SOURCE
 
 RECIPE = '''\
 import torch
@@ -163,3 +167,76 @@ def test_refused_second_process_while_asking(run_cli, start_program, finished, t
     assert f"in use by process {holder.pid}" in err
     os.kill(holder.pid, 9)
     holder.wait()
+
+
+WATCHED = '''\
+import atexit
+import sys
+from pathlib import Path
+
+import torch
+import loopwright as lw
+
+
+def note(word):
+    with Path("noted").open("a") as file:
+        file.write(word + "\\n")
+
+
+class Samples(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        note("sample")
+        return torch.ones(4) * index, torch.ones(1)
+
+
+def collate(samples):
+    note("batch")
+    return torch.utils.data.default_collate(samples)
+
+
+class Watched(torch.nn.Linear):
+    def forward(self, inputs):
+        note("forward")
+        return super().forward(inputs)
+
+
+@lw.recipe
+def watched() -> lw.Job:
+    """Note what is done, and at the end which modules there are."""
+    model = Watched(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    optimizer.register_step_pre_hook(lambda *_: note("step"))
+    loader = torch.utils.data.DataLoader(Samples(), 8, num_workers=2, collate_fn=collate)
+    atexit.register(lambda: Path("modules").write_text("\\n".join(sys.modules)))
+    return lw.Job(
+        model=model, optimizer=optimizer, criterion=torch.nn.MSELoss(), train_loader=loader,
+        valid_loader=loader, keep_best=("valid_loss", "min"), epochs=1,
+    )
+'''
+HEAVY = {
+    "loopwright.explainer", "loopwright.parallel.launch", "matplotlib", "pandas", "scipy", "sklearn",
+    "tensorboard", "torch._inductor.compile_fx", "torch.distributed.checkpoint", "torchvision",
+}  # fmt: skip
+"""Nothing of these is needed to say that a run has ended. (``torch._dynamo`` comes with any optimizer.)"""
+
+
+def test_nothing_is_done(run_cli, tmp_path):
+    """No batch is made, no model called, nothing stepped, and nothing heavy is imported."""
+    (tmp_path / "mine.py").write_text(WATCHED)
+    rc, _, err = run_cli(*WORDS, cwd=tmp_path)
+    assert rc == 0, err
+    assert {"sample", "batch", "forward", "step"} == set((tmp_path / "noted").read_text().split())
+    (tmp_path / "noted").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "loopwright", *WORDS], cwd=tmp_path, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "nothing was trained or changed" in done.stdout
+    assert not (tmp_path / "noted").exists()
+    names = set((tmp_path / "modules").read_text().split())
+    assert {"torch", "loopwright.train.run"} <= names
+    assert names & HEAVY == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -324,3 +325,19 @@ def test_workers_that_somebody_else_has_started_are_said():
     again.load_state_dict(copy(source.state_dict()))
     with pytest.warns(LoopwrightWarning, match="other-order"):
         again.resume_epoch(CPU, randomness.snapshot(), before_restore=lambda: None)
+
+
+@pytest.mark.parametrize("make", [stateful, lambda **more: DataLoader(Augmented(), 4, **more)])
+def test_workers_that_are_not_what_an_ended_loop_left_are_said(make):
+    """Where the program itself reads between two loops, a new process cannot give the second the same."""
+    source = Source(make(num_workers=2, persistent_workers=True))
+    read(source, 0, (1, 0))
+    state = copy(source.state_dict())
+    batches = make(num_workers=2, persistent_workers=True)
+    Source(batches).leave(state)
+    assert len(list(batches)) == 7
+    with pytest.warns(LoopwrightWarning, match="persistent workers may give other batches"):
+        read(Source(batches), 0, (0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LoopwrightWarning)
+        read(Source(batches), 0, (0, 1))  # said once

@@ -142,6 +142,11 @@ def is_torchs(loader: Any) -> bool:
     )
 
 
+def warn_taken_over(loader: Any) -> None:
+    """Say that a loop begins with workers that are not those which an ended one would have left it."""
+    warn_other_order(f"the {type(loader).__name__}'s persistent workers may give other batches", 0)
+
+
 def warn_unknown_iterators(names: list[str]) -> None:
     """Say that what the body reads beside the loop's own data begins anew."""
     warnings.warn(

@@ -11,7 +11,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from loopwright.train.data import workers
 from loopwright.train.data.bulk import Gather, gather_in_bulk
 from loopwright.train.data.draws import Draws
-from loopwright.train.data.feed import Account, Counter, Feed, warn_other_order
+from loopwright.train.data.feed import Account, Counter, Feed, warn_other_order, warn_taken_over
 from loopwright.train.data.order import Order, ahead, draws_at_once
 from loopwright.train.data.workers import Workers
 
@@ -28,6 +28,8 @@ class MapFeed(Feed):
 
     def open(self) -> None:
         """Make the iterator, or let persistent workers begin again."""
+        if workers.taken_over(self.loader):
+            warn_taken_over(self.loader)
         self._alive = workers.are_alive(self.loader)
         self._make(None)
         self._begin(lambda inner: inner, 0, 0)

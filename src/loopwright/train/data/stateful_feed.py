@@ -14,7 +14,7 @@ from loopwright.errors import DataError
 from loopwright.train import randomness
 from loopwright.train.data import workers
 from loopwright.train.data.draws import Draws
-from loopwright.train.data.feed import Account, Counter, Feed, warn_other_order
+from loopwright.train.data.feed import Account, Counter, Feed, warn_other_order, warn_taken_over
 from loopwright.train.data.own_state import OwnState
 from loopwright.train.data.stateful_iterator import (
     Position,
@@ -78,6 +78,9 @@ class StatefulFeed(Feed):
         self._began = self._where_left()["workers"] if self._alive else {}
         if (left := self._left) is not None:
             del _LEFT[self.loader]
+            if self._kept is not None:
+                warn_taken_over(self.loader)
+        if left is not None and self._kept is None:
             # The process that ended the loop before had them: there nothing was drawn to make them.
             with randomness.fork(), OwnState(loader=self.loader).forked():
                 self._start_workers(left)
@@ -222,5 +225,5 @@ class StatefulFeed(Feed):
     def leave(self, state: dict[str, Any]) -> None:
         """Let the loader's next workers begin where the ones of an ended loop were."""
         left = state if state["between"] else state["left"]
-        if state["exact"] and left is not None and self._may_persist and self._kept is None:
+        if left is not None and self._may_persist and Reports.of(self._kept) is None:
             _LEFT[self.loader] = {name: left[name] for name in ("workers", "loader")}

@@ -9,7 +9,14 @@ from typing import Any
 from loopwright.errors import DataError
 from loopwright.train.data import workers
 from loopwright.train.data.draws import Draws
-from loopwright.train.data.feed import Account, Counter, Feed, is_torchs, warn_other_order
+from loopwright.train.data.feed import (
+    Account,
+    Counter,
+    Feed,
+    is_torchs,
+    warn_other_order,
+    warn_taken_over,
+)
 from loopwright.train.data.sums import batch_sum
 from loopwright.train.data.workers import Workers
 
@@ -40,6 +47,8 @@ class StreamFeed(Feed):
             if not isinstance(self.loader, Sequence):  # a list of batches draws nothing
                 self._draws = Draws()
             return
+        if workers.taken_over(self.loader):
+            warn_taken_over(self.loader)
         self._alive = workers.are_alive(self.loader)
         self._states = workers.reported(self.loader)
         self._start_workers(None)

@@ -242,8 +242,13 @@ def reported(loader: DataLoader[Any] | None) -> dict[int, Any]:
 
 def leave(loader: DataLoader[Any], state: Mapping[str, Any]) -> None:
     """Let the next workers of a loader be those that a loop of an earlier process left."""
-    if loader.persistent_workers and loader.num_workers and loader._iterator is None:
+    if loader.persistent_workers and not isinstance(loader._iterator, Workers):
         _LEFT[loader] = state["left"]
+
+
+def taken_over(loader: DataLoader[Any]) -> bool:
+    """Whether persistent workers are somebody else's where they would have been an ended loop's."""
+    return are_anothers(loader) and _LEFT.pop(loader, None) is not None
 
 
 def rest(iterator: Any, loader: DataLoader[Any]) -> None:
