@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
     Sampler,
+    SequentialSampler,
     WeightedRandomSampler,
     get_worker_info,
 )
@@ -118,6 +120,15 @@ class Buckets(Sampler):
         return 7
 
 
+class Mixed(BatchSampler):
+    """Neighbours together, the batches in a random order."""
+
+    def __iter__(self):
+        batches = list(super().__iter__())
+        random.shuffle(batches)
+        return iter(batches)
+
+
 DATA = {
     "shuffled": lambda: (Augmented(), {"batch_size": 4, "shuffle": True}),
     "weighted": lambda: (
@@ -127,6 +138,10 @@ DATA = {
     "lazy sampler": lambda: (Augmented(), {"batch_size": 4, "sampler": Lazy()}),
     "eager sampler": lambda: (Augmented(), {"batch_size": 4, "sampler": Eager()}),
     "own batches": lambda: (Augmented(), {"batch_sampler": Buckets()}),
+    "mixed batches": lambda: (
+        Augmented(),
+        {"batch_sampler": Mixed(SequentialSampler(range(SAMPLES)), 4, drop_last=False)},
+    ),
     "stream": lambda: (Stream(), {"batch_size": 4}),
 }
 STATEFUL = {

@@ -165,7 +165,7 @@ class StatefulFeed(Feed):
         """Return the loader's state after a batch; another one may be fetched before it is saved."""
         state = self.loader.state_dict()
         if not self._in_workers:  # it may be the user's own object, which the next batch changes
-            state = copy.deepcopy(state)
+            state = copy.deepcopy(state, {} if self._position is None else self._position.lasting)
         reports = Reports.of(self.iterator)
         if reports is None:
             return Account(loader=state)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 from loopwright.train import randomness
 from loopwright.train.data.draws import Draws
 from loopwright.train.data.feed import warn_other_order
+from loopwright.train.data.order import draws_at_once
 from loopwright.train.data.own_state import OwnState
 from loopwright.train.data.workers import Reported, outstanding
 
@@ -98,10 +99,21 @@ class Position:
         self._start = {"random": randomness.snapshot(), "own": self._own.capture()}
         self._draws = Draws()
         self._drawn = 0
-        self._items = self._draws.over(iter(sampler.inner))
+        self._items = self._watched(0)
+
+    def _watched(self, replayed: int) -> Iterator[Any]:
+        inner = self._sampler.inner
+        if draws_at_once(_that_draws(inner)):
+            return iter(inner)
+        return self._draws.over(iter(inner), replayed)
 
     def __iter__(self) -> Position:
         return self
+
+    @property
+    def lasting(self) -> dict[int, Any]:
+        """What is in every state of the epoch and never changes: need not be copied, by ``id``."""
+        return {id(part): part for part in self._start.values()}
 
     def __next__(self) -> Any:
         item = next(self._items)
@@ -123,7 +135,7 @@ class Position:
         if not self._draws.exact:
             name = type(self._sampler.inner).__name__
             warn_other_order(f"the {name} may give another order", self._drawn)
-        self._items = self._draws.over(iter(self._sampler.inner), known["drawn"])
+        self._items = self._watched(known["drawn"])
         for _ in range(self._drawn):
             next(self._items)
 
@@ -140,10 +152,20 @@ def sampler_of(loader: DataLoader[Any], known: Mapping[str, Any] | None = None) 
     inner = loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
     if not is_torchdatas(loader) or isinstance(loader.dataset, IterableDataset):
         return inner
-    own = getattr(inner, "sampler", inner)  # of a BatchSampler: torchdata's asks it
+    own = _that_draws(inner)  # of a BatchSampler: torchdata's asks it
     at_home = type(own).__module__.startswith("torchdata.") or type(own) is SequentialSampler
     stateful = any(hasattr(one, "load_state_dict") for one in (inner, own))
     return inner if at_home or stateful else Positioned(inner, known)
+
+
+def _that_draws(sampler: Any) -> Any:
+    """Return the sampler under a plain ``BatchSampler``, torch's or torchdata's; any other itself."""
+    plain = type(sampler).__name__ == "BatchSampler" and _is_theirs(sampler)
+    return sampler.sampler if plain else sampler
+
+
+def _is_theirs(thing: Any) -> bool:
+    return f"{type(thing).__module__}.".startswith(("torch.", "torchdata."))
 
 
 @contextmanager
