@@ -9,6 +9,18 @@ import torch
 from torch.utils.data import DataLoader
 
 
+class Wrapped(keras.Model):
+    """A torch module as a Keras model."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.inner = keras.layers.TorchModuleWrapper(module)
+
+    def call(self, inputs):
+        """Call it."""
+        return self.inner(inputs)
+
+
 class Clock(keras.callbacks.Callback):
     """Notes when training begins and when the last update is done."""
 
@@ -28,9 +40,7 @@ class Contestant:
         kinds = {torch.optim.SGD: keras.optimizers.SGD, torch.optim.Adam: keras.optimizers.Adam,
                  torch.optim.AdamW: keras.optimizers.AdamW}  # fmt: skip
         given = work.optimizer(work.model.parameters())
-        inputs = keras.Input(work.data.tensors[0].shape[1:])
-        outputs = keras.layers.TorchModuleWrapper(work.model)(inputs)
-        self.model = keras.Model(inputs, outputs)
+        self.model = Wrapped(work.model)
         self.model.compile(
             optimizer=kinds[type(given)](learning_rate=given.param_groups[0]["lr"]),
             loss=lambda y, out: work.criterion(out, y.long()),

@@ -15,8 +15,7 @@ class Contestant:
         self.work = work
         self.net = NeuralNet(
             module=work.model, criterion=lambda: work.criterion, batch_size=work.batch_size,
-            optimizer=lambda params, **_: work.optimizer([p for _, p in params]
-                                                         if isinstance(params, list) else params),
+            optimizer=lambda groups, **_: work.optimizer(groups),
             train_split=None, iterator_train__shuffle=True, max_epochs=1,
         )  # fmt: skip
         self.net.initialize()

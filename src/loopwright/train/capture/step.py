@@ -46,10 +46,10 @@ class CapturedStep:
     """One training step as a function of a ``Step``; returns the loss, detached.
 
     Args:
-        run: with one optimizer, on a CPU.
+        run: with one optimizer, on a CPU or a CUDA device.
         fn: ``fn(batch)`` returns the loss (a mean over the batch), or ``(loss, weight)``. What it does in
             Python is done when it is recorded and compared, not at each turn.
-        mode: ``"exact"`` for the same bits; ``"fast"`` to compile the step where that pays.
+        mode: ``"exact"`` for the same bits; ``"fast"`` to compile the step where that pays (on a CPU).
 
     Attributes:
         why_not: why turns are run as they stand, None while they are captured.
