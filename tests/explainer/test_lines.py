@@ -102,6 +102,16 @@ def test_one_line_loops(follow):
     assert turns(follow("s = 0\nfor i in range(3): s += i\n"), 2) == 1
 
 
+@pytest.mark.parametrize("head", ["for i in range(3):", "while n < 3:"])
+@pytest.mark.parametrize(
+    "inside", ["[k for k in [n]]", "{k: k for k in [n]}", "sum(k for k in [n])", "f(lambda: n)"]
+)
+def test_a_comprehension_begins_no_turn(head, inside, follow):
+    """Nor does a lambda: their frames run lines that lie in a loop, and are no turns of it."""
+    text = f"f = lambda g: g()\nn = 0\n{head}\n    a = {inside}\n    n += 1\n"
+    assert turns(follow(text), 3) == 4
+
+
 def test_functions_and_generators(follow):
     """Calls are told when they begin and end, a generator each time that it goes on."""
     told = follow("def f():\n    yield 1\n    yield 2\nfor x in f():\n    y = x\n")

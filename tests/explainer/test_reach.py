@@ -89,6 +89,10 @@ HARMFUL = {
     "a global": (GLOBAL, "loss_of(x)"),
     "an object inside an object": (OBJECTS, "trainer(x)"),
     "another model's weights": (SHADOW, "follow(x)"),
+    "a scaler that is off": (
+        "scaler = torch.amp.GradScaler('cpu', enabled=False)",
+        f"scaler.scale({LOSS})",
+    ),
 }
 
 
@@ -132,7 +136,7 @@ def test_what_cannot_be_put_back_is_not_run(name, words, explained):
 @pytest.mark.parametrize(
     "name",
     ["a generator of its own", "a counter in a closure", "a global", "an object inside an object",
-     "another model's weights"],
+     "another model's weights", "a scaler that is off"],
 )  # fmt: skip
 def test_what_can_be_put_back_is_asked(name, explained):
     """Its what-ifs are shown: the unchanged step gave the same bits."""

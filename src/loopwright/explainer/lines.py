@@ -22,6 +22,8 @@ from loopwright.explainer.source import Loop, Source, Statement, source_of
 from loopwright.observe.sites import USER, kind_of
 
 HOT = 20_000
+INLINE = frozenset(("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"))
+"""Frames of their own before Python 3.12, and still part of the statement that they stand in."""
 OURS = 2
 """References to a frame that are ours: the activation's, and the one that counts them."""
 
@@ -163,7 +165,7 @@ class Lines:
             return self.codes[code]
         except KeyError:
             found = None
-            if kind_of(code.co_filename) == USER:
+            if code.co_name not in INLINE and kind_of(code.co_filename) == USER:
                 source = source_of(code)
                 found = Code(code, source) if source is not None else None
             self.codes[code] = found
@@ -241,7 +243,8 @@ class Lines:
         if code.seen > HOT and not activation.loops:
             code.asleep = True
             frame.f_trace_lines = False
-        self._loops(activation, before, statement, back=back)
+        if code.code.co_name != "<lambda>":  # its line may lie in a loop of the function around it
+            self._loops(activation, before, statement, back=back)
         activation.statement = statement
         self.listener.statement(activation, statement)
 

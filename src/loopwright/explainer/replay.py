@@ -179,7 +179,10 @@ class Again:
         versions = [tensor._version for tensor in tensors]
         grads = [p.grad for p in one.parameters]
         states = [optimizer.state for optimizer in one.optimizers]
-        scalers = [{name: vars(scaler)[name] for name in SCALED} for scaler, _ in one.scalers]
+        scalers = [
+            {name: vars(scaler)[name] for name in SCALED if name in vars(scaler)}
+            for scaler, _ in one.scalers
+        ]
         reach = Reach(one.frame)
         reach.add(one.reach)
         noted = Noted(reach, one.known)
@@ -309,7 +312,8 @@ SCALED = ("_scale", "_growth_tracker", "_per_optimizer_states")
 
 
 def _scaler_state(scaler: Any) -> dict[str, Any]:
-    return {name: _cloned(vars(scaler).get(name)) for name in SCALED}
+    """Of one that is enabled; a disabled one has none."""
+    return {name: _cloned(vars(scaler)[name]) for name in SCALED if name in vars(scaler)}
 
 
 @contextlib.contextmanager
