@@ -461,3 +461,46 @@ def test_moments_are_told():
         train(step)
     assert heard == list(range(18))
     assert train.replayed > 5
+
+
+def test_layers_that_are_thawed():
+    """What begins to learn in the middle of an epoch is recorded anew, and learns."""
+
+    def trained(capture):
+        lw.seed(0)
+        net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+        net[0].requires_grad_(False)
+        run = make(model=net, optimizer=lambda p: torch.optim.SGD(p, lr=0.05))
+        train = run.compile_step(lambda batch: F.mse_loss(run.model(batch[0]), batch[1]))
+        for step in run.loop(loader(160, 4), epochs=1):
+            if step.index == 20:
+                net[0].requires_grad_(True)
+            (train if capture else train.as_it_stands)(step)
+        return train, [p.detach().clone() for p in net.parameters()]
+
+    train, ours = trained(True)
+    _, plain = trained(False)
+    assert train.why_not is None
+    assert train.replayed > 20
+    assert same(ours, plain)
+
+
+def test_a_factor_that_changes_late():
+    """What a program changes at an epoch's beginning is found there, however late it is."""
+
+    def trained(capture):
+        lw.seed(0)
+        factor = [1.0]
+        run = make()
+        train = run.compile_step(
+            lambda batch: factor[0] * F.mse_loss(run.model(batch[0]), batch[1])
+        )
+        for step in run.loop(loader(26, 4), epochs=12):
+            factor[0] = 1.0 if step.epoch < 9 else 2.0
+            (train if capture else train.as_it_stands)(step)
+        return train, [p.detach().clone() for p in run.model.parameters()]
+
+    train, ours = trained(True)
+    _, plain = trained(False)
+    assert "is not the step as it stands" in train.why_not
+    assert same(ours, plain)

@@ -54,7 +54,7 @@ class CudaShape:
         self._made_with_update: _Made
         self._seen = self._steady = 0
         self._numbers: list[Any] | None = None
-        self._proofs = Proofs()
+        self._proofs = Proofs(owner)
 
     def turn(self, step: Step, site: CallSite) -> Tensor:
         """Train on one batch."""
@@ -250,7 +250,7 @@ class CudaShape:
             )
             return expected
         self._owner.proven += 1
-        self._proofs.passed()
+        self._proofs.passed(step)
         return expected
 
     # -- replay --------------------------------------------------------------------------------

@@ -5,30 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loopwright.train.capture.step import CapturedStep
     from loopwright.train.step import Step
 
 PROOFS = 3
 """Turns that are run both ways before a shape is replayed."""
 FIRST_AGAIN = 8
 """Replays after which it is run both ways again; then after twice as many, and so on."""
-AN_EPOCHS = 500
-"""Replays for each time that it is run both ways at an epoch's beginning, where a program may change
-something: such a turn takes ten times as long as a replay. In the first three epochs it always is."""
 
 
 class Proofs:
     """The comparisons of one batch shape.
 
+    Args:
+        owner: of all shapes. At an epoch's beginning, where programs change what they do, one of them is
+            compared: all of them are recordings of the same function. (Digits have 57 turns an epoch, and
+            comparing the short last batch each time as well took 30 µs a turn.)
+
     Attributes:
         replays: turns that were replayed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: CapturedStep):
         self.replays = 0
+        self._owner = owner
         self._left = PROOFS
         self._again = FIRST_AGAIN
-        self._epoch = -1
-        self._at_epochs = 0
         self._numbers: list[Any] = []
         self._moving: set[int] = set()
 
@@ -50,18 +52,15 @@ class Proofs:
         moved = {i for i, (a, b) in enumerate(zip(numbers, self._numbers, strict=True)) if a != b}
         self._numbers = numbers
         due = (
-            self._left > 0 or self.replays >= self._again or not moved <= self._moving
+            self._left > 0 or self.replays >= self._again or step.epoch != self._owner.epoch_proven
+            or not moved <= self._moving
         )  # fmt: skip
-        if step.epoch != self._epoch:
-            self._epoch = step.epoch
-            few = self._at_epochs < 3 or self.replays >= AN_EPOCHS * self._at_epochs
-            self._at_epochs += few
-            due = due or few
         self._moving |= moved
         return due
 
-    def passed(self) -> None:
+    def passed(self, step: Step) -> None:
         """Note that both ways gave the same."""
+        self._owner.epoch_proven = step.epoch
         self._left = max(0, self._left - 1)
         if self.replays >= self._again:
             self._again *= 2

@@ -66,7 +66,9 @@ class CapturedStep:
         self._run = run
         self._fn = fn
         self._shapes: dict[Any, _Shape | CudaShape] = {}
+        self._windows = list(run.stepper.windows.values())
         self._modules = [m for model in run.models.values() for m in model.modules()]
+        self.epoch_proven = -1  # in which some shape was compared
         self._stream: Any = None
         self.pool: Any = None  # of memory, for the CUDA graphs of all shapes
         if (why := _cannot(run)) is not None:
@@ -96,7 +98,8 @@ class CapturedStep:
 
     def _shape_of(self, step: Step) -> _Shape | CudaShape | None:
         modes = tuple([module.training for module in self._modules])
-        key = (_signature(step.batch), modes)
+        learns = tuple([p.requires_grad for window in self._windows for p in window.parameters()])
+        key = (_signature(step.batch), modes, learns)
         shape = self._shapes.get(key)
         if shape is None and len(self._shapes) < SHAPES:
             kind = CudaShape if self._run.device.type == "cuda" else _Shape
@@ -127,7 +130,7 @@ class _Shape:
         self._weighs = False  # the weight is a tensor that fn computes
         self._weight: Any = None
         self._seen = 0
-        self._proofs = Proofs()
+        self._proofs = Proofs(owner)
         self._options = plain_options(self._optimizer)
 
     def turn(self, step: Step, site: CallSite) -> Tensor:
@@ -257,7 +260,7 @@ class _Shape:
             )
             return expected
         self._owner.proven += 1
-        self._proofs.passed()
+        self._proofs.passed(step)
         return expected
 
     def _of_rounding(self, step: Step) -> set[int]:
