@@ -91,9 +91,11 @@ def run(one: dict, checkout: Path, python: str, folder: Path) -> dict:
             [*words, *one.get("arguments", [])], cwd=where, env=environment(one, copy),
             stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+        interrupted = False
         try:
-            child.wait(LIMIT_S)
+            child.wait(one.get("limit", LIMIT_S))
         except subprocess.TimeoutExpired:
+            interrupted = True
             os.killpg(child.pid, signal.SIGINT)
             try:
                 child.wait(30)
@@ -103,7 +105,12 @@ def run(one: dict, checkout: Path, python: str, folder: Path) -> dict:
     nothing = {"findings": [], "notes": [], "observed": {}}
     told = json.loads(out.read_text()) if out.exists() else nothing
     shown = log.read_text(errors="replace")[-1500:]
-    return {"told": told, "log": shown, "seconds": time.monotonic() - start}
+    return {
+        "told": told,
+        "interrupted": interrupted,
+        "log": shown,
+        "seconds": time.monotonic() - start,
+    }
 
 
 def judge(one: dict, seen: dict) -> tuple[list[str], dict]:
@@ -125,7 +132,10 @@ def judge(one: dict, seen: dict) -> tuple[list[str], dict]:
         wrong.append(
             f"saw {steps} steps, {passes} backward passes, {events} events; {one['steps']} were asked for"
         )
-    if ended.get("exception") not in (None, "KeyboardInterrupt"):
+    expected = (0, 1) if alarms else (0,)
+    if not seen["interrupted"] and (
+        ended.get("exception") or ended.get("exit_code") not in expected
+    ):
         wrong.append(f"the program failed: {ended}")
     wrong += told["notes"]
     row = {
@@ -133,7 +143,8 @@ def judge(one: dict, seen: dict) -> tuple[list[str], dict]:
         "steps": steps, "passes": passes, "events": events,
         "alarms": len(alarms), "true": len(proven),
         "hints": sorted({f["rule"] for f in told["findings"] if f["severity"] == "hint"}),
-        "exit_code": ended.get("exit_code"), "seconds": round(seen["seconds"]),
+        "ended": "interrupted" if seen["interrupted"] else f"exit code {ended.get('exit_code')}",
+        "seconds": round(seen["seconds"]),
     }  # fmt: skip
     return wrong, row
 
@@ -171,12 +182,12 @@ def main() -> None:
         wrong, row = judge(one, seen)
         rows.append({**row, "findings": seen["told"]["findings"]})
         bad += bool(wrong)
-        print(
-            f"{'WRONG' if wrong else 'ok':8} {name}: {row['steps']} steps, {row['passes']} backward "
-            f"passes, {row['events']} events, {row['alarms']} errors or warnings ({row['true']} known "
-            f"to be true), hints {row['hints']}, exit {row['exit_code']}, {row['seconds']} s",
-            flush=True,
+        seen_of_it = (
+            f"{row['steps']} steps, {row['passes']} backward passes, {row['events']} events"
         )
+        alarms = f"{row['alarms']} errors or warnings ({row['true']} known to be true)"
+        hints = f"hints {row['hints']}, {row['ended']}, {row['seconds']} s"
+        print(f"{'WRONG' if wrong else 'ok':8} {name}: {seen_of_it}, {alarms}, {hints}", flush=True)
         for line in wrong:
             print(f"         {line}")
         if wrong and not seen["told"]["findings"]:

@@ -172,6 +172,22 @@ def test_steps_takes_everything_out():
     assert session.end() == []
 
 
+def test_transforms_do_not_tire_the_observer():
+    """Modules without weights, which a data set calls for every sample, are no ticks; a model's calls are."""
+    session = Session()
+    session.start()
+    try:
+        transform, model = nn.Flatten(), nn.Linear(2, 1)
+        for _ in range(50):
+            transform(torch.ones(1, 2))
+        assert session.observer.ticks == 0
+        for _ in range(50):
+            model(torch.ones(1, 2))
+        assert session.observer.ticks == 50
+    finally:
+        session.end()
+
+
 def test_third_party_names_are_seen():
     """A name imported before the observation began is observed too."""
     from torch.nn.functional import cross_entropy

@@ -77,6 +77,15 @@ def place(at: Site | Position | None, note: str = "") -> Place:
     return Place(found.file, found.line, found.column, found.end_line, found.end_column, note)
 
 
+def amount(size: int) -> str:
+    """A size in bytes as people say it: "512 B", "3.4 kB", "12 MB"."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000  # type: ignore[assignment]
+    return f"{size:.3g} GB"
+
+
 def grouped(entries: list[Entry], key: str) -> Iterator[Entry]:
     """Entries that saw ``key``, one for each place where an optimizer was made (k folds are one)."""
     seen = set()

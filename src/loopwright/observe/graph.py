@@ -6,6 +6,7 @@ backward passes of a place and then ever more rarely.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,6 +96,20 @@ def shape_of(node: Any) -> tuple[int, ...] | None:
         return tuple(node._input_metadata[0].shape)
     except (AttributeError, IndexError, RuntimeError, TypeError):
         return None
+
+
+def result_bytes(root: Any, limit: int = 20_000) -> int:
+    """About how much memory the results of a graph's operations take, views of others left out."""
+    total = 0
+    for node in nodes(root, limit):
+        if is_leaf_node(node) or node.name() in VIEWS:
+            continue
+        try:
+            made = node._input_metadata[0]
+            total += math.prod(made.shape) * made.dtype.itemsize
+        except (AttributeError, IndexError, RuntimeError, TypeError):
+            continue
+    return total
 
 
 class Mark:

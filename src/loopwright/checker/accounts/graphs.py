@@ -122,7 +122,10 @@ class Graphs:
         for site, (numbered, output) in used.items():
             _count(self.outputs.setdefault(site, Kept()), output, numbered, event.site)
         if event.kwargs.get("retain_graph") or (len(event.args) > 2 and event.args[2]):
-            self.retained.add(event.site, backward=event.site)
+            seen = self.retained.add(event.site, backward=event.site)
+            if is_power_of_two(seen.count):
+                size = graph.result_bytes(root.grad_fn)
+                seen.facts["bytes"] = max(size, seen.facts.get("bytes", 0))
             self._open_retained[number] = (event.site, self.engine_runs)
             site, runs = event.site, self.engine_runs
             retained, open_ = self.retained, self._open_retained

@@ -67,6 +67,7 @@ class Place:
         self.reached = self.missed = 0
         """Looked-at backward passes that ran through an output of this place; that did not."""
         self.waste_bytes = 0
+        """The most that one of those graphs held, about."""
         self.chains: list[list[tuple[Any, int, int]]] = []
         self.quiet_modules: dict[str, int] = {}
         """In training calls: modules in eval mode that trained in train mode before."""
@@ -345,13 +346,13 @@ class Modes:
     def _watch_output(self, place: Place, output: torch.Tensor, number: int) -> None:
         backwards = self.backwards
         mark = graph.mark(output.grad_fn, number)
-        size = output.numel() * output.element_size()
+        size = graph.result_bytes(output.grad_fn)
 
         def died(_: Any) -> None:
             watched.pop(number, None)
             if self.backwards == backwards:
                 place.wasted += 1
-                place.waste_bytes += size
+                place.waste_bytes = max(place.waste_bytes, size)
 
         watched = self._marks
         if len(watched) < 256:

@@ -75,6 +75,8 @@ class Entry:
         self.had_state = False
         self.options: tuple[Any, ...] = ()
         self.parameter_ids: frozenset[int] = frozenset()
+        self.bytes = 0
+        """Of its parameters, and so of their gradients."""
 
     def parameters(self) -> list[torch.Tensor]:
         """What it holds now; empty when it is gone."""
@@ -191,6 +193,7 @@ class Optimizers:
                 if isinstance(value, (int, float, bool, tuple)) and name != "initial_lr"
             )
             entry.parameter_ids = frozenset(map(id, entry.parameters()))
+            entry.bytes = sum(p.numel() * p.element_size() for p in entry.parameters())
 
     def step_unseen(self, optimizer: Any) -> None:
         """Count a step while the observer rests."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from loopwright.checker.rule import Rule
+from loopwright.checker.rule import Rule, amount
 from loopwright.events import Finding
 from loopwright.observe.sites import after_in_loop
 
@@ -182,7 +182,8 @@ class EvalWithoutNoGrad(Rule):
             ):
                 yield self.finding(
                     place.site,
-                    f"{place.with_graph} forward passes of {place.kind} built a graph that no backward pass used",
+                    f"{place.with_graph} forward passes of {place.kind} built a graph that no backward pass used"
+                    + (f", of up to {amount(place.waste_bytes)}" if place.waste_bytes else ""),
                     why="each keeps all activations in memory until its output goes away",
                     fix="with torch.no_grad():",
                     count=place.with_graph,

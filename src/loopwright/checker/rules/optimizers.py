@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from loopwright.checker.rule import Rule, grouped
+from loopwright.checker.rule import Rule, amount, grouped
 from loopwright.events import Finding
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class MissingDetach(Rule):
             yield self.finding(
                 backward,
                 f"{seen.count} times this pass computed gradients for {len(upstream.parameter_ids)} parameters of "
-                "another optimizer too, which were cleared unused",
+                f"another optimizer too ({amount(upstream.bytes)}), which were cleared unused",
                 why="the backward pass runs through a whole network for nothing",
                 fix="fake = generator(noise).detach()  # for the discriminator's loss",
                 count=seen.count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from loopwright.checker.rule import Rule, grouped
+from loopwright.checker.rule import Rule, amount, grouped
 from loopwright.events import Finding
 
 if TYPE_CHECKING:
@@ -291,7 +291,8 @@ class UnneededRetainGraph(Rule):
             if unused >= 3 and unused >= 0.9 * (seen.count - 1):
                 yield self.finding(
                     site,
-                    f"{unused} of {seen.count} graphs that were retained went away without being used again",
+                    f"{unused} of {seen.count} graphs that were retained went away without being used again, about "
+                    f"{amount(seen.facts.get('bytes', 0))} each",
                     why="all activations stay in memory until the next step",
                     fix="loss.backward()",
                     count=unused,
