@@ -125,7 +125,9 @@ def _at(span: Span) -> str:
 def timeline(turn: Any) -> list[SpanNote]:
     """One turn, call by call: when each began and ended on the host, and on the device."""
     notes = []
-    for span in turn.spans:
+    # A criterion's call and that of its function are one.
+    inner = {id(one) for span in turn.spans for one in span.inner if one.phase == span.phase}
+    for span in (one for one in turn.spans if id(one) not in inner):
         line = span.site.position().line if span.site is not None else 0
         began = (span.began - turn.origin) / 1e9
         took = (span.ended - span.began) / 1e9
