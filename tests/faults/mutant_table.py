@@ -191,7 +191,7 @@ DATA = [
     Mutant(
         "the workers are taken in another order", "train/data/workers.py",
         "first = position % self._num_workers", "first = 0",
-        (f"{WORKERS}[shuffled]",),
+        ("test_loaders.py::test_three_workers",),
     ),
     Mutant(
         "workers of a loop that had ended are forgotten", "train/data/workers.py",

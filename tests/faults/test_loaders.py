@@ -49,6 +49,11 @@ def test_with_workers(case, whole, loader):
     assert killed(case, whole, {**SETTINGS, "loader": loader, "workers": 2}, INSIDE) == ""
 
 
+def test_three_workers(case, whole):
+    """The next batch is that worker's whose turn it is: the saves after 12 and 15 turns are at 1 of 3."""
+    assert killed(case, whole, {**SETTINGS, "loader": "shuffled", "workers": 3}, INSIDE) == ""
+
+
 @pytest.mark.parametrize(
     ("loader", "augment"),
     [("shuffled", "random"), ("lazy sampler", "torch"), ("stateful", "numpy"), ("stream", "numpy")],
