@@ -203,6 +203,33 @@ def test_under_check(run_cli, tmp_path):
     assert notes(tmp_path / "run") == []
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("recipe", ["digits", "char-lm", "images"])
+def test_our_own_recipes(run_cli, tmp_path, recipe):
+    """Nothing is said of the recipes that come with us, here and under ``loopwright check``."""
+    if recipe == "char-lm":
+        (tmp_path / "text.txt").write_text("To be, or not to be, that is the question:\n" * 60)
+        words = ["--data", "text.txt", "--context", "16", "--width", "16", "--heads", "2"]
+    elif recipe == "images":
+        image = pytest.importorskip("PIL.Image")
+        for number, colour in enumerate(["red", "blue"] * 24):
+            (tmp_path / "data" / colour).mkdir(parents=True, exist_ok=True)
+            image.new("RGB", (20, 20), colour).save(tmp_path / "data" / colour / f"{number}.png")
+        words = ["--data", "data", "--size", "16", "--width", "4"]
+    else:
+        words = ["--hidden", "16"]
+    words = ["train", recipe, *words, "--epochs", "2", "--quiet", "--out"]
+    done = run_cli(*words, "run", cwd=tmp_path)
+    assert done.rc == 0, done.err
+    assert [one for one in notes(tmp_path / "run") if one.startswith("check: ")] == []
+    told = tmp_path / "found.json"
+    done = run_cli("check", f"--json={told}", "-m", "loopwright", *words, "again", cwd=tmp_path)
+    record = json.loads(told.read_text())
+    assert [one for one in record["findings"] if one["severity"] != "hint"] == []
+    assert record["observed"]["steps"] > 0
+    assert done.rc == 0
+
+
 def test_help_needs_no_checker(run_program, tmp_path):
     """The flags are listed without importing a rule."""
     code = (
