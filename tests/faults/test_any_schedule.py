@@ -49,7 +49,7 @@ def property_of(examples):
     )  # fmt: skip
 
 
-@property_of(3)
+@property_of(2)
 @given(made=programs, schedule=st.lists(kills, min_size=1, max_size=3))
 def test_a_few_schedules(bench, made, schedule):
     """Killed as scheduled, a program ends with the bits of one that is not."""

@@ -50,9 +50,9 @@ def everything(folder):
 
 
 def test_killed(command, finished):
-    """Killed before each 40th operation of the folder, the command ends with the same files."""
+    """Killed before each 100th operation of the folder, the command ends with the same files."""
     run, count = finished
-    for number in range(1, count, 40):
+    for number in range(1, count, 100):
         one = command()
         assert one.run(kill_before=number).killed
         ending = one.run()
@@ -114,7 +114,7 @@ def test_run_json(command, content):
 def test_full_disk(command, finished):
     """No room during a run is exit code 4; with room again the files are the same."""
     run, count = finished
-    for number in range(90, count - 60, 70):
+    for number in range(90, count - 60, 140):
         one = command()
         ending = one.run(fail_from=number, fail_until=1 << 40, fail_errno=errno.ENOSPC)
         assert ending.result.rc == 4, ending.result.err
