@@ -303,7 +303,7 @@ DISK = [
             self._collect(loop, ended), loop, reason,""",
         """        self._run.files.save(
             self._collect(loop, ended), loop, reason,""",
-        (ONE,),
+        ("test_write_order.py::test_best_weights_go_first",),
     ),
     Mutant(
         "turns that are trained again stand twice in the history", "train/lifecycle.py",

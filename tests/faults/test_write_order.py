@@ -93,3 +93,10 @@ def test_the_log_itself():
     """An operation reads as a sentence, so that a failure says which it was."""
     op = shim.Operation(7, "rename", "/a/x", "/a/y", False, False, 0, 0, b"", 0)
     assert str(op) == "7: rename x -> y"
+
+
+def test_best_weights_go_first(log):
+    """Weights that are the best so far are in place before the checkpoint that says so."""
+    best = [op.number for op in log if PurePath(op.second).name == "best.safetensors"]
+    assert len(best) > 1
+    assert max(best) < max(op.number for op in published(log))
