@@ -41,7 +41,7 @@ class Bench:
 
     def case(self, name: str, settings: dict[str, Any]) -> Case:
         """A folder in which a program of these settings can run, again and again."""
-        folder = self.folder / name
+        folder = self._new(name)
         case = Case(self, folder, settings, [str(PROGRAM), str(folder / "settings.json")])
         case.work.mkdir(parents=True)
         (case.folder / "settings.json").write_text(json.dumps(settings))
@@ -49,9 +49,16 @@ class Bench:
 
     def command(self, name: str, *words: str) -> Case:
         """A folder in which ``loopwright`` can be called with these words, again and again."""
-        case = Case(self, self.folder / name, {}, ["-m", "loopwright", *words])
+        case = Case(self, self._new(name), {}, ["-m", "loopwright", *words])
         case.work.mkdir(parents=True)
         return case
+
+    def _new(self, name: str) -> Path:
+        """A name that is not taken: pytest may set up a module's fixtures twice in one process."""
+        folder = self.folder / name
+        while folder.exists():
+            folder = folder.with_name(f"{folder.name}-again")
+        return folder
 
     def close(self) -> None:
         """End the warmed process."""

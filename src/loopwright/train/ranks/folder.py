@@ -44,6 +44,7 @@ class FolderOverRanks(RunFolder):
             self.path, self.allowed, self.there = path, allowed, there
             self._run = run
             self._begun = False
+            self._store = None
 
     def open(self) -> None:
         """Take the folder; every rank takes over what an earlier process found out."""
