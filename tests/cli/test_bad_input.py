@@ -25,6 +25,13 @@ KINDS: dict[str, list[Row]] = {
     for kind, rows in module.KINDS.items()
 }
 TABLE = [(kind, row) for kind, rows in KINDS.items() for row in rows]
+QUICK = 3
+"""Rows of a kind that are always run; the others are long."""
+CASES = [
+    pytest.param(kind, row, id=f"{kind}-{row}", marks=[pytest.mark.long] if number >= QUICK else [])
+    for kind, rows in KINDS.items()
+    for number, row in enumerate(rows)
+]
 MOST_OF_A_KIND = 6
 LEAST = 120
 WATCHDOG_S = 120
@@ -176,7 +183,7 @@ def test_what_watches_sees(start_program, tmp_path):
     os.kill(child, 9)
 
 
-@pytest.mark.parametrize(("kind", "row"), TABLE, ids=[f"{kind}-{row}" for kind, row in TABLE])
+@pytest.mark.parametrize(("kind", "row"), CASES)
 def test_bad_input(kind, row, start_program, trained_recipe, tmp_path):
     """Each row ends with its code and its words, harms nothing and leaves nothing behind."""
     prepare(row, tmp_path, trained_recipe)

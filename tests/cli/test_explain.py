@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 FAULTY = """\
 import torch
 torch.manual_seed(0)
@@ -43,6 +45,7 @@ def test_json_alone(run_cli, tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["train.py"]
 
 
+@pytest.mark.long
 def test_no_page(run_cli, tmp_path):
     """``--html none`` writes no page; the program's files are all that is there."""
     (tmp_path / "train.py").write_text(FAULTY)

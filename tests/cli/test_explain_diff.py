@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 BEFORE = """\
 import torch
 torch.manual_seed(0)
@@ -19,6 +21,7 @@ for step in range(6):
 AFTER = BEFORE.replace("    opt.zero_grad()\n", "")
 
 
+@pytest.mark.long
 def test_two_programs(run_cli, tmp_path):
     """Both run; terminal and page say what is gone and what is done differently; JSON holds it all."""
     (tmp_path / "a.py").write_text(BEFORE)
