@@ -393,7 +393,7 @@ PROCESSES = [
     Mutant(
         "what a killed end left is not finished", "train/lifecycle.py",
         "if left and newest is not None and", "if False and",
-        (CLI_KILLED, ONE, ONCE),
+        (CLI_KILLED, ONCE),
     ),
     Mutant(
         "an error of the background write is lost", "checkpoint/writer.py",

@@ -43,7 +43,7 @@ def test_some_operations(case, whole, settings):
     """Killed before some operations all over the run, it goes on to the same bits."""
     count = count_of(case, settings)
     # The last but two comes after the end's checkpoint: what that restores is all there is.
-    numbers = [*range(3, count, count // 3), count - 3]
+    numbers = [*range(3, count, count // 6), count - 3]
     killed, wrong = killed_at(case, whole, settings, numbers, "kill_before")
     assert killed > 2
     assert wrong == {}
