@@ -50,7 +50,7 @@ def everything(folder):
 
 
 def test_killed(command, finished):
-    """Killed before some operations of the folder, more of them at its end, the command ends with the same."""
+    """Killed before some operations of the folder, more at its end, the command ends with the same files."""
     run, count = finished
     for number in (*range(1, count - 60, 100), *range(count - 60, count, 12)):
         one = command()
