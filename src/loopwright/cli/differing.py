@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loopwright.cli.output import write_text
+from loopwright.cli.output import write_page, write_text
 from loopwright.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,14 +102,6 @@ def _report(record: DifferenceRecord, given: dict[str, Any]) -> None:
         out = console()
         width = min(WIDTH, out.width)
         out.print(difference(record, width=width), width=width)
-    asked = given["html"]
-    if asked is None or (not asked and given["json"] is not None and not given["open"]):
-        return
-    from loopwright.cli.terminal import show_page
-    from loopwright.report.difference_html import render
+    from loopwright.report import difference_html
 
-    page = Path(asked or "explain-diff.html")
-    write_text(page, render(record))
-    print(f"wrote {page}", file=sys.stderr)
-    if given["open"]:
-        show_page(page)
+    write_page(given, "explain-diff.html", lambda: difference_html.render(record))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.cli.check import split
 from loopwright.cli.flags import Flag, command_of, parse
-from loopwright.cli.output import write_text
+from loopwright.cli.output import write_page, write_text
 from loopwright.cli.values import Range
 from loopwright.errors import UsageError
 
@@ -231,17 +231,9 @@ def report(record: ExplainRecord, given: dict[str, Any]) -> int:
 
 def _page(record: ExplainRecord, given: dict[str, Any]) -> None:
     """Write the page, and open it if that was asked for."""
-    from loopwright.cli.terminal import show_page
-    from loopwright.report.explain_html import render
+    from loopwright.report import explain_html
 
-    asked = given["html"]
-    if asked is None or (not asked and given["json"] is not None and not given["open"]):
-        return  # ``none`` is read as None
     stem = "".join(
         c if c.isalnum() or c in "-_." else "-" for c in record.title.removesuffix(".py")
     )
-    page = Path(asked or f"explain-{stem or 'program'}.html")
-    write_text(page, render(record))
-    print(f"wrote {page}", file=sys.stderr)
-    if given["open"]:
-        show_page(page)
+    write_page(given, f"explain-{stem or 'program'}.html", lambda: explain_html.render(record))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from loopwright.errors import DiskError
 
@@ -23,6 +25,26 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         what = f"cannot write {path}: {(error.strerror or os.strerror(error.errno or 0)).lower()}"
         raise DiskError(what, slug="cannot-write", where=str(path)) from error
+
+
+def write_page(given: Mapping[str, Any], name: str, render: Callable[[], str]) -> None:
+    """Write a page and open it, where ``--html``, ``--json`` and ``--open`` ask for that.
+
+    Args:
+        given: the flags; an ``html`` of None is ``none``, an empty one is not given.
+        name: the file's, where ``--html`` says no other.
+        render: returns the page.
+    """
+    asked = given["html"]
+    if asked is None or (not asked and given["json"] is not None and not given["open"]):
+        return
+    page = Path(asked or name)
+    write_text(page, render())
+    print(f"wrote {page}", file=sys.stderr)
+    if given["open"]:
+        from loopwright.cli.terminal import show_page
+
+        show_page(page)
 
 
 @contextmanager

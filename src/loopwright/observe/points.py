@@ -291,7 +291,7 @@ def _loss(observer: Observer) -> Callable[[Any], Any]:
             here.in_loss = True
             try:
                 event.result = original(*args, **kwargs)
-            except BaseException:
+            except BaseException:  # the program's own, a Ctrl-C too: noted, and passed on
                 event.failed = True
                 raise
             finally:

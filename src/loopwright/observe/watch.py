@@ -120,7 +120,7 @@ class Observer:
         try:
             for patch in install_points(self):
                 self._patches.append(patch)
-        except BaseException:
+        except BaseException:  # of any kind: torch must not stay half patched
             self.uninstall()
             raise
 
@@ -255,7 +255,7 @@ def around(
                 observer.tell(before, event)
             try:
                 event.result = original(*args, **kwargs)
-            except BaseException:
+            except BaseException:  # the program's own, a Ctrl-C too: noted, and passed on
                 event.failed = True
                 observer.tell(after, event)
                 raise

@@ -103,7 +103,7 @@ class Lifecycle:
                 self._run.files.begin()
                 if state is None:
                     self.save(loop, reason="start", background=False)
-            except BaseException:
+            except BaseException:  # a Ctrl-C, too, would leave a folder that was never begun
                 self._run.files.undo_begin()
                 self.release(loop)
                 raise

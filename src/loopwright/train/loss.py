@@ -36,3 +36,8 @@ def check_loss(loss: Any, what: str, site: CallSite | None) -> None:
             hint="it was computed from detached tensors, under torch.no_grad(), or everything "
             "is frozen",
         )  # fmt: skip
+
+
+def loss_and_weight(result: Any) -> tuple[Any, Any]:
+    """Return what a function of a batch gave: its loss, and its weight or None."""
+    return result if isinstance(result, tuple) else (result, None)

@@ -445,7 +445,7 @@ class Run:
             files = self.parts.folder(self, folder, resume, allowed)
             runs.close_older(folder)
             files.open()
-        except BaseException:
+        except BaseException:  # of any kind: the process's settings are the user's again
             self._give_back_deterministic()
             raise
         return files

@@ -24,7 +24,7 @@ from loopwright.train.callsite import CallSite
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Recording, Refused
 from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
-from loopwright.train.loss import check_loss
+from loopwright.train.loss import check_loss, loss_and_weight
 
 if TYPE_CHECKING:
     from loopwright.train.capture.step import CapturedStep
@@ -123,7 +123,7 @@ class CudaShape:
 
     def _check(self, batch: Any, held: Sequence[Tensor], site: CallSite) -> None:
         """Run forward and backward once, and refuse what a graph would not show."""
-        loss, _ = _split(self._fn(batch))
+        loss, _ = loss_and_weight(self._fn(batch))
         check_loss(loss, "run.compile_step(fn): fn()", site)
         ours = {id(p) for p in held}
         others = {
@@ -141,7 +141,7 @@ class CudaShape:
         self._run.stepper.clip_by(there, gradients.norm(there))
 
     def _computed(self, batch: Any, held: Sequence[Tensor]) -> _Made:
-        loss, weight = _split(self._fn(batch))
+        loss, weight = loss_and_weight(self._fn(batch))
         with self._run.precision.off() or nullcontext():
             grads = torch.autograd.grad(loss, held, allow_unused=True)
         loss = loss.detach()
@@ -215,8 +215,8 @@ class CudaShape:
                 graph.capture_begin(pool=self._owner.pool, capture_error_mode="thread_local")
                 try:
                     yield graph
-                # Of any kind: a recording that is left open blocks the device.
                 except BaseException:
+                    # of any kind: a recording that is left open blocks the device
                     with suppress(RuntimeError):
                         graph.capture_end()
                     raise
@@ -339,10 +339,6 @@ class _Made:
         self.joined = joined
         self.flag = flag
         self.weight = weight
-
-
-def _split(result: Any) -> tuple[Any, Any]:
-    return result if isinstance(result, tuple) else (result, None)
 
 
 def _unique(batch: Any) -> Iterator[Tensor]:

@@ -2,7 +2,7 @@
 
 A step proves itself. The first turn of each batch shape is run as it stands, the second is recorded, the
 next ones are run both ways from the same state and compared bit for bit; only then is it replayed, and it
-is compared again after 8, 16, 32, … replays, at beginnings of epochs, and when a number of the optimizer
+is compared again after 8, 16, 32, … replays, at each epoch's beginning, and when a number of the optimizer
 changes for the first time. On a difference, or where something cannot be replayed, the turns are run as
 they stand, and the run's notes say why. In mode "fast" a graph that is proven may then be compiled; that
 one is compared as often, but for rounding.
@@ -29,7 +29,7 @@ from loopwright.train.capture.graph import Graph
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Operation, Recording, Refused
 from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
-from loopwright.train.loss import check_loss
+from loopwright.train.loss import check_loss, loss_and_weight
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run
@@ -84,7 +84,7 @@ class CapturedStep:
 
     def as_it_stands(self, step: Step) -> Tensor:
         """Train on the batch of ``step`` without a graph."""
-        loss, weight = split(self._fn(step.batch))
+        loss, weight = loss_and_weight(self._fn(step.batch))
         step.backward(loss, weight)
         step.update()
         return loss.detach()
@@ -159,7 +159,7 @@ class _Shape:
         forward, clip, update = Recording(), Recording(), Recording(reads=True)
         inputs = list(tensors(step.batch))
         with forward:
-            loss, self._weight = split(self._fn(step.batch))
+            loss, self._weight = loss_and_weight(self._fn(step.batch))
         check_loss(loss, "run.compile_step(fn): fn()", site)
         if not loop.record_loss(step, loss, self._weight_for(step, self._weight), site):
             return loss.detach()
@@ -321,11 +321,6 @@ class _Shape:
     @staticmethod
     def _weight_for(step: Step, weight: Any) -> Any:
         return (count_samples(step.batch) or 1) if weight is None else weight
-
-
-def split(result: Any) -> tuple[Any, Any]:
-    """Return the loss and its weight, None where ``fn`` gave none."""
-    return result if isinstance(result, tuple) else (result, None)
 
 
 def _cannot(run: Run) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import DataLoader
 
-from loopwright.errors import LoopwrightWarning
+from loopwright.errors import DataError, LoopwrightWarning
 from loopwright.train.data import workers
 from loopwright.train.data.bulk import gather_in_bulk
 
@@ -81,6 +81,23 @@ class Feed:
     def fetch(self) -> Any:
         """Return the next batch; raises StopIteration at the epoch's end."""
         return next(self.iterator)
+
+    def _go_forward(self, count: Iterable[int], position: int) -> None:
+        """Fetch as many batches as ``count`` counts, and drop them.
+
+        Raises:
+            DataError: there are fewer than were trained on.
+        """
+        for done in count:
+            try:
+                self.fetch()
+            except StopIteration:
+                raise DataError(
+                    f"the loader gave {done} batches where {position} had been trained on "
+                    "before the interruption",
+                    slug="data-changed",
+                    hint="the data must be the same to go on; start anew with resume='never'",
+                ) from None
 
     def account(self) -> Account:
         """Return where the feed stands after the batch that was fetched last."""

@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from loopwright.errors import DataError
 from loopwright.train import randomness
 from loopwright.train.data import workers
 from loopwright.train.data.draws import Draws
@@ -141,16 +140,7 @@ class StatefulFeed(Feed):
         if self._draws is not None and state["draws"] is not None:
             self._draws.load_state_dict(state["draws"])
             self._replayed = state["read"]
-        for done in count(position if since is None else since):
-            try:
-                self.fetch()
-            except StopIteration:
-                raise DataError(
-                    f"the loader gave {done} batches where {position} had been trained on "
-                    "before the interruption",
-                    slug="data-changed",
-                    hint="the data must be the same to go on; start anew with resume='never'",
-                ) from None
+        self._go_forward(count(position if since is None else since), position)
 
     def fetch(self) -> Any:
         """Return the next batch, drawn as it was before where it is read again."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from loopwright.errors import DataError
 from loopwright.train.data import workers
 from loopwright.train.data.draws import Draws
 from loopwright.train.data.feed import (
@@ -87,16 +86,7 @@ class StreamFeed(Feed):
             self.iterator = islice(self.iterator, position, None)
             self._count, self._sum, self._known = state["count"], state["sum"], None
             return
-        for done in count(position):
-            try:
-                self.fetch()
-            except StopIteration:
-                raise DataError(
-                    f"the loader gave {done} batches where {position} had been trained on "
-                    "before the interruption",
-                    slug="data-changed",
-                    hint="the data must be the same to go on; start anew with resume='never'",
-                ) from None
+        self._go_forward(count(position), position)
 
     def fetch(self) -> Any:
         """Return the next batch, drawn as it was before where it is read again."""
