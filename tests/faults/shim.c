@@ -34,7 +34,7 @@ enum kind {
 struct control {
     int64_t kill_before; /* SIGKILL before this operation; -1: never */
     int64_t tear;        /* half of this write, then SIGKILL */
-    int64_t fail_from;   /* this operation fails ... */
+    int64_t fail_from;   /* this operation fails (of those on one file, where one is named) ... */
     int64_t fail_until;  /* ... and all before this one */
     int64_t fail_errno;
     int64_t log;         /* write every operation with its data to the log */
@@ -58,6 +58,8 @@ static atomic_int armed;
 static char prefix[PATH_MAX];
 static size_t prefix_bytes;
 static unsigned char fds[FDS];
+static char failing[PATH_MAX]; /* only operations whose path ends so may fail; empty: all */
+static atomic_llong failing_seen;
 static int log_fd = -1;
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
@@ -94,8 +96,9 @@ __attribute__((constructor)) static void find_real(void) {
 }
 
 /* Begin: operations below `folder` (a real path) are watched; `path` is the control file; `log_path`
-   is the log, or empty. Returns 0, or the errno. */
-int faults_arm(const char *folder, const char *path, const char *log_path) {
+   is the log, or empty; only operations whose path ends with `only` fail, where it is not empty.
+   Returns 0, or the errno. */
+int faults_arm(const char *folder, const char *path, const char *log_path, const char *only) {
     int fd = real_open64(path, O_RDWR | O_CLOEXEC);
     if (fd < 0) return errno;
     control = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -109,6 +112,7 @@ int faults_arm(const char *folder, const char *path, const char *log_path) {
     }
     prefix_bytes = strlen(folder);
     memcpy(prefix, folder, prefix_bytes + 1);
+    snprintf(failing, sizeof failing, "%s", only);
     armed = 1;
     return 0;
 }
@@ -169,11 +173,10 @@ static void die(void) {
 
 struct operation {
     struct record record;
-    int fails;
     int locked;
 };
 
-/* Count an operation, and kill before it or say that it shall fail. */
+/* Count an operation, and kill before it. */
 static struct operation begin(enum kind kind) {
     struct operation op;
     memset(&op, 0, sizeof op);
@@ -186,9 +189,6 @@ static struct operation begin(enum kind kind) {
     atomic_fetch_add(&control->active[kind], 1);
     atomic_fetch_add(&control->counts[kind], 1);
     if (op.record.number == control->kill_before) die();
-    op.fails = op.record.number >= control->fail_from && op.record.number < control->fail_until;
-    if (control->fail_errno == ENOSPC || control->fail_errno == EDQUOT)
-        op.fails &= kind != UNLINK && kind != RMDIR; /* a full disk lets things go */
     return op;
 }
 
@@ -210,7 +210,23 @@ static void end(struct operation *op, int failed, const char *path, const char *
     errno = code;
 }
 
-#define FAILED(op) ((op).fails ? (errno = (int)control->fail_errno, 1) : 0)
+/* Whether an operation shall fail; errno says how. The number of an operation depends on what other
+   threads do at the time, its number among those on one file does not. */
+static int fails(const struct operation *op, const char *path) {
+    long long number = op->record.number;
+    int kind = op->record.kind;
+    if (*failing) {
+        size_t size = strlen(path), tail = strlen(failing);
+        if (size < tail || strcmp(path + size - tail, failing)) return 0;
+        number = atomic_fetch_add(&failing_seen, 1);
+    }
+    if (number < control->fail_from || number >= control->fail_until) return 0;
+    if ((control->fail_errno == ENOSPC || control->fail_errno == EDQUOT)
+        && (kind == UNLINK || kind == RMDIR))
+        return 0; /* a full disk lets things go */
+    errno = (int)control->fail_errno;
+    return 1;
+}
 
 static void note_fd(int fd, int what) {
     if (fd >= 0 && fd < FDS) fds[fd] = (unsigned char)what;
@@ -233,7 +249,7 @@ static int open_any(int folder, const char *path, int flags, mode_t mode) {
     struct stat64 before;
     struct operation op = begin(OPEN);
     int was = !fstatat64(folder, path, &before, AT_SYMLINK_NOFOLLOW);
-    int fd = FAILED(op) ? -1 : real_openat64(folder, path, flags, mode);
+    int fd = fails(&op, whole) ? -1 : real_openat64(folder, path, flags, mode);
     if (fd >= 0) {
         note_fd(fd, INSIDE);
         op.record.inode = inode_of(fd);
@@ -282,7 +298,7 @@ static ssize_t write_any(int fd, const void *data, size_t size, off64_t offset, 
     int torn = op.record.number == control->tear;
     if (torn) size /= 2;
     ssize_t done = -1;
-    if (!FAILED(op))
+    if (!fails(&op, path))
         done = at_offset ? real_pwrite64(fd, data, size, offset) : real_write(fd, data, size);
     op.record.length = done;
     end(&op, done < 0, path, "", data);
@@ -306,7 +322,7 @@ static int sync_any(int fd, int (*real)(int)) {
     struct operation op = begin(fds[fd] == IS_FOLDER ? FSYNC_FOLDER : FSYNC);
     path_of(fd, path);
     op.record.inode = inode_of(fd);
-    int failed = FAILED(op) ? -1 : real(fd);
+    int failed = fails(&op, path) ? -1 : real(fd);
     end(&op, failed, path, "", NULL);
     return failed;
 }
@@ -321,7 +337,7 @@ static int ftruncate_any(int fd, off64_t size) {
     path_of(fd, path);
     op.record.inode = inode_of(fd);
     op.record.offset = size;
-    int failed = FAILED(op) ? -1 : real_ftruncate64(fd, size);
+    int failed = fails(&op, path) ? -1 : real_ftruncate64(fd, size);
     end(&op, failed, path, "", NULL);
     return failed;
 }
@@ -336,7 +352,7 @@ static int truncate_any(const char *path, off64_t size) {
     struct stat64 found;
     op.record.inode = stat64(path, &found) ? 0 : (int64_t)found.st_ino;
     op.record.offset = size;
-    int failed = FAILED(op) ? -1 : real_truncate64(path, size);
+    int failed = fails(&op, whole) ? -1 : real_truncate64(path, size);
     end(&op, failed, whole, "", NULL);
     return failed;
 }
@@ -352,7 +368,7 @@ int truncate64(const char *path, off64_t size) { return truncate_any(path, size)
     if (!armed || !is_inside(folder, path, whole)) return call;            \
     struct operation op = begin(kind);                                     \
     op.record.flags = what;                                                \
-    int failed = FAILED(op) ? -1 : call;                                   \
+    int failed = fails(&op, whole) ? -1 : call;                            \
     end(&op, failed, whole, "", NULL);                                     \
     return failed;
 
@@ -361,7 +377,7 @@ int truncate64(const char *path, off64_t size) { return truncate_any(path, size)
     char whole[PATH_MAX], second[PATH_MAX];                                \
     if (!armed || !(is_inside(from, old, whole) | is_inside(to, new, second))) return call; \
     struct operation op = begin(kind);                                     \
-    int failed = FAILED(op) ? -1 : call;                                   \
+    int failed = fails(&op, whole) ? -1 : call;                            \
     end(&op, failed, whole, second, NULL);                                 \
     return failed;
 

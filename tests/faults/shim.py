@@ -126,12 +126,19 @@ class Control:
         self._map.close()
 
 
-def arm(folder: Path, control: Path, log: Path | None = None) -> bool:
-    """Have the shim watch ``folder`` in this process; False where it was not preloaded."""
+def arm(folder: Path, control: Path, log: Path | None = None, *, only: str = "") -> bool:
+    """Have the shim watch ``folder`` in this process; False where it was not preloaded.
+
+    Args:
+        folder: an existing one.
+        control: the file of a `Control`.
+        log: a file for every operation.
+        only: the end of a path; ``fail_from`` and ``fail_until`` then count the operations on such files.
+    """
     function = getattr(ctypes.CDLL(None), "faults_arm", None)
     if function is None:
         return False
-    paths = (os.path.realpath(folder), control, log or "")
+    paths = (os.path.realpath(folder), control, log or "", only)
     code = function(*(os.fsencode(path) for path in paths))
     if code:
         raise OSError(code, os.strerror(code), str(control))

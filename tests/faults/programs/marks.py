@@ -1,7 +1,7 @@
 """A program says where it is, so that whoever kills it knows where it was; without a watcher, nothing.
 
 ``FAULTS_BASE`` names a folder, ``FAULTS_CONTROL`` the control file in it; with ``FAULTS_LOG`` the shim
-writes its log there.
+writes its log there, with ``FAULTS_ONLY`` only operations on paths that end so may fail.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def begin() -> None:
     if BASE is not None:
         log = Path(BASE, "log") if "FAULTS_LOG" in os.environ else None
         _control = shim.Control(Path(BASE, os.environ["FAULTS_CONTROL"]))
-        shim.arm(Path.cwd(), _control.path, log)
+        shim.arm(Path.cwd(), _control.path, log, only=os.environ.get("FAULTS_ONLY", ""))
     at("start")
 
 
