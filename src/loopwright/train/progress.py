@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 from loopwright.events import EpochRow
@@ -35,9 +36,7 @@ class Progress:
         if not (self._shown and self._terminal and self._with_bar):
             return
         if self._bar is None:
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(
+            self._bar = _bar_class()(
                 desc=self._label, total=total, leave=False, file=sys.stderr, dynamic_ncols=True, unit="batch",
                 mininterval=0, bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
                 "[{elapsed}<{remaining}{postfix}]" if total else None,
@@ -94,9 +93,7 @@ def going_forward(count: int, *, shown: bool) -> Iterable[int]:
     """Count to ``count`` like ``range``; what takes longer than ``PATIENCE`` shows how far it is."""
     if not shown or sys.stderr is None:
         return range(count)
-    from tqdm.auto import tqdm
-
-    return tqdm(
+    return _bar_class()(
         range(count), desc="going forward in the data", unit="batch", leave=False,
         file=sys.stderr, dynamic_ncols=True, delay=PATIENCE,
     )  # fmt: skip
@@ -130,6 +127,15 @@ def _time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _bar_class() -> Any:
+    """Return tqdm's bar for this place; without ipywidgets its notebook bar is a warning and no bar."""
+    if _in_notebook() and find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm
+    else:
+        from tqdm import tqdm
+    return tqdm
 
 
 def _in_notebook() -> bool:

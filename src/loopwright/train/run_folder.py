@@ -70,6 +70,7 @@ class RunFolder:
         self._classifications: list[Classification] = []
         self._summary: Any = None
         self._sources = source_files.hashes((run.recipe or {}).get("file"))
+        self._environment_then: dict[str, Any] | None = None
         files.check_can_write(path)
         self.there = (path / "run.json").exists()
         if not self.there:
@@ -81,7 +82,7 @@ class RunFolder:
         files.read_run(path)  # refuses a newer version's, and what is no run's
         asked = files.read_json(path / "run.json")
         identity.refuse_if_different(asked["identity"], run.identity, str(path), allowed)
-        identity.warn_if_elsewhere(asked["environment"], run.environment)
+        self._environment_then = asked["environment"]
         source_files.warn_if_changed(asked.get("sources"), self._sources)
         self._summary = asked.get("model")
 
@@ -148,6 +149,8 @@ class RunFolder:
         if self._begun:
             self.write_outcome()
             return
+        if self._environment_then is not None:  # of a run with nothing left to do no bit can differ
+            identity.warn_if_elsewhere(self._environment_then, self._run.environment)
         if self._lock is None:
             if self._replaces:
                 self._put_aside()
