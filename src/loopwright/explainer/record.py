@@ -284,7 +284,7 @@ class Recording:
         self.open(activation, statement, turn)
         if self.replays is not None and turn is not None and turn.mode == DEEP:
             with self.aside():
-                self.replays.statement(activation, turn, statement)
+                self.replays.statement(activation, statement)
 
     def open(self, activation: Activation, statement: Statement, turn: Turn | None) -> None:
         """What follows is a run of the statement."""

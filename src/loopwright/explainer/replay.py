@@ -150,11 +150,15 @@ class Again:
     Args:
         beginning: of the turn.
         visits: what ran in it.
+        whole: all of the body up to the step's end, not only what the step is seen to need.
     """
 
-    def __init__(self, beginning: Beginning, visits: list[Any]):
+    def __init__(self, beginning: Beginning, visits: list[Any], *, whole: bool = False):
         self.beginning = beginning
-        body, names = slices.again(beginning.loop, beginning.path, visits, beginning.space)
+        body, names, self.left_out = slices.again(
+            beginning.loop, beginning.path, visits, beginning.space, whole=whole
+        )
+        self.size = len(body)
         for name in sorted(beginning.reach.iterators & slices.used(body, beginning.path, visits)):
             raise NotReplayedError(f"it would take a further item from `{name}`")
         for tensor, version in beginning.large:

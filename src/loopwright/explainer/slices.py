@@ -65,15 +65,24 @@ class NotReplayedError(Exception):
     """A step cannot be run again; the message says which line prevents it."""
 
 
+class OtherwiseError(NotReplayedError):
+    """Run again unchanged, a step does not do what it did."""
+
+
 def again(
-    loop: Loop, path: str, visits: list[Any], space: dict[str, Any]
-) -> tuple[list[ast.stmt], list[str]]:
-    """The needed statements of the body, and the names that they take from ``space``."""
+    loop: Loop, path: str, visits: list[Any], space: dict[str, Any], *, whole: bool = False
+) -> tuple[list[ast.stmt], list[str], list[str]]:
+    """The needed statements of the body, the names that they take from ``space``, why others are left out.
+
+    With ``whole``, needed is everything that ran before the step's last statement: one that writes into what
+    a variable holds (``label.fill_(0)``, ``group["lr"] = lr``) assigns no name.
+    """
     inside = [(node, list(_visits_of(node, path, visits))) for node in loop.node.body]
     needed = [bool(found) and _is_needed(found) for _, found in inside]
     if not any(needed):
         raise NotReplayedError("no statement of the loop's own body runs the step")
     wanted: set[str] = set()
+    left_out: list[str] = []
     for index in range(len(inside) - 1, -1, -1):
         node, found = inside[index]
         stored = {
@@ -81,16 +90,21 @@ def again(
             for one in ast.walk(node)
             if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)
         }
-        if not needed[index] and found and stored & wanted and any(needed[index:]):
-            needed[index] = True
+        if not needed[index] and found and any(needed[index:]):
+            needed[index] = bool(stored & wanted)
+            if whole and not needed[index]:
+                reason = _refused(node, found)
+                needed[index] = not reason
+                left_out += [reason] if reason else []
         if needed[index]:
             wanted |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
     chosen = []
     for (node, found), take in zip(inside, needed, strict=True):
         if take:
-            _refuse(node, found)
+            if reason := _refused(node, found):
+                raise NotReplayedError(reason)
             chosen.append(node)
-    return chosen, sorted(name for name in wanted if name in space)
+    return chosen, sorted(name for name in wanted if name in space), left_out[::-1]
 
 
 def used(body: list[ast.stmt], path: str, visits: list[Any]) -> set[str]:
@@ -127,21 +141,20 @@ def _is_needed(visits: list[Any]) -> bool:
     return False
 
 
-def _refuse(node: ast.stmt, visits: list[Any]) -> None:
-    """Nothing that reaches outside is run twice."""
+def _refused(node: ast.stmt, visits: list[Any]) -> str:
+    """Why a statement is not run twice: it cannot stand alone, or reaches outside; empty where it may be."""
     for one in ast.walk(node):
         if isinstance(one, FORBIDDEN):
-            raise NotReplayedError(
-                f"line {node.lineno} cannot be run by itself ({type(one).__name__.lower()})"
-            )
+            return f"line {node.lineno} cannot be run by itself ({type(one).__name__.lower()})"
     for visit in visits:
         line = visit.statement.line
         for event in visit.events:
             if event.kind in NEVER:
-                raise NotReplayedError(f"line {event.line} would {_does(event.kind)} once more")
+                return f"line {event.line} would {_does(event.kind)} once more"
         for name in _methods(visit.statement):
             if name in WRITERS:
-                raise NotReplayedError(f"line {line} would write once more (`.{name}`)")
+                return f"line {line} would write once more (`.{name}`)"
+    return ""
 
 
 def _does(kind: str) -> str:

@@ -94,6 +94,8 @@ class Turn:
     phases: dict[str, int] = field(default_factory=dict)
     whatifs: list[Any] = field(default_factory=list)
     not_replayed: str = ""
+    entered: bool = False
+    """The first statement of its body has begun."""
     start: Any = None
     """What ``replay`` kept of its beginning."""
     origin: int = 0

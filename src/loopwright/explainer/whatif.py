@@ -5,17 +5,19 @@ Unchanged means: the same loss, the same gradients and the same weights afterwar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
 from typing import Any
 
 import torch
 
 from loopwright.events.explained import WhatIf
 from loopwright.explainer import values
+from loopwright.explainer.changes import other_rate, other_reduction, without_zero_grad
 from loopwright.explainer.replay import Again, Beginning
-from loopwright.explainer.slices import NotReplayedError
+from loopwright.explainer.slices import NotReplayedError, OtherwiseError
+from loopwright.explainer.turns import DEEP
 from loopwright.observe import graph as graphs
-from loopwright.report.formats import count, number
+from loopwright.report.formats import apart, count, number
 
 KEPT = 3
 """Steps whose losses are added up in "without .item()"."""
@@ -29,18 +31,21 @@ class Replays:
         self.beginnings: dict[int, Beginning] = {}
         self.done: set[int] = set()
 
-    def statement(self, activation: Any, turn: Any, statement: Any) -> None:
-        """The first statement of a turn's body is about to run."""
-        record = turn.record
-        if (turn.number < 2 or not (record.steps or record.backwards) or record.number in self.done
-                or turn.loop is None or statement.heads is turn.loop
-                or not activation.loops or activation.loops[-1] is not turn):  # fmt: skip
-            return
-        self.done.add(record.number)
+    def statement(self, activation: Any, statement: Any) -> None:
+        """A statement is about to run: for a turn that has begun, the first one of its body."""
+        for turn in activation.loops:
+            if turn.entered or statement.heads is turn.loop:
+                continue
+            turn.entered = True
+            if (turn.mode == DEEP and turn.number >= 2
+                    and (turn.record.steps or turn.record.backwards)
+                    and turn.record.number not in self.done):  # fmt: skip
+                self._begin(activation.frame, turn)
+
+    def _begin(self, frame: Any, turn: Any) -> None:
+        self.done.add(turn.record.number)
         try:
-            turn.start = self.beginnings[id(turn)] = Beginning(
-                self.recording, activation.frame, turn
-            )
+            turn.start = self.beginnings[id(turn)] = Beginning(self.recording, frame, turn)
         except NotReplayedError as reason:
             turn.not_replayed = str(reason)
         except Exception as error:  # noqa: BLE001  objects of the program that cannot be copied
@@ -49,11 +54,13 @@ class Replays:
             )
 
     def backward_ended(self, turn: Any, loss: float | None) -> None:
-        """A backward pass of the program has run in the turn."""
-        beginning = self.beginnings.get(id(turn))
-        if beginning is not None:
-            beginning.note_grads()
-            beginning.loss = loss if beginning.loss is None else beginning.loss
+        """A backward pass of the program has run in the turn, which is part of those around it."""
+        while turn is not None:
+            beginning = self.beginnings.get(id(turn))
+            if beginning is not None:
+                beginning.note_grads()
+                beginning.loss = loss if beginning.loss is None else beginning.loss
+            turn = turn.parent
 
     def turn_ended(self, turn: Any) -> None:
         """Ask everything about the turn."""
@@ -63,9 +70,7 @@ class Replays:
         here = self.recording.observer.here
         busy, here.busy = here.busy, True
         try:
-            again = Again(beginning, turn.everything())
-            with again.restored():
-                turn.whatifs = Questions(again, turn).ask()
+            turn.whatifs = _asked(beginning, turn)
         except NotReplayedError as reason:
             turn.not_replayed = str(reason)
         except Exception as error:  # noqa: BLE001  the program's own statements, out of their place
@@ -77,6 +82,27 @@ class Replays:
             turn.start = None
 
 
+def _asked(beginning: Beginning, turn: Any) -> list[WhatIf]:
+    """Every question, with the statements that the step is seen to need, else with all before its end.
+
+    Few are better: a step that prints or logs can be run again without that.
+    """
+    few = Again(beginning, turn.everything())
+    try:
+        with few.restored():
+            return Questions(few, turn).ask()
+    except OtherwiseError:
+        every = Again(beginning, turn.everything(), whole=True)
+        if every.size == few.size and not every.left_out:
+            raise
+    try:
+        with every.restored():
+            return Questions(every, turn).ask()
+    except OtherwiseError as reason:
+        left_out = "; ".join(every.left_out)
+        raise NotReplayedError(f"{reason}; {left_out}" if left_out else str(reason)) from None
+
+
 class Questions:
     """Every question about one step."""
 
@@ -84,13 +110,13 @@ class Questions:
         self.again = again
         self.one = again.beginning
         self.turn = turn
-        self.lines = {
-            kind: event.line for visit in turn.everything() for event in visit.events
-            for kind in [event.kind]
-        }  # fmt: skip
-        self.facts = {
-            event.kind: event.facts for visit in turn.everything() for event in visit.events
-        }
+        events = [event for visit in turn.everything() for event in visit.events]
+        self.order = [event.kind for event in events]
+        self.found: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        for event in events:
+            self.found[event.kind].append((event.line, event.facts))
+        self.lines = {kind: every[-1][0] for kind, every in self.found.items()}
+        self.facts = {kind: every[-1][1] for kind, every in self.found.items()}
 
     def ask(self) -> list[WhatIf]:
         """Run the step unchanged, then with each change; those that change nothing are left out."""
@@ -111,21 +137,21 @@ class Questions:
         self.again.begin()
         self.again.run()
         if self.again.loss is None:
-            raise NotReplayedError("run again, it reaches no backward pass")
+            raise OtherwiseError("run again, it reaches no backward pass")
         if self.one.loss is not None and self.again.loss != self.one.loss:
             line = self.lines.get("loss") or self.lines.get("forward") or self.again.first_line
-            raise NotReplayedError(
+            raise OtherwiseError(
                 f"run again unchanged, line {line} gives the loss {self.again.loss!r} instead of "
                 f"{self.one.loss!r}:"
                 " it reads something that is not restored"
             )
         if not _same(self.again.grads, self.one.seen_grads):
-            raise NotReplayedError(
+            raise OtherwiseError(
                 f"run again unchanged, line {self.lines.get('backward', self.again.first_line)} "
                 f"gives other gradients"
             )
         if not _same([p.detach() for p in self.one.parameters], ends):
-            raise NotReplayedError(
+            raise OtherwiseError(
                 f"run again unchanged, line {self.lines.get('step', self.again.first_line)} gives "
                 f"other weights"
             )
@@ -163,11 +189,13 @@ class Questions:
         with values.quiet():
             return values.together([values.norm(one) for one in found if one is not None])
 
-    def _delta(self) -> float:
+    def _delta(self, start: list[Any] | None = None) -> float:
+        """How far the step moved, from ``start`` or else from the turn's beginning."""
         one = self.one
+        start = one.contents if start is None else start
         with values.quiet():
             return values.together(
-                [values.difference(one.parameters[at], one.contents[at]) for at in self.touched]
+                [values.difference(one.parameters[at], start[at]) for at in self.touched]
             )
 
     def _loss_now(self) -> float | None:
@@ -179,33 +207,43 @@ class Questions:
         return self.again.loss
 
     def no_zero_grad(self) -> WhatIf | None:
-        """The gradient that would have been."""
-        if "zero_grad" not in self.facts or not self.facts["zero_grad"].get("had"):
+        """The gradient that would have been; of the same batch once more where the step clears at its end."""
+        if not any(one.get("had") for _, one in self.found["zero_grad"]):
             return None
-        self.again.begin()
-        owners = [*self.one.optimizers, *self.one.modules]
-        for owner in owners:
-            vars(owner)["zero_grad"] = lambda *_, **__: None
-        try:
-            self.again.run()
-        finally:
-            for owner in owners:
-                vars(owner).pop("zero_grad", None)
-        grad, delta = self._norm(), self._delta()
-        if grad == self.grad:
+        at_its_end = self.order.index("zero_grad") > self._last("backward")
+        grad, delta = self._cleared_or_not(once_more=at_its_end, without=True)
+        before, moved = self.grad, self.delta
+        if at_its_end:
+            before, moved = self._cleared_or_not(once_more=True, without=False)
+        if grad == before:
             return None
+        lines = sorted({line for line, _ in self.found["zero_grad"]})
+        norms, deltas = apart(grad, before), apart(delta, moved)
         return WhatIf(
-            f"without zero_grad (line {self.lines['zero_grad']})",
-            f"backward adds to the old gradient: norm {number(grad)} instead of "
-            f"{number(self.grad)}, and the step "
-            f"moves by ‖Δp‖ = {number(delta)} instead of {number(self.delta)}.",
-            {
-                "grad": grad,
-                "grad_unchanged": self.grad,
-                "delta": delta,
-                "delta_unchanged": self.delta,
-            },
+            f"without zero_grad ({'line' if len(lines) == 1 else 'lines'} {', '.join(map(str, lines))})",
+            f"{'With the same batch once more, backward' if at_its_end else 'backward'} adds to the old "
+            f"gradient: norm {norms[0]} instead of {norms[1]}, and the step moves by ‖Δp‖ = {deltas[0]} "
+            f"instead of {deltas[1]}.",
+            {"grad": grad, "grad_unchanged": before, "delta": delta, "delta_unchanged": moved},
         )
+
+    def _cleared_or_not(self, *, once_more: bool, without: bool) -> tuple[float, float]:
+        """Norms of the last gradients and of the last step."""
+        self.again.begin()
+        owners = [*self.one.optimizers, *self.one.modules] if without else []
+        with without_zero_grad(owners):
+            self.again.run()
+            start = self.one.contents
+            if once_more:
+                with values.quiet():
+                    start = [tensor.detach().clone() for tensor in self.one.parameters]
+                self.again.draws()
+                self.again.run()
+        return self._norm(), self._delta(start)
+
+    def _last(self, kind: str) -> int:
+        """Where the last event of a kind stands among those of the step; -1 where none does."""
+        return max((at for at, one in enumerate(self.order) if one == kind), default=-1)
 
     def rates(self) -> list[WhatIf | None]:
         """Half and twice the learning rate."""
@@ -218,33 +256,21 @@ class Questions:
 
     def _rate(self, factor: float, name: str) -> WhatIf | None:
         self.again.begin()
-        groups = [group for one in self.stepping for group in one.param_groups]
-        kept = [group["lr"] for group in groups]
-        try:
-            for group in groups:
-                group["lr"] = group["lr"] * factor
+        with other_rate(factor, self.stepping) as rates:
             self.again.run()
-            delta, loss = self._delta(), self._loss_now()
-        finally:
-            for group, rate in zip(groups, kept, strict=True):
-                group["lr"] = rate
-        if loss is None or self.after is None or delta == self.delta:
+        delta, loss = self._delta(), self._loss_now()
+        if loss is None or self.after is None or delta == self.delta or not rates:
             return None
-        rate = float(kept[0]) * factor
+        rate = rates[0] * factor
+        told = apart(loss, self.after, self.loss)
+        moved = apart(delta, self.delta)
         return WhatIf(
             name,
-            f"With lr {number(rate)} the same batch has loss {number(loss)} after the step; as it "
-            f"is, {number(self.after)}; "
-            f"before it, {number(self.loss)}. ‖Δp‖ = {number(delta)} instead of {number(self.delta)}.",
-            {
-                "lr": rate,
-                "loss_after": loss,
-                "loss_after_unchanged": self.after,
-                "loss_before": self.loss,
-                "delta": delta,
-                "delta_unchanged": self.delta,
-            },
-        )
+            f"With lr {number(rate)} the same batch has loss {told[0]} after the step; as it is, {told[1]}; "
+            f"before it, {told[2]}. ‖Δp‖ = {moved[0]} instead of {moved[1]}.",
+            {"lr": rate, "loss_after": loss, "loss_after_unchanged": self.after, "loss_before": self.loss,
+             "delta": delta, "delta_unchanged": self.delta},
+        )  # fmt: skip
 
     def eval_mode(self) -> WhatIf | None:
         """The loss with dropout off and running statistics."""
@@ -262,7 +288,7 @@ class Questions:
             return None
         return WhatIf(
             "in eval mode",
-            f"The same batch and weights give loss {number(loss)} instead of {number(self.loss)}"
+            f"The same batch and weights give loss {' instead of '.join(apart(loss, self.loss))}"
             f"{_why_eval_differs(acting)}.",
             {"loss": loss, "loss_unchanged": self.loss},
         )
@@ -273,27 +299,20 @@ class Questions:
         if facts.get("reduction") != "mean":
             return None
         self.again.begin()
-        with _reduction("sum", str(facts["function"]), self.one):
+        with other_reduction("sum", str(facts["function"]), self.one):
             self.again.run()
         grad, loss, delta = self._norm(), self.again.loss, self._delta()
         if loss is None or loss == self.loss or not self.grad:
             return None
+        moved = apart(delta, self.delta)
         return WhatIf(
             "the loss summed instead of averaged",
-            f"The loss is {number(loss)} instead of {number(self.loss)}, the gradient's norm "
-            f"{number(grad)} instead of "
-            f"{number(self.grad)} (× {number(grad / self.grad)}), and the step moves by ‖Δp‖ = "
-            f"{number(delta)} instead of "
-            f"{number(self.delta)}.",
-            {
-                "loss": loss,
-                "loss_unchanged": self.loss,
-                "grad": grad,
-                "grad_unchanged": self.grad,
-                "delta": delta,
-                "delta_unchanged": self.delta,
-            },
-        )
+            f"The loss is {number(loss)} instead of {number(self.loss)}, the gradient's norm {number(grad)} "
+            f"instead of {number(self.grad)} (× {number(grad / self.grad)}), and the step moves by ‖Δp‖ = "
+            f"{moved[0]} instead of {moved[1]}.",
+            {"loss": loss, "loss_unchanged": self.loss, "grad": grad, "grad_unchanged": self.grad,
+             "delta": delta, "delta_unchanged": self.delta},
+        )  # fmt: skip
 
     def no_item(self) -> WhatIf | None:
         """How many graph nodes stay alive when the loss itself is added up."""
@@ -328,37 +347,6 @@ def _why_eval_differs(acting: list[Any]) -> str:
     if any("BatchNorm" in one for one in kinds):
         parts.append("batch norm uses its running statistics")
     return f": {' and '.join(parts)}" if parts else ""
-
-
-class _reduction:  # noqa: N801  a context
-    """Every criterion, and the function itself, reduce in another way."""
-
-    def __init__(self, how: str, function: str, one: Beginning):
-        self.how, self.function = how, function
-        places = [*one.space.values(), *list(one.globals.values()), *one.modules]
-        owners: list[Any] = []
-        for value in places:
-            inner = getattr(value, "__dict__", {})
-            owners += [value, *(inner.values() if isinstance(inner, dict) else ())]
-        self.found = [o for o in owners if isinstance(o, torch.nn.modules.loss._Loss)]
-        self.kept: list[tuple[Any, str]] = []
-        self.original: Callable[..., Any] = getattr(torch.nn.functional, function)
-
-    def __enter__(self) -> None:
-        self.kept = [(one, one.reduction) for one in self.found]
-        for one in self.found:
-            one.reduction = self.how
-        original, how = self.original, self.how
-
-        def changed(*args: Any, **kwargs: Any) -> Any:
-            return original(*args, **{**kwargs, "reduction": how})
-
-        setattr(torch.nn.functional, self.function, changed)
-
-    def __exit__(self, *_: object) -> None:
-        setattr(torch.nn.functional, self.function, self.original)
-        for one, reduction in self.kept:
-            one.reduction = reduction
 
 
 def _same(first: list[Any], second: list[Any]) -> bool:

@@ -70,6 +70,20 @@ def number(value: Any) -> str:
     return f"{x:,.1f}" if abs(x) >= 1e3 else f"{x:.4g}"
 
 
+def apart(*values: float) -> list[str]:
+    """Each as ``number`` writes it, or with as many digits as it takes to see that they are not the same.
+
+    >>> apart(1.5149, 1.5147), apart(1.5, 2.25)
+    (['1.5149', '1.5147'], ['1.5', '2.25'])
+    """
+    told = [number(one) for one in values]
+    for digits in range(5, 10):
+        if len(set(told)) >= len(set(values)):
+            break
+        told = [f"{one:,.{digits}g}" for one in values]
+    return told
+
+
 def count(value: Any) -> str:
     """A whole number with separated thousands."""
     x = to_float(MISSING if value is None else value)
