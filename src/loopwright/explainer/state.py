@@ -333,6 +333,7 @@ class State:
                 copied.copy_(buffer.detach())
 
     def _modes(self, effects: Effects) -> None:
+        seen: set[int] = set()  # of modules: one may be watched by itself and as a part of another
         for _, ref in self.roots:
             module = ref()
             if module is None:
@@ -340,10 +341,11 @@ class State:
             before = self.flags[id(module)]
             now = [one.training for one in module.modules()]
             if now != before:
-                if len(now) == len(before):
-                    pairs = list(zip(before, now, strict=True))
-                    effects.to_train += sum(new and not old for old, new in pairs)
-                    effects.to_eval += sum(old and not new for old, new in pairs)
+                for one, old in zip(module.modules(), before, strict=False):
+                    if len(now) == len(before) and one.training != old and id(one) not in seen:
+                        seen.add(id(one))
+                        effects.to_train += one.training
+                        effects.to_eval += old
                 self.flags[id(module)] = now
 
     def _rng(self, effects: Effects) -> None:

@@ -1,0 +1,211 @@
+"""Times, of a program whose clock goes on only when it says so: every one is known beforehand."""
+
+from __future__ import annotations
+
+import json
+from statistics import median
+
+import pytest
+import torch
+
+from loopwright.explainer.build import build
+from loopwright.explainer.narrate import narrate
+from loopwright.explainer.record import Recording
+
+STAND_INS = """
+import torch
+
+
+class Clock:
+    now = 0
+
+    def __call__(self):
+        return self.now
+
+    def takes(self, microseconds):
+        self.now += 1000 * microseconds
+
+
+CLOCK = Clock()
+
+
+class Slow(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        CLOCK.takes(20)
+        return x.clone()
+
+    @staticmethod
+    def backward(context, grad):
+        CLOCK.takes(50)
+        return grad
+
+
+class Model(torch.nn.Linear):
+    extra = 0
+
+    def forward(self, x):
+        CLOCK.takes(30 + self.extra)
+        return Slow.apply(super().forward(x))
+
+
+class Outer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Model(2, 1)
+
+    def forward(self, x):
+        CLOCK.takes(2)
+        return self.inner(x)
+
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self):
+        return 48
+
+    def __getitem__(self, index):
+        CLOCK.takes(5)
+        return torch.ones(2)
+
+
+class Slowly(torch.optim.SGD):
+    @torch.no_grad()
+    def step(self, closure=None):
+        CLOCK.takes(70)
+        super().step()
+
+    def zero_grad(self, set_to_none=True):
+        CLOCK.takes(9)
+        super().zero_grad(set_to_none)
+"""
+SPACE = {}
+exec(compile(STAND_INS, json.__file__, "exec"), SPACE)  # a library's code, which is not followed
+CLOCK, Outer, Data, Slowly = (SPACE[name] for name in ("CLOCK", "Outer", "Data", "Slowly"))
+STEPS, TIMED = 2, 9
+OWN = 11
+"""Microseconds of a line of the program's own."""
+
+
+def inner(turn):
+    """A function of the program: 3 µs, and 4 more each third turn."""
+    CLOCK.takes(3)
+    if turn % 3 == 0:
+        CLOCK.takes(4)
+    return turn
+
+
+def train():
+    """Twelve batches of four; the model takes longer from turn to turn."""
+    loader = torch.utils.data.DataLoader(Data(), batch_size=4)
+    model = Outer()
+    optimizer = Slowly(model.parameters(), lr=0.1)
+    for turn, batch in enumerate(loader, 1):
+        model.inner.extra = turn % 5 * (turn % 5)
+        optimizer.zero_grad()
+        target = model(batch)
+        loss = target.sum()
+        loss.backward()
+        optimizer.step()
+        CLOCK.takes(OWN)
+        inner(turn)
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """The narrated record."""
+    import torch._dynamo  # noqa: F401  imported by the first optimizer, which takes long when followed
+
+    recording = Recording(steps=STEPS, timed=TIMED, whatifs=False, clock=CLOCK)
+    recording.start(outer=False)
+    try:
+        train()
+    finally:
+        recording.stop()
+    record = build(recording)
+    narrate(record)
+    return record
+
+
+def text(record, note):
+    """The source of a line."""
+    return record.files[note.file].text.splitlines()[note.line - 1].strip()
+
+
+def expected(turn):
+    """Microseconds of each line of a turn, without what it calls of the program's own."""
+    return {
+        "for turn, batch in enumerate(loader, 1):": 4 * 5,
+        "optimizer.zero_grad()": 9,
+        "target = model(batch)": 2 + 30 + turn % 5 * (turn % 5) + 20,
+        "loss.backward()": 50,
+        "optimizer.step()": 70,
+        "CLOCK.takes(OWN)": OWN,
+        "CLOCK.takes(3)": 3,
+        "CLOCK.takes(4)": 4 * (turn % 3 == 0),
+    }
+
+
+def test_lines_of_recorded_steps(seen):
+    """Each line has what it took, its caller that too; a step is their sum."""
+    assert [one.number for one in seen.steps] == [1, 2]
+    for one in seen.steps:
+        took = {text(seen, line): line for line in one.lines}
+        wanted = expected(one.number)
+        for words, microseconds in wanted.items():
+            if microseconds:
+                assert took.pop(words).own_seconds == pytest.approx(microseconds / 1e6), words
+        call = took.pop("inner(turn)")
+        assert (call.own_seconds, call.seconds) == (0, pytest.approx(3e-6))
+        assert [line.own_seconds for line in took.values()] == [0] * len(took)
+        assert one.seconds == pytest.approx(sum(wanted.values()) / 1e6)
+
+
+def test_events_of_recorded_steps(seen):
+    """A call took what it took, its module's calls too."""
+    for one in seen.steps:
+        took = {event.kind: event for line in one.lines for event in line.events}
+        inner = (30 + one.number % 5 * (one.number % 5) + 20) / 1e6
+        assert {kind: event.seconds for kind, event in took.items() if kind != "epoch"} == {
+            "fetch": pytest.approx(20e-6), "zero_grad": pytest.approx(9e-6),
+            "forward": pytest.approx(2e-6 + inner), "backward": pytest.approx(50e-6),
+            "step": pytest.approx(70e-6)}  # fmt: skip
+        (module,) = took["forward"].facts["modules"]
+        assert (module["path"], module["seconds"]) == ("inner", pytest.approx(inner))
+
+
+def test_where_a_step_goes(seen):
+    """Medians over the timed turns; the mean of what happens in a third of them; own Python is the rest."""
+    (timing,) = seen.timings
+    turns = range(STEPS + 1, STEPS + 1 + TIMED)
+    assert (timing.turns, timing.recorded) == (TIMED, False)
+    each = {words: [expected(turn)[words] for turn in turns] for words in expected(1)}
+    middle = {words: median(found) / 1e6 for words, found in each.items()}
+    middle["CLOCK.takes(4)"] = sum(each["CLOCK.takes(4)"]) / TIMED / 1e6
+    lines = seen.files[0].text.splitlines()
+    found = {
+        lines[int(key.partition(":")[2]) - 1].strip(): one for key, one in timing.lines.items()
+    }
+    assert {words: one for words, one in found.items() if one} == {
+        words: pytest.approx(one) for words, one in middle.items()
+    }
+    names = {"fetch": "for turn, batch in enumerate(loader, 1):", "zero_grad": "optimizer.zero_grad()",
+             "forward": "target = model(batch)", "backward": "loss.backward()",
+             "step": "optimizer.step()"}  # fmt: skip
+    own = OWN / 1e6 + 3e-6 + middle["CLOCK.takes(4)"]
+    assert timing.phases == {
+        **{phase: pytest.approx(middle[words]) for phase, words in names.items()},
+        "own Python": pytest.approx(own),
+    }
+    assert timing.seconds == pytest.approx(sum(middle.values()))
+
+
+def test_the_timeline_is_one_turn(seen):
+    """Of the turn that is nearest to the median, each call where it began and as long as it was."""
+    (timing,) = seen.timings
+    assert [span.phase for span in timing.timeline] == [
+        "fetch", "zero_grad", "forward", "backward", "step"]  # fmt: skip
+    turns = {turn: expected(turn) for turn in range(STEPS + 1, STEPS + 1 + TIMED)}
+    shown = min(turns, key=lambda turn: abs(sum(turns[turn].values()) / 1e6 - timing.seconds))
+    forward = turns[shown]["target = model(batch)"]
+    assert [(round(span.began * 1e6, 6), round(span.seconds * 1e6, 6)) for span in timing.timeline] == [
+        (0, 20), (20, 9), (29, forward), (29 + forward, 50), (79 + forward, 70)]  # fmt: skip
