@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from checker.watched import PROGRAMS, expected, watch
+from checker.watched import PROGRAMS, expected, says, watch
 from loopwright.checker import registry
 
 FILES = sorted(
@@ -19,7 +19,7 @@ NEEDS_RANKS = {"ddp-bypassed", "ddp-missing-set-epoch", "ddp-duplicate-data", "r
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_program(path, run_program, tmp_path):
-    """The expected finding is there, and no other error or warning."""
+    """The expected finding is there with its figures, and no other error or warning."""
     seen = watch(run_program, path, tmp_path / "found.json")
     assert seen.problems == []
     lines = path.read_text().splitlines()
@@ -27,6 +27,7 @@ def test_program(path, run_program, tmp_path):
     for rule, text in wanted:
         hits = [one for one in seen.findings if one.rule == rule and text in lines[one.line - 1]]
         assert hits, f"{rule} was not found at {text!r}: {seen.findings}"
+        assert [one for one in hits if says(path) in one.message], hits
     rules = {rule for rule, _ in wanted}
     others = [one for one in seen.findings if one.rule not in rules and one.severity != "hint"]
     assert others == []

@@ -78,3 +78,11 @@ def expected(path: Path) -> list[tuple[str, str]]:
         return []
     rule, _, line = text.partition(" @ ")
     return [(rule, line)]
+
+
+def says(path: Path) -> str:
+    """The header's ``# says: TEXT``: what the finding's message has in it."""
+    head = path.read_text().splitlines()[:3]
+    return next(
+        (one.removeprefix("# says:").strip() for one in head if one.startswith("# says:")), ""
+    )

@@ -43,6 +43,12 @@ VIEWS = frozenset(
     for number in range(4)
 )
 """Operations that pass values on as they are, in another shape, order, selection or precision."""
+SHAPES = frozenset(
+    name
+    for name in VIEWS
+    if name.lstrip("_").startswith(("View", "Unsafe", "Reshape", "Squeeze", "Unsqueeze"))
+)
+"""Those of them that keep the values in their order."""
 
 
 def nodes(root: Any, limit: int = 50_000) -> Iterator[Any]:
@@ -70,16 +76,26 @@ def leaves(root: Any, limit: int = 50_000) -> list[torch.Tensor]:
     return [node.variable for node in nodes(root, limit) if is_leaf_node(node)]
 
 
-def producer(node: Any, steps: int = 12) -> Any:
+def producer(node: Any, steps: int = 12, views: frozenset[str] = VIEWS) -> Any:
     """The operation that made a tensor's values: ``node`` itself, or the one below views of it."""
     for _ in range(steps):
-        if node is None or node.name() not in VIEWS:
+        if node is None or node.name() not in views:
             return node
         below = [inner for inner, _ in node.next_functions if inner is not None]
         if len(below) != 1:
             return node
         node = below[0]
     return node
+
+
+def made_by(tensor: torch.Tensor) -> int:
+    """The number of the operation that made a tensor's values, in this order; 0 without a graph.
+
+    Numbers are unique in a thread. Addresses are not: what one layer returned and was freed is the memory of
+    the next result.
+    """
+    node = producer(tensor.grad_fn, views=SHAPES)
+    return 0 if node is None else node._sequence_nr() + 1
 
 
 def saved(node: Any, name: str) -> Any:

@@ -20,7 +20,7 @@ from torch.optim.optimizer import (
 )
 
 from loopwright.events import Event
-from loopwright.observe.graph import storage_pointer
+from loopwright.observe import graph
 from loopwright.observe.operations import Operations
 from loopwright.observe.sites import Site, site
 from loopwright.observe.swap import AttributePatch, CodeSwap, Patch
@@ -175,12 +175,14 @@ class InnerCall:
 
     __slots__ = (
         "direct",
+        "elements",
         "grad",
+        "made_by",
         "module",
         "needs",
         "pointer",
+        "result_made_by",
         "result_needs",
-        "result_pointer",
         "site",
         "training",
     )
@@ -193,20 +195,18 @@ class InnerCall:
         self.module = module
         self.training = module.training
         self.grad = torch.is_grad_enabled()
-        self.pointer, self.needs = _described(first)
-        self.result_pointer, self.result_needs = 0, False
+        self.elements = self.pointer = self.made_by = self.result_made_by = 0
+        self.needs = self.result_needs = False
+        if first is not None:
+            self.elements, self.needs = first.numel(), first.requires_grad
+            self.pointer, self.made_by = graph.storage_pointer(first), graph.made_by(first)
 
     def left(self, result: Any) -> None:
         """Note the result."""
-        self.result_pointer, self.result_needs = _described(result)
-
-
-def _described(value: Any) -> tuple[int, bool]:
-    if isinstance(value, (tuple, list)) and value:
-        value = value[0]
-    if not isinstance(value, torch.Tensor):
-        return 0, False
-    return storage_pointer(value), value.requires_grad
+        if isinstance(result, (tuple, list)) and result:
+            result = result[0]
+        if isinstance(result, torch.Tensor):
+            self.result_needs, self.result_made_by = result.requires_grad, graph.made_by(result)
 
 
 def _forward(observer: Observer) -> Callable[[Any], Any]:

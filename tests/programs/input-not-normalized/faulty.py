@@ -1,4 +1,5 @@
 # expect: input-not-normalized @ model(inputs)
+# says: standard deviation 66.9; the gradient of the first layer had the norm 16.
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset

@@ -1,4 +1,5 @@
 # expect: stacked-linear @ model = nn.Sequential
+# says: 448 weights and, for the 32 rows of a forward, 13,312 multiply-adds, where one Linear(10, 16) has 176 and needs 5,120
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset

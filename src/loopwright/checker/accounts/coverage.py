@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -64,6 +64,19 @@ class Held:
     unreached: list[Fact] = field(default_factory=list)
 
 
+class Shared(NamedTuple):
+    """One module several times in a container."""
+
+    path: str
+    kind: str
+    times: int
+    made: Site | None
+    weights: int
+    bytes: int
+    calls: int
+    """In the latest recorded forward."""
+
+
 @dataclass(slots=True)
 class Survey:
     """Everything at one moment; ``orphans`` get gradients and are in no optimizer."""
@@ -71,8 +84,7 @@ class Survey:
     walks: int = 0
     orphans: list[Fact] = field(default_factory=list)
     held: dict[int, Held] = field(default_factory=dict)
-    shared: list[tuple[str, str, int, Site | None]] = field(default_factory=list)
-    """(container path, module kind, how often, where made): one module several times in a container."""
+    shared: list[Shared] = field(default_factory=list)
     equal_rows: list[tuple[str, tuple[int, ...], Site | None]] = field(default_factory=list)
     ignored: list[tuple[Entry, str, Any, Any]] = field(default_factory=list)
     """(optimizer, attribute, its value, the param group's value): set beside the param groups."""
@@ -233,8 +245,9 @@ def _plain(value: Any, path: str, depth: int = 3) -> list[tuple[str, Any]]:
     return [pair for name, one in items for pair in _plain(one, name, depth - 1)]
 
 
-def _shared(root: nn.Module, book: Parameters) -> list[tuple[str, str, int, Site | None]]:
+def _shared(root: nn.Module, book: Parameters) -> list[Shared]:
     found = []
+    called = book.root_of(root).children_calls
     for path, module in root.named_modules():
         if isinstance(module, (nn.Sequential, nn.ModuleList)):
             birth = book.birth_of(module)
@@ -243,11 +256,20 @@ def _shared(root: nn.Module, book: Parameters) -> list[tuple[str, str, int, Site
             inner = list(module._modules.values())
             for one in inner:
                 counts[id(one)] = counts.get(id(one), 0) + 1
-            found += [
-                (path or type(module).__name__, type(one).__name__, counts[id(one)], made)
-                for one in {id(x): x for x in inner}.values()
-                if counts[id(one)] > 1 and one is not None and any(True for _ in one.parameters())
-            ]
+            for one in {id(x): x for x in inner}.values():
+                weights = list(one.parameters()) if one is not None else []
+                if counts[id(one)] > 1 and weights:
+                    found.append(
+                        Shared(
+                            path or type(module).__name__,
+                            type(one).__name__,
+                            counts[id(one)],
+                            made,
+                            sum(p.numel() for p in weights),
+                            sum(p.numel() * p.element_size() for p in weights),
+                            called.get(id(one), 0),
+                        )
+                    )
     return found
 
 

@@ -59,6 +59,10 @@ class Loader:
         self.mutations = Tally()
         self.site_steps: dict[Site, int] = {}
         """Where it is iterated over -> batches that were trained on there."""
+        self.site_samples: dict[Site, int] = {}
+        """Where it is iterated over -> samples of the longest pass there."""
+        self.site_epochs: dict[Site, int] = {}
+        self.samples_now = 0
         self.states: set[int] = set()
         self.same_states = 0
         """Epochs that began with a generator state in which an earlier one had begun."""
@@ -102,7 +106,8 @@ class Data:
         self._settle(entry)
         entry.last_site = event.site
         entry.epochs += 1
-        entry.fetched_now = 0
+        entry.site_epochs[event.site] = entry.site_epochs.get(event.site, 0) + 1
+        entry.fetched_now = entry.samples_now = 0
         self._generator_state(entry)
         entry._highest = None
         entry.hashes = []
@@ -163,6 +168,9 @@ class Data:
         entry.fetches += 1
         entry.fetched_now += 1
         entry.waiting, entry.last_backwards = True, self.gradients.backwards
+        entry.samples_now += samples_of(event.result)
+        longest = entry.site_samples.get(entry.last_site, 0)
+        entry.site_samples[entry.last_site] = max(longest, entry.samples_now)
         if entry.fetched_now <= 2 or (
             entry.iterable and entry.fetched_now <= 2 * max(1, entry.workers)
         ):
@@ -275,6 +283,13 @@ def _sum_of(array: Any) -> int:
     flat = array.reshape(-1)
     step = max(1, flat.size // 512)
     return zlib.crc32(flat[::step][:512].tobytes())
+
+
+def samples_of(batch: Any) -> int:
+    """How many samples a batch has: the first dimension of its first tensor; 0 where it has none."""
+    while isinstance(batch, (tuple, list, dict)) and batch:
+        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+    return len(batch) if isinstance(batch, torch.Tensor) and batch.dim() else 0
 
 
 def hash_of(batch: Any) -> int | None:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from loopwright.checker.accounts.coverage import Fact, Held, Survey, survey
+from loopwright.checker.accounts.fed import Fed
 from loopwright.checker.accounts.optimizers import Optimizers
 from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
@@ -100,9 +101,7 @@ class Parameters:
         self.shallow: list[tuple[Any, Any, Site]] = []
         """Shallow copies of modules: the copy, the original, where it was made."""
         self.aliases = Tally()
-        self.stacked = Tally()
-        """(layer, layer): linear layers that followed each other with nothing in between."""
-        self.large_inputs = Tally()
+        self.fed = Fed()
         self.constants: dict[int, Site] = {}
         """Parameter id -> where it was filled with one value."""
         self.stepped: dict[int, weakref.ref[torch.Tensor]] = {}
@@ -244,52 +243,7 @@ class Parameters:
                 seen.sites.setdefault("forward", event.site)
         if torch.is_grad_enabled():
             self._cuts(event, inner)
-            self._stacked(event, inner)
-            self._large_input(event)
-
-    def _stacked(self, event: Event, inner: list[Any]) -> None:
-        """A linear layer whose input is the output of another, which does not narrow in between."""
-        previous = None
-        for call in inner:
-            layer = call.module
-            if isinstance(layer, nn.Linear):
-                if (
-                    previous is not None
-                    and call.pointer
-                    and call.pointer == previous.result_pointer
-                ):
-                    before = previous.module
-                    if layer.in_features >= min(before.in_features, layer.out_features):
-                        birth = self.births.get(id(layer))
-                        pair = tuple(
-                            f"Linear({one.in_features}, {one.out_features})"
-                            for one in (before, layer)
-                        )
-                        made = birth.site if birth else None
-                        if call.direct and previous.direct:
-                            made = call.site  # forward lacks something, not the list of layers
-                        self.stacked.add(pair, forward=event.site, made=made)
-                previous = call
-            elif not any(True for _ in layer.children()):
-                previous = None
-
-    def _large_input(self, event: Event) -> None:
-        """Values between 0 and 255, as pixels come."""
-        first = next((one for one in event.args if isinstance(one, torch.Tensor)), None)
-        if (
-            first is None
-            or not first.is_floating_point()
-            or first.requires_grad
-            or not content.readable(first)
-        ):
-            return
-        if not 2 <= first.dim() <= 5 or first.numel() < 16:
-            return
-        with content.quiet():
-            taken = content.sample(first, 1024).float()
-            low, high, mean = float(taken.min()), float(taken.max()), float(taken.mean())
-        if low >= 0 and 100 < high <= 255 and mean > 10:
-            self.large_inputs.add(event.site).facts |= {"low": low, "high": high, "mean": mean}
+            self.fed.after_forward(event, inner, self)
 
     def _cuts(self, event: Event, inner: list[Any]) -> None:
         """A module whose input needs no gradient although what made that input needs one."""
@@ -383,6 +337,7 @@ class Parameters:
         entry = self.optimizers.of(event.subject, event)
         if not is_power_of_two(entry.watched):
             return
+        self.fed.before_step(entry)
         if entry.steps <= 2:
             self.stepped |= {
                 id(p): weakref.ref(p) for p in entry.parameters() if p.grad is not None

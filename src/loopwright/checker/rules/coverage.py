@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from loopwright.checker.rule import Rule
+from loopwright.checker.rule import Rule, amount
 from loopwright.events import Finding
 
 if TYPE_CHECKING:
@@ -361,13 +361,15 @@ class AccidentalWeightSharing(Rule):
     )
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        for path, kind, times, made in accounts.parameters.survey.shared:
+        for one in accounts.parameters.survey.shared:
+            called = f"; a forward called it {one.calls} times" if one.calls else ""
             yield self.finding(
-                made or accounts.parameters.any_root_site(),
-                f"{path} holds the same {kind} {times} times: one set of weights for all {times} places",
+                one.made or accounts.parameters.any_root_site(),
+                f"{one.path} holds the same {one.kind} {one.times} times: {one.weights:,} weights ({amount(one.bytes)}) "
+                f"for all {one.times} places, where {one.times} layers have {one.times * one.weights:,}{called}",
                 why="the model has fewer parameters than it seems",
-                fix=f"nn.Sequential(*[make_layer() for _ in range({times})])",
-                count=times,
+                fix=f"nn.Sequential(*[make_layer() for _ in range({one.times})])",
+                count=one.times,
             )
 
 

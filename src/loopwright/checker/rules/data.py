@@ -116,9 +116,16 @@ class ValidatingOnTrainData(Rule):
                 one for one in loaders if one is not loader and not one.trained and one.fetches
             ]
             if both and trains and not others and loader.trained >= 4:
+                measured = loader.site_samples.get(both[0], 0)
+                seen = min(measured, loader.site_samples.get(trains[0], 0))
+                figures = (
+                    f": a measurement fetched {measured:,} samples, of which training fetches {seen:,} in a pass "
+                    f"({seen / measured:.0%}), in {loader.site_epochs.get(trains[0], 0)} passes"
+                )
                 yield self.finding(
                     both[0],
-                    "the loader that is trained on is also the only one that is evaluated",
+                    "the loader that is trained on is also the only one that is evaluated"
+                    + (figures if measured else ""),
                     why="the measurement says how well the data are remembered, not how well new data are predicted",
                     fix="evaluate on data that are held out",
                     related=((trains[0], "trained on here"),),

@@ -106,11 +106,14 @@ class StackedLinear(Rule):
     about = "No activation between two linear layers: together they are one."
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        for (first, second), seen in accounts.parameters.stacked.items():
+        for (first, second), seen in accounts.parameters.fed.stacked.items():
             if seen.count >= 2:
+                facts = seen.facts
                 yield self.finding(
                     seen.sites.get("made") or seen.sites["forward"],
-                    f"the output of {first} goes into {second} as it is",
+                    f"the output of {first} goes into {second} as it is: {facts['weights']:,} weights and, for the "
+                    f"{facts['rows']:,} rows of a forward, {facts['work']:,} multiply-adds, where one {facts['one']} "
+                    f"has {facts['weights of one']:,} and needs {facts['work of one']:,}",
                     why="the product of two matrices is one matrix: the second layer adds nothing that one could not do",
                     fix="an activation in between",
                     count=seen.count,
@@ -125,11 +128,17 @@ class InputNotNormalized(Rule):
     about = "Inputs between 0 and 255: the first layer starts far from where its initialisation was made for."
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        for site, seen in accounts.parameters.large_inputs.items():
+        for site, seen in accounts.parameters.fed.large_inputs.items():
             if seen.count >= 3:
+                facts = seen.facts
+                grads = (
+                    f"; the gradient of the first layer had the norm {facts['first']:.3g}, that of all others "
+                    f"{facts['others']:.3g}"
+                )
                 yield self.finding(
                     site,
-                    f"the input was from {seen.facts['low']:.3g} to {seen.facts['high']:.3g}, mean {seen.facts['mean']:.3g}",
+                    f"the input was from {facts['low']:.3g} to {facts['high']:.3g}, mean {facts['mean']:.3g}, standard "
+                    f"deviation {facts['spread']:.3g}{grads if facts.get('others') else ''}",
                     why="initial weights are made for inputs around 0 with spread 1",
                     fix="x = (x - mean) / std",
                     count=seen.count,
