@@ -41,12 +41,14 @@ class Fed:
         for site, ref in self._first.items():
             layer = ref()
             own = {id(one) for one in layer.parameters(recurse=False)} if layer is not None else ()
-            grads = [(id(p) in own, p.grad) for p in entry.parameters() if content.readable(p.grad)]
-            if any(first for first, _ in grads):
-                self.large_inputs.get(site).facts |= {
-                    "first": content.norm(grad for first, grad in grads if first),
-                    "others": content.norm(grad for first, grad in grads if not first),
-                }
+            first: list[torch.Tensor] = []
+            others: list[torch.Tensor] = []
+            for one in entry.parameters():
+                if one.grad is not None and content.readable(one.grad):
+                    (first if id(one) in own else others).append(one.grad)
+            if first:
+                norms = {"first": content.norm(first), "others": content.norm(others)}
+                self.large_inputs.get(site).facts |= norms
 
     def _stacked(self, event: Event, inner: list[Any], book: Parameters) -> None:
         """A linear layer whose input is the output of another, which does not narrow in between."""
