@@ -6,6 +6,7 @@ state in channels_last that came back contiguous would take another kernel, and 
 
 from __future__ import annotations
 
+import ctypes
 import re
 from typing import Any
 
@@ -33,6 +34,19 @@ NATIVE = {
 def bytes_of(tensor: Tensor) -> Tensor:
     """The memory of a contiguous tensor as a flat uint8 tensor, without a copy."""
     return tensor.reshape(-1).view(torch.uint8)
+
+
+def memory_of(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU, without a copy; valid while the tensor lives.
+
+    Not by ``Tensor.numpy()``, after which torch refuses to resize a storage, which is the user's here.
+    """
+    flat = bytes_of(tensor)
+    if not flat.numel():
+        return memoryview(b"")
+    array = (ctypes.c_ubyte * flat.numel()).from_address(flat.data_ptr())
+    array.tensor = flat  # the array's memory is the tensor's
+    return memoryview(array).cast("B")
 
 
 def refusal(tensor: Tensor) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopwright.checkpoint.arrays import NATIVE, bytes_of
+from loopwright.checkpoint.arrays import NATIVE, memory_of
 from loopwright.checkpoint.disk import HashedFile, HashedReader
 
 MAX_HEADER = 100_000_000  # the library's own limit
@@ -82,7 +82,7 @@ def write_tensors(file: HashedFile, tensors: Iterable[Tensor]) -> None:
     """Append tensors' bytes, one after the other; those on a device are copied one at a time."""
     for tensor in tensors:
         if tensor.numel():
-            file.write(bytes_of(tensor.detach().cpu().contiguous()).numpy().data)
+            file.write(memory_of(tensor.detach().cpu().contiguous()))
 
 
 def read_header(reader: HashedReader) -> tuple[bytes, list[Entry], dict[str, str]]:
@@ -125,7 +125,7 @@ def read_tensors(reader: HashedReader, entries: list[Entry]) -> dict[str, Tensor
     with torch.inference_mode(False):
         for entry in entries:
             memory = torch.empty(entry.end - entry.begin, dtype=torch.uint8, device="cpu")
-            if memory.numel() and reader.read_into(memory.numpy().data) != memory.numel():
+            if memory.numel() and reader.read_into(memory_of(memory)) != memory.numel():
                 raise MalformedFile(f"the file ends inside of tensor {entry.name!r}")
             tensors[entry.name] = memory.view(entry.dtype).reshape(entry.shape)
     return tensors

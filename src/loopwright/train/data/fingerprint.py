@@ -169,7 +169,8 @@ def _sum(item: Any) -> Any:
         if item.layout != torch.strided or item.is_quantized or item.device.type != "cpu":
             return None
         flat = item.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
-        raw = flat[: BYTES // flat.element_size()].view(torch.uint8).numpy()
+        # A copy: numpy() makes the memory of a user's tensor one that torch can't resize any more.
+        raw = flat[: BYTES // flat.element_size()].clone().view(torch.uint8).numpy()
         return [str(item.dtype), list(item.shape), zlib.crc32(raw.data)]
     if isinstance(item, np.ndarray | np.generic):
         if item.dtype.hasobject:
