@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,23 +49,75 @@ def without_copies(
     """Hand out gradients themselves instead of copies of them.
 
     autograd keeps a gradient as it is where nobody else holds it, and copies it otherwise; the recording
-    holds everything. A copy is left out where it has the strides of what it is a copy of.
+    holds everything. A copy is left out where what it is a copy of has the same strides, was made by an
+    operation, is handed out under no other name, and neither of them is written to afterwards. On the
+    digits that is 20 of 80 µs.
     """
-    uses = Counter(id(t) for op in operations for value in op.arguments for t in tensors(value))
     empty = {
         id(op.outputs): op for op in operations
         if op.function is torch.ops.aten.new_empty_strided.default
     }  # fmt: skip
     wanted = {id(tensor) for tensor in outputs}
+    made, taken = _memory_made(operations), {_memory(tensor) for tensor in outputs}
+    last = {memory: i for i, op in enumerate(operations) for memory in _written(op)}
     source: dict[int, Tensor] = {}
     dropped = set()
-    for op in operations:
+    for i, op in enumerate(operations):
         if op.function is not torch.ops.aten.copy_.default:
             continue
         new, old = op.arguments[:2]
-        same = new.stride() == old.stride() and new.dtype == old.dtype
-        if id(new) in empty and id(new) in wanted and uses[id(new)] == 1 and same:
+        memory = _memory(old)
+        if (
+            id(new) in empty and id(new) in wanted
+            and new.stride() == old.stride() and new.dtype == old.dtype
+            and memory in made and memory not in taken
+            and last.get(memory, -1) < i and last[_memory(new)] == i
+        ):  # fmt: skip
             source[id(new)] = old
+            taken.add(memory)
             dropped |= {id(op), id(empty[id(new)])}
-    kept = [op for op in operations if id(op) not in dropped]
+    kept = [_with(op, source) for op in operations if id(op) not in dropped]
     return kept, [source.get(id(tensor), tensor) for tensor in outputs]
+
+
+def _memory(tensor: Tensor) -> int:
+    if tensor.layout != torch.strided or not tensor.numel():
+        return id(tensor)
+    return tensor.untyped_storage().data_ptr()
+
+
+def _memory_made(operations: Sequence[Operation]) -> set[int]:
+    """Return the memory of results that are no views of arguments."""
+    return {
+        _memory(tensor)
+        for op in operations
+        if all(returned.alias_info is None for returned in op.function._schema.returns)
+        for tensor in tensors(op.outputs)
+    }
+
+
+def _written(op: Operation) -> set[int]:
+    """Return the memory that an operation writes to, what it makes included."""
+    schema = op.function._schema
+    into = [
+        value for value, argument in zip(op.arguments, schema.arguments, strict=True)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]  # fmt: skip
+    if all(returned.alias_info is None for returned in schema.returns):
+        into.append(op.outputs)
+    return {_memory(tensor) for value in into for tensor in tensors(value)}
+
+
+def _with(op: Operation, source: dict[int, Tensor]) -> Operation:
+    """Return an operation on what its arguments are copies of."""
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return source.get(id(value), value)
+        if isinstance(value, (list, tuple)):
+            return type(value)([replaced(part) for part in value])
+        return value
+
+    if not source:
+        return op
+    return Operation(op.function, [replaced(value) for value in op.arguments], op.outputs)
