@@ -50,6 +50,21 @@ class Recurrent(nn.Module):
         return self.out(self.lstm(x)[0][:, -1])
 
 
+class Shared(nn.Module):
+    """Two offsets that get one and the same gradient, and one whose gradient is the input's shape of ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+        self.a, self.b = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.ones(4))
+        self.c = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x):
+        h = self.linear(x).relu()
+        out = ((h + (self.a + self.b)) * (1 + self.c)).sum(1, keepdim=True) + self.a.sum()
+        return out / 10
+
+
 def numbers(*shape, classes=None, samples=40):
     """Inputs and targets."""
     draw = torch.Generator().manual_seed(3)
@@ -82,6 +97,7 @@ MODELS = {
         Attention, tokens, lambda out, y: F.cross_entropy(out.reshape(-1, 16), y.reshape(-1)),
     ),
     "recurrent": (Recurrent, lambda: numbers(5, 3), F.mse_loss),
+    "shared": (Shared, lambda: numbers(3), F.mse_loss),
     "regression": (lambda: nn.Linear(3, 1), lambda: numbers(3), F.huber_loss),
 }  # fmt: skip
 OPTIMIZERS = {
@@ -165,6 +181,15 @@ def test_same_bits_with_settings(optimizer, setting):
     assert train.replayed >= 10
     assert same(got, expected)
     assert run.totals == plain.totals
+
+
+@pytest.mark.parametrize("setting", ["clip", "clip values"])
+def test_shared_gradients_are_clipped_once(setting):
+    """Two parameters with one gradient: what writes to the one leaves the other."""
+    _, expected, _ = run_it("shared", "sgd", capture=False, **SETTINGS[setting])
+    train, got, _ = run_it("shared", "sgd", capture=True, **SETTINGS[setting])
+    assert train.why_not is None
+    assert same(got, expected)
 
 
 def test_two_shapes():
