@@ -21,7 +21,9 @@ def test_memory_can_be_resized_afterwards(tmp_path):
     """Data, weights, buffers and the optimizer's state, after checkpoints, a resume and a validation."""
     model, optimizer, data = parts()
     saves = lw.Checkpoint(every_steps=1)
-    run = lw.Run(tmp_path / "run", model=model, optimizer=optimizer, checkpoint=saves, progress=False)
+    run = lw.Run(
+        tmp_path / "run", model=model, optimizer=optimizer, checkpoint=saves, progress=False
+    )
     loader = DataLoader(TensorDataset(*data), batch_size=8, shuffle=True)
     for step in run.loop(loader, epochs=2):
         x, y = step.batch

@@ -45,7 +45,7 @@ def memory_of(tensor: Tensor) -> memoryview:
     if not flat.numel():
         return memoryview(b"")
     array = (ctypes.c_ubyte * flat.numel()).from_address(flat.data_ptr())
-    array.tensor = flat  # the array's memory is the tensor's
+    array.tensor = flat  # pyrefly: ignore[missing-attribute] - the memory is the tensor's
     return memoryview(array).cast("B")
 
 

@@ -51,9 +51,8 @@ class Watched:
         self.noted: Any = read()
 
     def note(self) -> None:
-        """Note it, at a boundary."""
-        if self.moves:
-            self.noted = self._read()
+        """Note it, at a boundary; called where it moves."""
+        self.noted = self._read()
 
     def settle(self) -> None:
         """See whether it has moved, at a boundary."""
@@ -160,6 +159,7 @@ class Boundary:
         }
         if (numpy := sys.modules.get("numpy")) is not None:
             self._watched["numpy"] = Watched(numpy.random.get_state, randomness.equal)
+        self._moving: list[Watched] = []
         self.held: Held | None = None
         self._saved_turn = -1
         self._evaluations: list[int] = []
@@ -181,7 +181,7 @@ class Boundary:
         self._turns += 1
         self._counts = (loop.samples, loop.tokens)
         self._best = {name: dict(value) for name, value in run.best.items()}
-        for watched in self._watched.values():
+        for watched in self._moving:
             watched.note()
         self.buffers.note()
         loop.source.mark()
@@ -203,6 +203,7 @@ class Boundary:
         """See what has moved; called at boundaries: after the first turns, and now and then (60 µs)."""
         for watched in self._watched.values():
             watched.settle()
+        self._moving = [watched for watched in self._watched.values() if watched.moves]
         self.buffers.settle()
 
     def _users(self) -> Any:

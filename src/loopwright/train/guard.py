@@ -2,11 +2,16 @@
 
 Instance hooks only, nothing in torch is patched. The hooks cost 0.3 µs a step and do not travel
 with ``torch.save(optimizer)``.
+
+torch wraps each optimizer's step: its name goes into profiles, and hooks are called. Where neither a
+profile is taken nor a hook but ours is there, the engine calls what is wrapped: of a step of 50 µs on a
+small model that leaves out 10 to 18.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +20,15 @@ import torch
 from loopwright.errors import StateError
 from loopwright.train.callsite import user_line
 
+_TORCHS = sys.modules[torch.optim.Optimizer.__module__]
+_FOR_ALL = [
+    getattr(_TORCHS, f"_global_optimizer_{when}_hooks", {"unknown": None})
+    for when in ("pre", "post")
+]
+_WRAPPER = torch.optim.Optimizer.profile_hook_step(
+    lambda *_: None
+).__code__  # of every wrapped step
+
 
 class Guard:
     """Watches a run's optimizers while a loop is running."""
@@ -22,6 +36,7 @@ class Guard:
     def __init__(self, optimizers: dict[str, torch.optim.Optimizer]):
         self._optimizers = optimizers
         self._handles: list[Any] = []
+        self._ids: set[int] = set()
         self._ours = False
         self._witnesses: tuple[torch.nn.Parameter, ...] = ()
         self._looks = 0
@@ -33,12 +48,28 @@ class Guard:
                 optimizer.register_step_pre_hook(self._before_step)
                 for optimizer in self._optimizers.values()
             ]
+            self._ids = {handle.id for handle in self._handles}
 
     def release(self) -> None:
         """Stop watching; the optimizers are the user's again."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self._ids = [], set()
+
+    def unwrapped(
+        self, optimizer: torch.optim.Optimizer
+    ) -> Callable[[torch.optim.Optimizer], Any] | None:
+        """Return an optimizer's step without torch's wrapper, None where somebody would miss that."""
+        step = type(optimizer).step
+        if (
+            getattr(step, "__code__", None) is not _WRAPPER  # somebody else's is around it
+            or "step" in optimizer.__dict__  # as schedulers do it
+            or any(_FOR_ALL) or optimizer._optimizer_step_post_hooks
+            or any(one not in self._ids for one in optimizer._optimizer_step_pre_hooks)
+            or torch.autograd._profiler_enabled()
+        ):  # fmt: skip
+            return None
+        return step.__wrapped__  # pyrefly: ignore[missing-attribute]
 
     @contextmanager
     def ours(self) -> Iterator[None]:

@@ -238,11 +238,11 @@ class Stepper:
                     self._clear(window)
                 return False
         for window in windows:
-            with self.guard.ours():
-                if self.precision.scaler is not None:
-                    self.precision.scaler.step(window.optimizer)
-                else:
-                    found_inf.step(window.optimizer, flag)
+            plain = self.precision.scaler is None and flag is None
+            if plain and (unwrapped := self.guard.unwrapped(window.optimizer)) is not None:
+                unwrapped(window.optimizer)
+            else:
+                self._step(window.optimizer, flag)
             self._clear(window)
         for window in whole:
             window.updates += 1
@@ -250,6 +250,13 @@ class Stepper:
             self._after_step(whole, metric)
         self.precision.note(bool(skipped))
         return bool(whole)
+
+    def _step(self, optimizer: torch.optim.Optimizer, flag: Tensor | None) -> None:
+        with self.guard.ours():
+            if self.precision.scaler is not None:
+                self.precision.scaler.step(optimizer)
+            else:
+                found_inf.step(optimizer, flag)
 
     def _measure_and_clip(
         self, grads: list[Tensor], windows: Sequence[Window], turn: int
