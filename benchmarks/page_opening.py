@@ -2,7 +2,7 @@
 
     python benchmarks/page_opening.py PAGE.html... [--rounds N]
 
-For each, the median time from navigation to the end of its load event, and the CPU time of the page's main thread
+For each, the median time from navigation to the end of its load event, and the CPU time of its main thread
 until then (script, layout, all tasks).
 """
 

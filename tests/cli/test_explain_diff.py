@@ -70,3 +70,16 @@ def test_before_and_after_a_change(run_cli, tmp_path):
     assert [(one["line_after"], one["change"], one["step"]) for one in lines] == [
         (4, "numbers", 0), (10, "numbers", 1)]  # fmt: skip
     assert sorted(one.name for one in tmp_path.iterdir()) == ["before.json", "train.py"]
+
+
+def test_flags_after_the_program_are_the_programs(run_cli, tmp_path):
+    """They are given to it, as Python does, and one line says so: a page may have been meant."""
+    (tmp_path / "train.py").write_text(f"import sys\nprint(sys.argv[1:])\n{BEFORE}")
+    flags = ("--no-whatifs", "--html", "none")
+    run_cli("explain", *flags, "--json=before.json", "train.py", cwd=tmp_path)
+    words = ("--diff", "before.json", "train.py", "--html", "x.html")
+    done = run_cli("explain", *flags, *words, cwd=tmp_path)
+    assert done.rc == 0, done.err
+    assert "['--html', 'x.html']" in done.out
+    assert not (tmp_path / "x.html").exists()
+    assert "--html stands after train.py, so both programs get it; flags of explain" in done.err

@@ -99,9 +99,24 @@ def understand(words: Sequence[str]) -> Asked | None:
     if given is None:
         return None
     given = {**{flag.name: flag.default for flag in FLAGS}, **given}
+    if given["diff"] is not None and not as_given:
+        tell_misplaced(program)
     if program[:1] == ["-"]:  # from stdin: its text is what will be annotated
         program = ["-c", sys.stdin.read(), *program[1:]]
     return Asked(list(program), as_given, given, tutorial=not program)
+
+
+def tell_misplaced(program: Sequence[str]) -> None:
+    """Say that a flag after the program is the program's; it may well be meant so."""
+    names = {f"--{no}{flag.name.replace('_', '-')}" for flag in FLAGS for no in ("", "no-")}
+    name = 2 if program[:1] in (["-m"], ["-c"]) else 1
+    found = [word for word in program[name:] if word.partition("=")[0] in names]
+    if found:
+        print(
+            f"loopwright: {', '.join(found)} stands after {' '.join(program[:name])}, so both programs get it; "
+            f"flags of explain stand before",
+            file=sys.stderr,
+        )
 
 
 def carry_out(asked: Asked) -> int:

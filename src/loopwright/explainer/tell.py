@@ -128,7 +128,10 @@ def _loss(event: EventNote, line: LineNote) -> Iterator[str]:
             f"{number(facts['value'])}."
         )
     if stored is not None and stored.requires_grad:
-        yield f"It is still a tensor, the root of the graph (`{stored.node}`)."
+        yield (
+            f"It is still a tensor, because it remembers how it was computed: it is the root of the graph "
+            f"(`{stored.node}`), where backward begins."
+        )
 
 
 def _backward(event: EventNote, line: LineNote) -> Iterator[str]:

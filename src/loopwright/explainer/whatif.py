@@ -66,6 +66,8 @@ class Replays:
         """Ask everything about the turn."""
         beginning = self.beginnings.pop(id(turn), None)
         if beginning is None:
+            if turn.loop is None and turn.record.steps and not turn.not_replayed:
+                turn.not_replayed = _without_loop(turn)
             return
         here = self.recording.observer.here
         busy, here.busy = here.busy, True
@@ -80,6 +82,18 @@ class Replays:
         finally:
             here.busy = busy
             turn.start = None
+
+
+def _without_loop(turn: Any) -> str:
+    """Why a step that no loop of the program's own makes is not run again."""
+    lines = [visit.statement.line for visit in turn.visits for event in visit.events
+             if event.kind == "step"]  # fmt: skip
+    line = f"line {lines[-1]}" if lines else "the program"
+    if turn.record.by_library:
+        return (
+            f"{line} runs the loop inside a library, and statements of a library are not run again"
+        )
+    return f"{line} steps outside of any loop, and what is run again is the body of a loop"
 
 
 def _asked(beginning: Beginning, turn: Any) -> list[WhatIf]:
