@@ -113,8 +113,8 @@ def tell_misplaced(program: Sequence[str]) -> None:
     found = [word for word in program[name:] if word.partition("=")[0] in names]
     if found:
         print(
-            f"loopwright: {', '.join(found)} stands after {' '.join(program[:name])}, so both programs get it; "
-            f"flags of explain stand before",
+            f"loopwright: {', '.join(found)} stands after {' '.join(program[:name])}, so both programs get "
+            f"it; flags of explain stand before",
             file=sys.stderr,
         )
 
