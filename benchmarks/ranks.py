@@ -1,9 +1,10 @@
 """What a run costs beside DDP written by hand, on gloo: interleaved blocks, with the hand-written one twice.
 
-    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/ranks.py [ROUNDS]
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/ranks.py [ROUNDS [MODELS]]
 
-Three models of growing size train in blocks of 50 steps: DDP by hand, ``lw.Run``, DDP by hand again
-("null"). Printed are the medians of the blocks' wall time and of the process's CPU time, a step.
+Three models of growing size (MODELS: the first of them) train in blocks of 50 steps: DDP by hand,
+``lw.Run``, DDP by hand again ("null"). Printed are the medians of the blocks' wall time and of the
+process's CPU time, a step.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def measured(train) -> tuple[float, float]:
     )
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, models: int = 3) -> None:
     """Print one line a model."""
     meets = lw.Run(model=nn.Linear(1, 1), optimizer=torch.optim.SGD, device="cpu")
     meets.close()
@@ -94,7 +95,7 @@ def main(rounds: int) -> None:
     data = TensorDataset(
         torch.randn(BATCH * STEPS * size, 64), torch.randint(0, 10, (BATCH * STEPS * size,))
     )
-    for width, depth in ((64, 2), (256, 8), (1024, 8)):
+    for width, depth in ((64, 2), (256, 8), (1024, 8))[:models]:
         kinds = [by_hand, by_run, by_hand]
         trainers = [make(model_of(width, depth), data) for make in kinds]
         for train in trainers:
@@ -112,4 +113,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    main(*map(int, sys.argv[1:] or ["20"]))

@@ -169,5 +169,49 @@ def test_the_same_bits_as_plain_ddp(ranks):
         assert len(closing) == 2
         assert inner[1:] == [[]] * 5
         assert "bucket" not in inner[0]  # once a run, the ranks agree on a unit for their weights
-        # The gradients, by the hook, and the sum of the window's weights.
-        assert closing == [["bucket", "all_reduce", "all_reduce"]] * 2
+        # The gradients, by the hook; once, before it is known what batches are like, the window's weights.
+        assert closing == [["bucket", "all_reduce", "all_gather"], ["bucket", "all_reduce"]]
+
+
+WORDS = """
+from torch.utils.data import default_collate
+from loopwright.train.ranks import loop
+from loopwright.parallel.world import World
+said, begin = [0], World.begin_total
+def begin_total(self, numbers):
+    said[0] += 1
+    return begin(self, numbers)
+World.begin_total = begin_total
+draw = torch.Generator().manual_seed(3)
+x, y = torch.randn(23, 4, generator=draw), torch.randint(0, 3, (23,), generator=draw)
+def trained(pause, accumulate=1, **more):
+    loop.PAUSE_S, said[0] = pause, 0
+    torch.manual_seed(5)
+    model = nn.Linear(4, 3)
+    run = lw.Run(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), progress=False,
+                 accumulate=accumulate)
+    for step in run.loop(DataLoader(TensorDataset(x, y), batch_size=3, shuffle=True, **more), epochs=60):
+        a, b = step.batch
+        step.backward(nn.functional.cross_entropy(run.model(a), b))
+        step.update()
+        if RANK == 1 and step.index == 200:
+            run.stop("enough")
+    run.close()
+    return {"weights": model.weight.flatten().tolist(), "turns": step.index + 1,
+            "words": said[0], "samples": run.totals["samples"]}
+for accumulate in (1, 3):
+    tell(seldom=trained(1e9, accumulate), often=trained(0, accumulate),
+         asked=trained(1e9, accumulate, collate_fn=lambda batch: default_collate(batch)))
+"""
+
+
+def test_words(ranks):
+    """Ranks speak seldom where nothing is to be said; the numbers and the turn of a stop are the same."""
+    for mine in ranks.run(WORDS, 2):
+        for told in mine:
+            seldom, often, asked = told["seldom"], told["often"], told["asked"]
+            for one in (often, asked):
+                for name in ("weights", "turns", "samples"):
+                    assert one[name] == seldom[name], name
+            assert 201 < seldom["turns"] < 201 + 201 // 16
+            assert seldom["words"] < 0.8 * often["words"] <= 0.8 * asked["words"]

@@ -20,8 +20,11 @@ from torch.utils.data import (
     DataLoader,
     DistributedSampler,
     IterableDataset,
+    RandomSampler,
     Sampler,
     SequentialSampler,
+    Subset,
+    default_collate,
     get_worker_info,
 )
 
@@ -84,14 +87,22 @@ class SampleShare(Share, Sampler[Any]):
         self._world = world
         self.batch_size = batch_size
         self._drop_last = drop_last
+        self._total = 0
+        self._agreed = False
 
     def __iter__(self) -> Iterator[Any]:
         if not hasattr(self.sampler, "__len__"):
             return self._endless()
         with seeded(self._draws):
             order = list(self.sampler)
-        check_agreed(order, self._world)
+        if not self._agreed:
+            check_agreed(order, self._world)
+            # What depends on the seed alone, and was alike once, is alike in every epoch.
+            self._agreed = type(self.sampler) is SequentialSampler or (
+                type(self.sampler) is RandomSampler and self.sampler.generator is None
+            )
         order = order[self.start : self._kept(len(order))]
+        self._total = len(order)
         mine = order[self._rank :: self._size]
         self.padded = self._pads(len(order), len(mine))
         if self.padded:
@@ -109,6 +120,15 @@ class SampleShare(Share, Sampler[Any]):
             except StopIteration:
                 return
             yield several[self._rank]
+
+    def foreseen(self, position: int) -> tuple[int, int]:
+        """Return how many samples this rank, and how many all, have in a batch of the epoch, from 1.
+
+        A turn of all ranks is one piece of the order, so nobody has to be asked.
+        """
+        each = self.batch_size * self._size
+        turns = max(0, min(each, self._total - (position - 1) * each))
+        return len(range(self._rank, turns, self._size)), turns
 
     def _kept(self, total: int) -> int:
         """Return how many samples of all are used: the rest of an epoch is left out where that is asked."""
@@ -273,6 +293,26 @@ def share_of(loader: Any, world: World, *, even: bool) -> tuple[Any, Any]:
     # The share has left the rest out where that is asked.
     again = BatchSampler(share, batches.batch_size, drop_last=False)
     return _with(loader, sampler=share, batch_sampler=again), share
+
+
+def foresees(loader: Any, share: Any) -> int:
+    """Return the batch size if the size of each batch follows from the share, 0 where it may not.
+
+    It does where the share is one of samples, which torch itself collates.
+    """
+    if type(loader) is not DataLoader or not isinstance(share, SampleShare):
+        return 0
+    dataset = loader.dataset
+    while type(dataset) is Subset:
+        dataset = dataset.dataset
+    known = (
+        loader.batch_size is not None
+        and hasattr(share.sampler, "__len__")
+        and loader.collate_fn is default_collate
+        and getattr(loader, "in_order", True)
+        and not hasattr(dataset, "__getitems__")
+    )
+    return share.batch_size if known else 0
 
 
 def _is_sized(loader: Any) -> bool:

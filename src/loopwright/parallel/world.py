@@ -14,6 +14,9 @@ from torch import Tensor
 from loopwright.errors import LoopwrightError
 from loopwright.parallel.standing import Standing
 
+PACKET = 4088
+"""Bytes that are told together with how many there are: nearly all of what is said fits into one message."""
+
 
 class EndedElsewhere(SystemExit):
     """The first rank has failed and says why; this one ends with the same exit code, silently."""
@@ -59,14 +62,19 @@ class World:
     def exchange(self, value: Any) -> list[Any]:
         """Return every rank's value, in the order of the ranks."""
         mine = _bytes_of(value)
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        dist.all_gather(sizes, torch.tensor([mine.numel()]), group=self._group)
-        longest = max(int(size) for size in sizes)
-        padded = torch.zeros(longest, dtype=torch.uint8)
-        padded[: mine.numel()] = mine
-        found = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
-        dist.all_gather(found, padded, group=self._group)
-        return [_value_of(one[: int(size)]) for one, size in zip(found, sizes, strict=True)]
+        packets = self._gather(_packet(mine.numel(), mine[:PACKET]))
+        sizes = [int(packet[:8].view(torch.int64)) for packet in packets]
+        found = [packet[8:] for packet in packets]
+        if max(sizes) > PACKET:
+            whole = torch.zeros(max(sizes), dtype=torch.uint8)
+            whole[: mine.numel()] = mine
+            found = self._gather(whole)
+        return [_value_of(one[:size]) for one, size in zip(found, sizes, strict=True)]
+
+    def _gather(self, mine: Tensor) -> list[Tensor]:
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(found, mine, group=self._group)
+        return found
 
     def first(self, value: Any = None) -> Any:
         """Return the first rank's value."""
@@ -105,7 +113,7 @@ class World:
 
     def begin_total(self, numbers: Sequence[float]) -> Totals:
         """Start adding up over all ranks, in the background."""
-        return Totals(numbers, self._group)
+        return Totals(numbers, self.size, self._group)
 
     def total_tensor(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over all ranks, on its device."""
@@ -168,16 +176,27 @@ class World:
 class Totals:
     """A sum over all ranks that is under way."""
 
-    def __init__(self, numbers: Sequence[float], group: Any):
-        self._sums = torch.tensor(numbers, dtype=torch.float64)
-        self._work = dist.all_reduce(self._sums, group=group, async_op=True)
+    def __init__(self, numbers: Sequence[float], size: int, group: Any):
+        self._sums: list[float] | None = None
+        # Each adds up for itself: gloo's all_reduce sends twice as often (800 µs against 430 for two ranks).
+        self._told = torch.empty(size, len(numbers), dtype=torch.float64)
+        mine = torch.tensor(numbers, dtype=torch.float64)
+        self._work = dist.all_gather(list(self._told), mine, group=group, async_op=True)
 
     def wait(self) -> list[float]:
         """Return the sums."""
-        if self._work is not None:
+        if self._sums is None:
+            assert self._work is not None
             self._work.wait()
-            self._work = None
-        return self._sums.tolist()
+            self._sums = self._told.sum(0).tolist()
+        return self._sums
+
+
+def _packet(size: int, begins: Tensor) -> Tensor:
+    packet = torch.zeros(8 + PACKET, dtype=torch.uint8)
+    packet[:8] = torch.tensor([size]).view(torch.uint8)
+    packet[8 : 8 + begins.numel()] = begins
+    return packet
 
 
 def _bytes_of(value: Any) -> Tensor:

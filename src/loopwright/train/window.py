@@ -25,12 +25,13 @@ class Window:
         turns: micro-batches in it so far; 0 when it is closed.
         total: Σ weight / unit over the window, None while no factor is needed.
         agreed: ``update()`` was called for every turn in it.
+        of_all: the same total over all ranks, where it is known without asking them.
         finished: the gradients were unscaled and normalised by ``step.gradients()``.
     """
 
     __slots__ = (
-        "agreed", "factor", "finished", "last_turn", "name", "optimizer", "site", "total", "turns",
-        "updates", "weight",
+        "agreed", "factor", "finished", "last_turn", "name", "of_all", "optimizer", "site", "total",
+        "turns", "updates", "weight",
     )  # fmt: skip
 
     def __init__(self, name: str, optimizer: torch.optim.Optimizer):
@@ -44,6 +45,7 @@ class Window:
         """Close the window: its gradients are gone."""
         self.turns = 0
         self.total: float | torch.Tensor | None = None
+        self.of_all: float | None = None
         self.factor: float | torch.Tensor | None = None
         self.weight: Any = None
         self.agreed = True

@@ -103,7 +103,24 @@ class LifecycleOverRanks(Lifecycle):
 
 
 class BoundaryOverRanks(Boundary):
-    """Notes of turns' beginnings that are never put together: that would take all ranks."""
+    """Notes of turns' beginnings that are never put together: that would take all ranks.
+
+    Generators and buffers alone are noted, for a turn that is made again to see where a nan comes from.
+    """
+
+    def __init__(self, loop: Loop):
+        super().__init__(loop)
+        self._watched = {}
+
+    def note(self) -> None:
+        """Note the boundary."""
+        loop = self._loop
+        if loop.source.position == loop.source.length:
+            return
+        self._random = randomness.torchs(self.device)
+        self.turn, self.epoch = loop.turn, loop.epoch
+        self._turns += 1
+        self.buffers.note()
 
     def state(self) -> dict[str, Any] | None:
         """Return nothing."""

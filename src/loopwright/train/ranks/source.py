@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from loopwright.errors import DataError
-from loopwright.parallel.shares import share_of
+from loopwright.parallel.shares import foresees, share_of
 from loopwright.parallel.world import World
 from loopwright.train.batches import count_samples
 from loopwright.train.data.source import Source
@@ -41,7 +41,7 @@ class SharedSource(Source):
         self._sharded = sharded
         self._even = even
         self._share: Any = None
-        self._asks = False
+        self._asks = self._foresees = False
         self._epoch = 0
         self._latest: Any = None
         self._pads: deque[bool] = deque()
@@ -60,10 +60,12 @@ class SharedSource(Source):
             self._measure()
         if self._even:
             # Rank by rank as many: known beforehand, or asked for at each batch.
-            lengths = self._world.exchange(self.length)
-            if len(set(lengths)) > 1:
+            each = foresees(self.loader, self._share)
+            told = self._world.exchange([self.length, each])
+            if any(length != self.length for length, _ in told):
                 self.length = None
             self._asks = self.length is None
+            self._foresees = not self._asks and all(one == each > 0 for _, one in told)
 
     def _measure(self) -> None:
         if self.given_length is not None and not self._sharded and not self._asks:
@@ -147,6 +149,11 @@ class SharedSource(Source):
         if self._asks:
             self._padding = self._pads.popleft()
             self._padded += self._padding
+
+    @property
+    def foreseen(self) -> tuple[int, int] | None:
+        """Samples of this rank, and of all, in the turn that was handed out last, if they can be known."""
+        return self._share.foreseen(self.position) if self._foresees else None
 
     @property
     def padding(self) -> bool:

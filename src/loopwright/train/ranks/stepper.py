@@ -33,7 +33,8 @@ class StepperOverRanks(Stepper):
         averages: gradients are averaged when a window closes, not while backward runs (by DDP).
         shards: this rank holds parts of the gradients.
         padding: this turn counts for nothing.
-        samples: of this rank in this turn; ``told`` holds the sum over the ranks.
+        samples: of this rank in this turn.
+        of_all_ranks: the same of all, where it is known; else ``told`` may hold it.
     """
 
     world: World
@@ -41,6 +42,7 @@ class StepperOverRanks(Stepper):
     shards = False
     padding = False
     samples = 0
+    of_all_ranks: int | None = None
     told: Totals | None = None
     _counted = False
     _unit: float | None = None
@@ -48,7 +50,21 @@ class StepperOverRanks(Stepper):
     def backward(self, loss: Tensor, weight: float | Tensor, **rest: Any) -> None:
         """Run backward of the loss, weighted among the ranks."""
         self._counted = rest.get("counted", False)
+        only, turn = rest.get("only"), rest["turn"]
+        begun = [w for w in (self._all if only is None else (only,)) if w.last_turn != turn]
         super().backward(loss, weight * 0 if self.padding else weight, **rest)
+        for window in begun:
+            self._add_of_all(window)
+
+    def _add_of_all(self, window: Window) -> None:
+        """Add up what all ranks' weights come to, as long as it is known without asking."""
+        if window.last_turn == self._plain_turn:
+            return
+        known = self._counted and self.of_all_ranks is not None
+        if not known or (window.turns > 1 and window.of_all is None):
+            window.of_all = None
+        else:
+            window.of_all = (window.of_all or 0.0) + (self.of_all_ranks or 0) / self.unit
 
     def _factor(self, weight: float | Tensor, *, plain: bool) -> Any:
         if plain:
@@ -66,12 +82,16 @@ class StepperOverRanks(Stepper):
                 weight.double() if weight.device.type != "mps" else weight
             )
             return torch.where(total == 0, 1.0, weight * size / total)
-        if self._counted and self.told is not None:
-            total = self.told.wait()[0]
-        else:
+        total = self._samples_of_all() if self._counted else None
+        if total is None:
             total = self.world.total([weight])[0]
         share = weight * size / total if total else 1.0
         return None if share == 1.0 else share
+
+    def _samples_of_all(self) -> float | None:
+        if self.of_all_ranks is not None:
+            return self.of_all_ranks
+        return None if self.told is None else self.told.wait()[0]
 
     def finish(self, windows: Sequence[Window]) -> None:
         """Average over the ranks what backward has not, then unscale and normalise, once per window."""
@@ -83,7 +103,10 @@ class StepperOverRanks(Stepper):
             if window.last_turn == self._plain_turn:
                 window.total = None  # the losses had their shares
             elif window.total is not None:
-                window.total = self._mean(window.total)
+                known = window.of_all
+                window.total = (
+                    self._mean(window.total) if known is None else known / self.world.size
+                )
         super().finish(windows)
 
     def _mean(self, total: float | Tensor) -> Any:
@@ -121,10 +144,8 @@ class StepperOverRanks(Stepper):
                 "step.minimize() evaluates whole weights, and these are sharded",
                 slug="not-sharded", hint="parallel='ddp'",
             )  # fmt: skip
-        share = None
-        if self.told is not None:
-            total = self.told.wait()[0]
-            share = self.samples * self.world.size / total if total else None
+        total = self._samples_of_all()
+        share = self.samples * self.world.size / total if total else None
         return loss if share is None or share == 1.0 else loss * share
 
     def of_all(self, loss: Tensor, window: Window) -> Tensor:

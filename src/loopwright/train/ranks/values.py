@@ -18,11 +18,13 @@ class ValuesOverRanks(Values):
 
     Attributes:
         weight: of the numbers that are logged in this turn.
+        heard: what every rank has ``taken``, where it was exchanged together with something else.
     """
 
     def __init__(self, world: World):
         super().__init__()
         self.weight = 1.0
+        self.heard: list[Any] | None = None
         self._world = world
 
     def log(self, turn: int, values: dict[str, Any]) -> None:
@@ -40,15 +42,21 @@ class ValuesOverRanks(Values):
                 continue
             self.waiting.append((turn, name, ("number", one_number(name, value), self.weight)))
 
-    def _settled(self) -> list[tuple[int, str, float]]:
+    def taken(self) -> list[Any]:
+        """Take what waits, on the host, for the other ranks."""
         logged, self.waiting = self.waiting, []
         numbers = to_host([part for _, _, (_, *parts) in logged for part in parts])
-        mine = [
+        return [
             [turn, name, kind, numbers[2 * i], numbers[2 * i + 1]]
             for i, (turn, name, (kind, _, _)) in enumerate(logged)
         ]
+
+    def _settled(self) -> list[tuple[int, str, float]]:
+        heard, self.heard = self.heard, None
+        if heard is None:
+            heard = self._world.exchange(self.taken())
         sums: dict[tuple[int, str], list[Any]] = {}
-        for told in self._world.exchange(mine):
+        for told in heard:
             for turn, name, kind, total, weight in told:
                 one = sums.setdefault((turn, name), [kind, 0.0, 0.0, total])
                 if kind != "number" or weight:
@@ -68,10 +76,13 @@ def _value(kind: str, total: float, weight: float, otherwise: float) -> float:
     return total / weight
 
 
-def merge_losses(history: History, world: World) -> None:
+def losses_of(history: History) -> list[Any]:
+    """Return this rank's losses that wait, and their weights, on the host."""
+    return [to_host(history._losses), to_host(list(history._weights))]
+
+
+def merge_losses(history: History, told: list[Any]) -> None:
     """Make the losses that wait those of all ranks: means with the ranks' weights."""
-    mine = [to_host(history._losses), to_host(list(history._weights))]
-    told = world.exchange(mine)
     for turn in range(len(history._losses)):
         pairs = [(losses[turn], weights[turn]) for losses, weights in told]
         known = [(loss, weight) for loss, weight in pairs if loss is not None]
