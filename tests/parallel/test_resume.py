@@ -31,7 +31,7 @@ run = lw.Run("run", model=model, optimizer=lambda p: torch.optim.AdamW(p, lr=0.0
              checkpoint=lw.Checkpoint(every_steps=int(os.environ.get("EVERY", 1))))
 draws = []
 with run:
-    for step in run.loop(loader, epochs=4):
+    for step in run.loop(loader, epochs=int(os.environ.get("EPOCHS", 4))):
         if step.index == at and RANK == who and how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if step.index == at and RANK == who and how == "term":
@@ -124,9 +124,10 @@ def test_killed_anywhere(ranks, data):
 def test_other_world_sizes(ranks):
     """Another number of ranks, and one process alone, go on, and say that the bits may differ."""
     fresh(ranks)
-    interrupt(ranks, "term", 8, 0, PLAIN="1")  # in the third epoch, in an open window
+    more = {"PLAIN": "1", "EPOCHS": "6"}
+    interrupt(ranks, "term", 8, 0, **more)  # in the third epoch, in an open window
     for size in (3, 1):
-        started = ranks.start(PROGRAM, size, HOW="term" if size == 3 else "", AT="11", PLAIN="1")
+        started = ranks.start(PROGRAM, size, HOW="term" if size == 3 else "", AT="11", **more)
         ended = [one.wait(60) for one in started]
         assert "ranks" in ended[0].err
         assert "bits may differ" in ended[0].err

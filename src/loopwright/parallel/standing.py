@@ -37,8 +37,8 @@ class Standing:
         self._main = threading.main_thread().ident
         # torchrun's agent is the parent; a parent that is a shell may end before its programs
         self._agent = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
-        thread = threading.Thread(target=self._write, name="loopwright-standing", daemon=True)
-        thread.start()
+        self._thread = threading.Thread(target=self._write, name="loopwright-standing", daemon=True)
+        self._thread.start()
 
     def _write(self) -> None:
         while not self._ended.wait(EVERY_S):
@@ -80,8 +80,12 @@ class Standing:
             return b""
 
     def end(self) -> None:
-        """Stop writing."""
+        """Stop writing.
+
+        A daemon that is inside the store when the interpreter goes takes the process down with SIGABRT.
+        """
         self._ended.set()
+        self._thread.join(EVERY_S)
 
 
 def place_of(frame: FrameType | None) -> str:
