@@ -157,22 +157,32 @@ class Findings:
     def transfers(self) -> Iterator[Advice]:
         """Batches that are copied or cast again in every epoch though all of them would fit."""
         data = self.record.data
-        took = self.note.phases.get("transfer", 0.0)
         total = data.bytes if data is not None else None
-        if total is None or total > HELD or not took:
+        if total is None or total > HELD:
             return
-        for visit, event in self._last("transfer"):
-            facts = event.facts
-            if not facts.get("copied") or facts["is"] != "tensor":
-                continue
+        copied = {
+            event.line: (visit.statement, event.facts) for visit, event in self._last("transfer")
+            if event.facts.get("copied") and event.facts["is"] == "tensor"
+            and not _made_and_moved(visit.statement.node)
+        }  # fmt: skip
+        took = sum(self._transferring(line) for line in copied)
+        for statement, facts in copied.values():
             there = facts["device"] if facts["device"] != facts["from_device"] else facts["dtype"]
             yield Advice(
                 f"Bring the data to {there} once, before the loop",
-                visit.statement.line, visit.statement.source.number,
+                statement.line, statement.source.number,
                 took / self.note.seconds, "computed",
                 f"Transfers take {duration(took)} a step; the whole data set is {size(total)}.",
             )  # fmt: skip
             return
+
+    def _transferring(self, line: int) -> float:
+        """Median seconds a turn of the transfers at a line."""
+        return median(
+            sum(span.ended - span.began for span in turn.spans
+                if span.phase == "transfer" and span.site.position().line == line) / 1e9
+            for turn in self.turns
+        )  # fmt: skip
 
     def pinning(self) -> Iterator[Advice]:
         """Copies to a GPU that wait for ordinary memory."""
@@ -199,11 +209,7 @@ class Findings:
             made = _made_and_moved(statement.node)
             if not facts.get("copied") or facts["device"] == facts["from_device"] or not made:
                 continue
-            took = median(
-                sum(span.ended - span.began for span in turn.spans
-                    if span.phase == "transfer" and span.site.position().line == event.line) / 1e9
-                for turn in self.turns
-            )  # fmt: skip
+            took = self._transferring(event.line)
             yield Advice(
                 "Make this tensor on the device, instead of copying it there",
                 statement.line, statement.source.number, took / self.note.seconds, "computed",

@@ -115,7 +115,7 @@ class Tries:
                 found = zeroing(optimizer, self.recording.budget)
                 if found is not None:
                     yield f"zero_grad {name}", found
-        found = pinning(self._loads(record))
+        found = pinning(*self._loads(record))
         if found is not None:
             yield "transfer", found
         data = record.data
@@ -125,15 +125,17 @@ class Tries:
             if found is not None:
                 yield "fetch", found
 
-    def _loads(self, record: LoopRecord) -> list[int]:
-        """Bytes of what the last recorded turn copied to a GPU out of ordinary memory."""
+    def _loads(self, record: LoopRecord) -> tuple[list[int], str]:
+        """Bytes of what the last recorded turn copied to a GPU out of ordinary memory, and which GPU."""
         turns = [one for one in self.recording.kept if one.record is record][-1:]
         events = [event for turn in turns for visit in turn.everything() for event in visit.events]
-        return [
-            event.facts["bytes"] for event in events
-            if event.kind == "transfer" and event.facts.get("copied") and event.facts.get("pinned") is False
-            and event.facts["device"].startswith("cuda") and event.facts.get("bytes")
+        loads = [
+            event.facts for event in events
+            if event.kind == "transfer" and event.facts.get("copied") and event.facts.get("bytes")
+            and event.facts.get("pinned") is False  # known where a GPU is in use
+            and event.facts["device"] != event.facts["from_device"] == "cpu"
         ]  # fmt: skip
+        return [one["bytes"] for one in loads], loads[0]["device"] if loads else ""
 
 
 def compare(now: Callable[[], Any], other: Callable[[], Any]) -> tuple[float, float, bool]:
@@ -242,7 +244,7 @@ def zeroing(optimizer: Any, budget: int) -> Tried | None:
     return Tried(before / share, after / share, faster, share=share)
 
 
-def pinning(loads: list[int]) -> Tried | None:
+def pinning(loads: list[int], device: str) -> Tried | None:
     """Copies to the GPU out of pinned memory, against copies out of ordinary memory."""
     if not loads:
         return None
@@ -250,10 +252,10 @@ def pinning(loads: list[int]) -> Tried | None:
     pinned = [one.pin_memory() for one in ordinary]
 
     def wait_for_each() -> Any:
-        return [one.to("cuda") for one in ordinary]
+        return [one.to(device) for one in ordinary]
 
     def queue_each() -> Any:
-        return [one.to("cuda", non_blocking=True) for one in pinned]
+        return [one.to(device, non_blocking=True) for one in pinned]
 
     before, after, faster = compare(wait_for_each, queue_each)
     return Tried(before, after, faster, bytes=sum(loads))

@@ -28,7 +28,7 @@ from loopwright.report.explain_view import (
 )
 from loopwright.report.html import page, shell
 from loopwright.report.source import shown_path
-from loopwright.report.svg import line_chart
+from loopwright.report.svg import legend, line_chart
 
 output_file_extension = ".html"
 
@@ -371,4 +371,5 @@ def losses(record: ExplainRecord, loop: int) -> Markup | None:
         means = [sum(found[end - size : end]) / size for end in ends]
         xs = [x for end in ends for x in (end - size + 1, end)]
         series.append(Series("epoch mean", xs, [y for mean in means for y in (mean, mean)]))
-    return Markup(line_chart(series, title="loss of each batch", width=1080, height=220))  # noqa: S704
+    drawn = line_chart(series, title="loss of each batch", width=1080, height=220)
+    return Markup(f"<p>{legend(series)}</p>{drawn}")  # noqa: S704  escaped there

@@ -33,6 +33,13 @@ def line_chart(
     return draw(Chart(title, lines), width=width, height=height)
 
 
+def legend(series: Sequence[Series]) -> str:
+    """Each curve's name and last value in its colour, as HTML to stand above ``line_chart``."""
+    return _legend(
+        Chart("", [Line(s.name, i % 10, *ordered(s.x, s.y)) for i, s in enumerate(series)])
+    )
+
+
 def notebook(title: str, series: Mapping[str, Series], epochs: Sequence[EpochRow]) -> str:
     """A title and the first charts as one HTML fragment, for ``_repr_html_``."""
     head = f"<strong>{escape(title)}</strong>" if title else ""
@@ -159,7 +166,7 @@ def _last(chart: Chart, line: Line) -> str:
 def _legend(chart: Chart) -> str:
     shown = [line for line in chart.lines if "s" in line.views] or chart.lines
     return "".join(
-        f' <span style="font-weight:400;color:{COLORS[line.color]}">{escape(_last(chart, line))}'
-        "</span>"
+        f' <span style="font-weight:400;color:var(--s{line.color},{COLORS[line.color]})">'
+        f"{escape(_last(chart, line))}</span>"
         for line in shown[:6]
     )
