@@ -9,9 +9,8 @@ PRODUCT: dict[str, tuple[Any, ...]] = {
     "shape": ("one loop", "two loops", "fine-tuning", "five folds"),
     "loader": (
         "sequential", "shuffled", "shuffled with generator", "weighted", "weighted with generator",
-        "lazy sampler", "python sampler", "batch sampler", "own batch sampler", "stateful", "stream",
-        "shuffle buffer",
-        "function",
+        "lazy sampler", "python sampler", "batch sampler", "own batch sampler", "stateful",
+        "stateful weighted", "stream", "shuffle buffer", "function",
     ),
     "workers": (0, 2),
     "persistent": (False, True),

@@ -209,6 +209,12 @@ DATA = [
         (f"{MAIN}[stateful]", f"{WORKERS}[stateful]"),
     ),
     Mutant(
+        "the order under such a loader begins before the loader's own draw",
+        "train/data/stateful_iterator.py",
+        "        if self._at_once and not self._drawn:\n            self._begin()\n", "",
+        (f"{MAIN}[stateful weighted]",),
+    ),
+    Mutant(
         "such a loader's workers that outlive a loop are taken for new ones",
         "train/data/stateful_feed.py",
         'return {"workers": dict(reports.states), "loader": own}',

@@ -128,12 +128,9 @@ def _map_style(kind: str, augment: str, rest: dict[str, Any]) -> DataLoader:
     if kind == "shuffled with generator":
         return DataLoader(data, BATCH, shuffle=True, generator=own, **rest)
     if kind == "weighted":
-        sampler = WeightedRandomSampler(torch.arange(1.0, SAMPLES + 1).tolist(), SAMPLES)
-        return DataLoader(data, BATCH, sampler=sampler, **rest)
+        return DataLoader(data, BATCH, sampler=_weighted(), **rest)
     if kind == "weighted with generator":
-        weights = torch.arange(1.0, SAMPLES + 1).tolist()
-        sampler = WeightedRandomSampler(weights, SAMPLES, generator=own)
-        return DataLoader(data, BATCH, sampler=sampler, **rest)
+        return DataLoader(data, BATCH, sampler=_weighted(own), **rest)
     if kind == "lazy sampler":
         return DataLoader(data, BATCH, sampler=Lazy(), **rest)
     if kind == "python sampler":
@@ -143,6 +140,11 @@ def _map_style(kind: str, augment: str, rest: dict[str, Any]) -> DataLoader:
         return DataLoader(data, batch_sampler=sampler, **rest)
     assert kind == "own batch sampler", kind
     return DataLoader(data, batch_sampler=Buckets(), **rest)
+
+
+def _weighted(generator: torch.Generator | None = None) -> WeightedRandomSampler:
+    weights = torch.arange(1.0, SAMPLES + 1).tolist()
+    return WeightedRandomSampler(weights, SAMPLES, generator=generator)
 
 
 def make_loader(settings: dict[str, Any]) -> DataLoader | Callable[[], Iterator[Any]]:
@@ -164,10 +166,11 @@ def make_loader(settings: dict[str, Any]) -> DataLoader | Callable[[], Iterator[
         return DataLoader(Stream(augment), BATCH, **rest)
     if kind == "shuffle buffer":
         return DataLoader(ShuffleBuffer(augment), BATCH, **rest)
-    if kind == "stateful":
+    if kind.startswith("stateful"):
         from torchdata.stateful_dataloader import StatefulDataLoader
 
-        return StatefulDataLoader(Samples(augment), BATCH, shuffle=True, **rest)
+        order = {"sampler": _weighted()} if kind == "stateful weighted" else {"shuffle": True}
+        return StatefulDataLoader(Samples(augment), BATCH, **order, **rest)
     return _map_style(kind, augment, rest)
 
 

@@ -249,6 +249,7 @@ def cases(kinds, *quick):
     ("shuffled", "persistent", (1, 0), (0, 0)),
     ("shuffled", "persistent", (1, 0), (0, 4)),
     ("shuffled", "persistent", (0, 3), None),
+    ("weighted", "main", (0, 3), (0, 4)),
     ("weighted", "persistent", (1, 0), (1, 3)),
     ("lazy sampler", "workers", (1, 0), (0, 4)),
     ("eager sampler", "main", (1, 0), (0, 4)),

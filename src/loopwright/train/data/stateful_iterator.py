@@ -96,16 +96,20 @@ class Position:
     def __init__(self, sampler: Positioned):
         self._sampler = sampler
         self._own = OwnState(sampler=sampler.inner)
-        self._start = {"random": randomness.snapshot(), "own": self._own.capture()}
+        # torch's samplers draw their whole order when they are asked for the first index. The iterator,
+        # which is still being made, draws a seed for its workers before.
+        self._at_once = draws_at_once(_that_draws(sampler.inner))
+        self._begin()
         self._draws = Draws()
         self._drawn = 0
         self._items = self._watched(0)
 
+    def _begin(self) -> None:
+        self._start = {"random": randomness.snapshot(), "own": self._own.capture()}
+
     def _watched(self, replayed: int) -> Iterator[Any]:
-        inner = self._sampler.inner
-        if draws_at_once(_that_draws(inner)):
-            return iter(inner)
-        return self._draws.over(iter(inner), replayed)
+        inner = iter(self._sampler.inner)
+        return inner if self._at_once else self._draws.over(inner, replayed)
 
     def __iter__(self) -> Position:
         return self
@@ -116,6 +120,8 @@ class Position:
         return {id(part): part for part in self._start.values()}
 
     def __next__(self) -> Any:
+        if self._at_once and not self._drawn:
+            self._begin()
         item = next(self._items)
         self._drawn += 1
         return item
