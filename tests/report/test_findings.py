@@ -1,4 +1,4 @@
-"""Findings in the terminal, as JSON, SARIF and GitHub annotations."""
+"""Findings in the terminal, as JSON and GitHub annotations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 
 from loopwright.events import CheckRecord, Finding, Place, ProgramEnd
-from loopwright.report import findings, findings_json, github, sarif
+from loopwright.report import findings, findings_json, github
 
 SOURCE = (
     "import torch\n\nfor x in data:\n    loss = f(x)\n    loss.backward()\n    optimizer.step()\n"
@@ -95,22 +95,3 @@ def test_github(record):
         "50 %25, more%0Awhy: steps repeat%0Afix: optimizer.zero_grad()%0Aloss.backward()" in first
     )
     assert second.startswith("::notice ")
-
-
-def test_sarif(record):
-    """The log has what SARIF 2.1.0 demands, with 1-based regions, and each result names its rule."""
-    log = json.loads(sarif.render(record, version="1.2", rules={"missing-zero-grad": "About it."}))
-    assert log["version"] == "2.1.0"
-    (run,) = log["runs"]
-    rules = run["tool"]["driver"]["rules"]
-    assert [one["id"] for one in rules] == ["eval-without-no-grad", "missing-zero-grad"]
-    assert run["tool"]["driver"]["name"] == "loopwright"
-    for one in run["results"]:
-        assert rules[one["ruleIndex"]]["id"] == one["ruleId"]
-        assert one["level"] in {"error", "warning", "note", "none"}
-        region = one["locations"][0]["physicalLocation"]["region"]
-        assert region["startLine"] >= 1
-        assert region["startColumn"] >= 1
-        assert region["endColumn"] >= region["startColumn"]
-        assert one["message"]["text"]
-    assert run["results"][0]["relatedLocations"][0]["message"]["text"] == "adds"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import urllib.parse
+from pathlib import PurePath
 from typing import Any
 
 from loopwright.events import CheckRecord, Finding, Place
@@ -10,6 +13,9 @@ from loopwright.report.source import shown_path
 
 output_file_extension = ".sarif"
 
+SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
 LEVELS = {"error": "error", "warning": "warning", "hint": "note"}
 
 
@@ -42,7 +48,7 @@ def render(record: CheckRecord, *, version: str = "0", rules: dict[str, str] | N
         ],
         "results": [_result(one, used.index(one.rule)) for one in record.findings],
     }
-    return json.dumps({"version": "2.1.0", "runs": [run]}, indent=2)
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
 def _result(one: Finding, index: int) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def _result(one: Finding, index: int) -> dict[str, Any]:
         "ruleIndex": index,
         "level": LEVELS[one.severity],
         "message": {"text": text + (f". Write: {one.fix}" if one.fix else "")},
-        "locations": [_location(one.place)],
+        "locations": [_location(one.place)] if one.place.file else [],
         "occurrenceCount": max(one.count, 1),
     }
     if one.related:
@@ -68,5 +74,12 @@ def _location(place: Place) -> dict[str, Any]:
     region: dict[str, int] = {"startLine": max(place.line, 1), "startColumn": max(place.column, 1)}
     if place.end_line:
         region |= {"endLine": place.end_line, "endColumn": max(place.end_column, 1)}
-    uri = shown_path(place.file).replace("\\", "/")
-    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
+    return {"physicalLocation": {"artifactLocation": {"uri": _uri(place.file)}, "region": region}}
+
+
+def _uri(file: str) -> str:
+    """A reference below the working folder, else the file's own address; other letters are written as %XX."""
+    path = shown_path(file)
+    if os.path.isabs(path):
+        return PurePath(path).as_uri()
+    return urllib.parse.quote(path.replace(os.sep, "/"))

@@ -33,7 +33,7 @@ class Accounts:
         self.schedules = Schedules(self.optimizers, self.losses)
         self.ranks = Ranks(self.optimizers, self.data, self.parameters)
         self.waits = Waits()
-        self.writes = Writes(self.optimizers)
+        self.writes = Writes(self.optimizers, here)
         self.mixing = Mixing(here)
         self.picks = Picks()
         self.complete = True

@@ -2,7 +2,8 @@
 
 An average that shares its memory with what it averages is not one: it is what it reads. Counted by place
 are the writes into a weight whose source is that very memory, beside all writes of the place: weights that
-a model shares with itself on purpose are only some of those that a loop goes over.
+a model shares with itself on purpose are only some of those that a loop goes over. What an optimizer's step
+writes is its own affair: some write a weight back that they did not have to convert.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ Memory = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 class Writes:
     """The account; see the module."""
 
-    def __init__(self, optimizers: Optimizers):
+    def __init__(self, optimizers: Optimizers, here: Any):
         self.optimizers = optimizers
+        self.here = here
         self.onto_itself = Tally()
         self.all = Tally()
         self._scaled: tuple[Memory, float] | None = None
@@ -50,7 +52,7 @@ class Writes:
 
     def _written(self, event: Event, source: Any) -> None:
         written = event.subject
-        if not isinstance(source, torch.Tensor) or not written.numel():
+        if self.here.in_step or not isinstance(source, torch.Tensor) or not written.numel():
             return
         self.all.add(event.site)
         if _memory(written) == _memory(source) and _memory(written)[0] in self._weights():
