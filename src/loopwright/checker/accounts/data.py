@@ -28,8 +28,7 @@ class Loader:
         self.kind = type(loader).__name__
         self.workers = loader.num_workers
         self.iterable = isinstance(loader.dataset, IterableDataset)
-        batches = loader.batch_sampler
-        sampler = batches.sampler if isinstance(batches, BatchSampler) else loader.sampler
+        sampler = sampler_of(loader)
         self.sampler = type(sampler).__name__
         self.sequential = isinstance(sampler, SequentialSampler)
         self.distributed = isinstance(sampler, DistributedSampler)
@@ -283,6 +282,16 @@ def _sum_of(array: Any) -> int:
     flat = array.reshape(-1)
     step = max(1, flat.size // 512)
     return zlib.crc32(flat[::step][:512].tobytes())
+
+
+def sampler_of(loader: Any) -> Any:
+    """What draws the samples: the batch sampler's own, also below one that shares batches out."""
+    batches = loader.batch_sampler
+    while isinstance(batches, BatchSampler):
+        if hasattr(batches, "sampler"):
+            return batches.sampler
+        batches = getattr(batches, "batch_sampler", None)
+    return loader.sampler
 
 
 def samples_of(batch: Any) -> int:
