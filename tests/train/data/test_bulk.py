@@ -103,3 +103,46 @@ def test_batches_of_a_chunk_begin_on_lines_of_memory(gathered):
     for batch in epoch(DataLoader(subset, 8, shuffle=True)):
         assert all(part.data_ptr() % 64 == 0 for part in batch)
     assert gathered == [88]
+
+
+def mapped(folder):
+    """Arrays on the disk that are read where they are asked for."""
+    np.save(folder / "x.npy", np.arange(400, dtype=np.float32).reshape(100, 4))
+    np.save(folder / "y.npy", np.arange(100))
+    return [torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in "xy"]
+
+
+def windows(folder):
+    """A file of tokens as blocks that overlap, and the same one token later."""
+    np.arange(120, dtype=np.uint16).tofile(folder / "tokens.bin")
+    tokens = torch.from_numpy(np.memmap(folder / "tokens.bin", np.uint16, mode="c"))
+    blocks = tokens.unfold(0, 9, 1)
+    return [blocks[:, :-1], blocks[:, 1:]]
+
+
+def images(folder):
+    """Pictures whose channels come last in memory, and every second label."""
+    pictures = torch.arange(600.0).view(10, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    return [pictures, torch.arange(20)[::2]]
+
+
+def turned(folder):
+    """A matrix whose samples are its columns, and one number for all of them."""
+    return [torch.arange(40.0).view(4, 10).t(), torch.zeros(1).expand(10)]
+
+
+@pytest.mark.parametrize("make", [mapped, windows, images, turned], ids=lambda f: f.__name__)
+def test_maps_and_views(gathered, make, tmp_path):
+    """Memory maps and views give torch's batches, bit for bit, lying in memory as torch's do."""
+    data = TensorDataset(*make(tmp_path))
+    ours, theirs = DataLoader(data, 3, shuffle=True), DataLoader(data, 3, shuffle=True)
+    torch.manual_seed(1)
+    got = epoch(ours)
+    torch.manual_seed(1)
+    expected = list(theirs)
+    assert len(got) == len(expected) > 3
+    for one, other in zip(got, expected, strict=True):
+        assert all(map(torch.equal, one, other))
+        assert [t.stride() for t in one] == [t.stride() for t in other]
+        assert [t.dtype for t in one] == [t.dtype for t in other]
+    assert gathered
