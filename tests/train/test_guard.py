@@ -39,7 +39,7 @@ def hooked_all_after(optimizer, calls):
 
 
 def replaced(optimizer, calls):
-    """``optimizer.step`` replaced by a function that calls it, as schedulers do."""
+    """``optimizer.step`` replaced by a function that calls it."""
     inner = optimizer.step
 
     def step(*args):
@@ -63,7 +63,14 @@ def decorated(optimizer, calls):
     return lambda: setattr(kind, "step", inner)
 
 
-LISTENERS = [hooked_before, hooked_after, hooked_all_before, hooked_all_after, replaced, decorated]
+LISTENERS = [
+    hooked_before,
+    hooked_after,
+    hooked_all_before,
+    hooked_all_after,
+    replaced,
+    decorated,
+]
 
 
 @pytest.mark.parametrize("listen", LISTENERS, ids=lambda f: f.__name__)
@@ -92,9 +99,12 @@ def test_a_profile_has_every_step():
     assert found.count == 6
 
 
-def test_otherwise_it_is_left_out():
-    """With nobody listening the function that torch wraps is called itself."""
-    run = make()
+@pytest.mark.parametrize(
+    "scheduler", [None, torch.optim.lr_scheduler.StepLR], ids=["", "scheduled"]
+)
+def test_otherwise_it_is_left_out(scheduler):
+    """With nobody listening the function that torch wraps is called itself; a scheduler is content."""
+    run = make(scheduler=scheduler)
     (optimizer,) = run.optimizers.values()
     seen = []
     for step in run.loop(loader(), epochs=1):

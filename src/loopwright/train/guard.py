@@ -61,14 +61,18 @@ class Guard:
     ) -> Callable[[torch.optim.Optimizer], Any] | None:
         """Return an optimizer's step without torch's wrapper, None where somebody would miss that."""
         step = type(optimizer).step
+        own = optimizer.__dict__.get("step")
+        scheduled = getattr(own, "_wrapped_by_lr_sched", False) and own.__wrapped__ is step
         if (
             getattr(step, "__code__", None) is not _WRAPPER  # somebody else's is around it
-            or "step" in optimizer.__dict__  # as schedulers do it
+            or (own is not None and not scheduled)
             or any(_FOR_ALL) or optimizer._optimizer_step_post_hooks
             or any(one not in self._ids for one in optimizer._optimizer_step_pre_hooks)
             or torch.autograd._profiler_enabled()
         ):  # fmt: skip
             return None
+        if scheduled:  # what a scheduler's wrapper does: it warns where no step came before its own
+            optimizer._opt_called = True  # pyrefly: ignore[missing-attribute]
         return step.__wrapped__  # pyrefly: ignore[missing-attribute]
 
     @contextmanager
