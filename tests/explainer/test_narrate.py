@@ -225,3 +225,28 @@ def test_what_vanishes_is_named(told):
     assert ["loss in step 3", *losses] in found.facts
     item = next(iter(difference(told("as it is"), told("no item")).lines))
     assert (item.events_before, item.events_after) == (["item"], [])
+
+
+OFTEN = """\
+import torch
+def make(seed):
+    torch.manual_seed(seed)
+    layer = torch.nn.Linear(2, 2)
+    return torch.optim.SGD(layer.parameters(), lr=0.1)
+one = make(1)
+two = make(2)
+three = make(3)
+four = make(4)
+five = make(5)
+"""
+
+
+def test_what_a_function_does_is_not_said_of_its_caller(explained):
+    """A function that was looked at often enough is looked at no more; who calls it then has not done it."""
+    seen = explained(OFTEN, timed=0)
+    lines = seen.files[0].text.splitlines()
+    callers = [note for note in seen.setup if lines[note.line - 1].endswith(")") and note.line > 5]
+    assert [lines[note.line - 1] for note in callers] == lines[5:]
+    assert [note.events for note in callers] == [[]] * 5
+    (seeded,) = {note.line for note in seen.setup if any(one.kind == "seed" for one in note.events)}
+    assert seeded == 3

@@ -461,7 +461,7 @@ class Recording:
     def note(self, note: EventNote) -> None:
         """An event of a recorded turn."""
         visit = self.visit()
-        if visit is not None:
+        if visit is not None and not self.skips():
             visit.events.append(note)
 
     def loss(self, value: float) -> None:
@@ -487,7 +487,7 @@ class Recording:
     def optimizer_state(self, note: StateNote | None) -> None:
         """State of an optimizer after its step."""
         visit = self.visit()
-        if note is not None and visit is not None:
+        if note is not None and visit is not None and not self.skips():
             visit.effects.state.append(note)
 
     # the end

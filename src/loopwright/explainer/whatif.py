@@ -235,7 +235,7 @@ class Questions:
         norms, deltas = apart(grad, before), apart(delta, moved)
         return WhatIf(
             f"without zero_grad ({'line' if len(lines) == 1 else 'lines'} {', '.join(map(str, lines))})",
-            f"{'With the same batch once more, backward' if at_its_end else 'backward'} adds to the old "
+            f"{'With the same batch once more, backward' if at_its_end else 'Backward'} adds to the old "
             f"gradient: norm {norms[0]} instead of {norms[1]}, and the step moves by ‖Δp‖ = {deltas[0]} "
             f"instead of {deltas[1]}.",
             {"grad": grad, "grad_unchanged": before, "delta": delta, "delta_unchanged": moved},

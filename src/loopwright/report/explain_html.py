@@ -182,7 +182,7 @@ def readouts(
 ) -> list[tuple[str, str, str]]:
     """The numbers at the head of the page: label, value, remark."""
     found: list[tuple[str, str, str]] = []
-    values = [formats.number(step.losses[-1]) for step in recorded if step.losses]
+    values = formats.column("loss", [step.losses[-1] for step in recorded if step.losses])
     if values:
         found.append(("loss", " → ".join([values[0], values[-1]]) if len(values) > 1 else values[0],
                       f"steps {recorded[0].number} to {recorded[-1].number}"))  # fmt: skip
