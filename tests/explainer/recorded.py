@@ -46,7 +46,7 @@ class Printed(ExplainRecord):
 def record(run_program, path: Path, out: Path, **settings: Any) -> Printed:
     """Run the program at ``path`` recorded; its narrated record."""
     done = run_program(["-c", RUN, str(path), str(out), json.dumps(settings)], cwd=out.parent)
-    assert done.rc == 0, done.err
+    assert done.rc == 0, f"{done.rc}: {done.err}"
     made = plain(Printed, json.loads(out.read_text()))
     made.printed = done.out
     made.title = path.name
