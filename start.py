@@ -6,6 +6,7 @@
     python3 start.py lint            ruff, codespell, pyrefly
     python3 start.py docs            build the documentation into site/
     python3 start.py kills           kill whole training programs, run them again, compare their bits
+    python3 start.py kills --ranks 100   the same with one rank of two, under DDP and FSDP2
     python3 start.py mutants         make mistakes in a copy of the engine: the fault tests must fail
     python3 start.py setup           set up for development, nothing else
 
@@ -85,7 +86,16 @@ def docs(words):
 
 
 def kills(words):
-    """Kill training programs at random moments; ``--count 500 --seed 0``."""
+    """Kill training programs at random moments; ``--count 500 --seed 0``; ``--ranks 100``: one rank of two."""
+    if words[:1] == ["--ranks"] and words[1:2]:  # half of them under DDP, half under FSDP2
+        tests = [PYTHON, "-m", "pytest", "-q", "-s", "-m", "", "-k", "random_kills"]
+        each = str(max(1, int(words[1]) // 2))
+        return become(
+            [*tests, "tests/parallel/test_sharded.py"],
+            cwd=ROOT,
+            OMP_NUM_THREADS="1",
+            RANK_KILLS=each,
+        )
     return become([PYTHON, "tests/faults/kills.py", *words], cwd=ROOT, OMP_NUM_THREADS="1")
 
 

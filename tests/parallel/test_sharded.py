@@ -122,22 +122,27 @@ def test_random_kills(ranks, parallel):
     settings = {"PARALLEL": parallel, "EVERY": "1"}
     (whole, *_) = [mine[-1] for mine in ranks.run(PROGRAM, 2, **settings)]
     draw = random.Random(int(os.environ.get("RANK_KILLS_SEED", "1")))
-    killed = 0
-    for _ in range(int(os.environ.get("RANK_KILLS", "3"))):
+    wanted, killed, missed, inside = int(os.environ.get("RANK_KILLS", "3")), 0, 0, 0
+    while killed < wanted:
         fresh(ranks)
         who, at, delay = draw.randrange(2), draw.randrange(12), draw.uniform(0, 0.05)
         started = ranks.start(
             PROGRAM, 2, HOW="later", AT=str(at), WHO=str(who), DELAY=str(delay), **settings
         )
         ended = [one.wait(60) for one in started]
-        killed += ended[who].rc == -signal.SIGKILL
         assert ended[who].rc in (0, -signal.SIGKILL), ended[who].err
+        if ended[who].rc == 0:  # it was faster
+            missed += 1
+            assert missed < 10 + wanted
+            continue
+        killed += 1
+        inside += any(ranks.folder.glob("run/checkpoints/.tmp-*"))
         again = [mine[-1] for mine in ranks.run(PROGRAM, 2, **settings)]
         for one in again:
             assert one["weights"] == whole["weights"], (who, at, delay)
         assert again[0]["rows"] == whole["rows"], (who, at, delay)
         assert again[0]["kept"] == whole["kept"], (who, at, delay)
-    assert killed > 0
+    print(f"{parallel}: {killed} kills, {inside} inside a save, all went on to the same bits")
 
 
 @pytest.mark.long
