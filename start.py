@@ -86,7 +86,7 @@ def docs(words):
 
 
 def kills(words):
-    """Kill training programs at random moments; ``--count 500 --seed 0``; ``--ranks 100``: one rank of two."""
+    """Kill training programs at random moments; ``--count 500 --seed 0``; or ``--ranks 100``."""
     if words[:1] == ["--ranks"] and words[1:2]:  # half of them under DDP, half under FSDP2
         tests = [PYTHON, "-m", "pytest", "-q", "-s", "-m", "", "-k", "random_kills"]
         each = str(max(1, int(words[1]) // 2))

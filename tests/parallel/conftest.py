@@ -38,10 +38,15 @@ class Ranks:
         self._start = start
         self.folder = folder
 
-    def start(self, program: str, size: int, **env: str) -> list[Any]:
-        """Start ``size`` processes of a program; one alone gets no environment of torchrun's."""
+    def write(self, program: str) -> Path:
+        """Write a program with what all begin with."""
         file = self.folder / "program.py"
         file.write_text(PRELUDE + program)
+        return file
+
+    def start(self, program: str, size: int, **env: str) -> list[Any]:
+        """Start ``size`` processes of a program; one alone gets no environment of torchrun's."""
+        file = self.write(program)
         port = str(free_port())
         started = []
         for rank in range(size):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 JOINED = """
@@ -24,7 +26,7 @@ for accumulate, weighted in ((1, False), (1, True), (3, False), (3, True)):
     model = model_()
     loader = DataLoader(TensorDataset(x, y, tokens), batch_size=2)
     run = lw.Run(model=model, optimizer=lambda p: torch.optim.SGD(p, lr=0.05), clip=0.5,
-                 accumulate=accumulate, progress=False, parallel=os.environ.get("PARALLEL", "ddp"))
+                 accumulate=accumulate, progress=False, parallel=json.loads(os.environ["PARALLEL"]))
     norms = []
     run.on("update", lambda event: norms.append(float(run.stepper.grad_norm)))
     for step in run.loop(loader, epochs=2):
@@ -83,6 +85,7 @@ def close(a: list[float], b: list[float], limit: float = 1e-12) -> bool:
 @pytest.mark.parametrize(("size", "parallel"), [
     (2, "ddp"), (2, "fsdp"), pytest.param(3, "ddp", marks=pytest.mark.long),
     pytest.param(3, "fsdp", marks=pytest.mark.long),
+    pytest.param(4, {"strategy": "fsdp", "replicas": 2}, marks=pytest.mark.long),
 ])  # fmt: skip
 def test_the_joined_batch(ranks, size, parallel):
     """Weights, norms and losses of N ranks are those of one process, whatever the weights and windows.
@@ -90,7 +93,7 @@ def test_the_joined_batch(ranks, size, parallel):
     23 samples in batches of 2: the last turn has unequal batches, and with 3 ranks one of them has none.
     """
     (one,) = ranks.run(ONE, 1, JOINED=str(size))
-    many = ranks.run(RANKS, size, PARALLEL=parallel)
+    many = ranks.run(RANKS, size, PARALLEL=json.dumps(parallel))
     for case, expected in enumerate(one):
         for rank in range(size):
             found = many[rank][case]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import random
 import signal
@@ -34,7 +36,8 @@ if "BUILT" in os.environ:
     given = torch.optim.AdamW(model.parameters(), lr=0.01)
 data = TensorDataset(x, y)
 run = lw.Run("run", model=model, optimizer=given, accumulate=2, clip=1.0, progress=False,
-             parallel=os.environ.get("PARALLEL", "fsdp"),
+             parallel=json.loads(os.environ.get("PARALLEL", '"fsdp"')),
+             ema=0.8 if "EMA" in os.environ else None,
              checkpoint=lw.Checkpoint(every_steps=int(os.environ.get("EVERY", 3))))
 sharded = [name for name, part in model.named_modules() if isinstance(part, FSDPModule)]
 counts = []
@@ -55,7 +58,8 @@ with run:
                 seen.update(len(a))
             step.log(accuracy=accuracy, seen=seen)
             run.keep_best("accuracy")
-    whole = run.weights(averaged=False)
+    whole, averaged = run.weights(averaged=False), run.weights(averaged=True)
+    trained = [name for name, _ in model.named_parameters()]  # without BatchNorm's buffers, each rank's own
     local = sum(getattr(p, "_local_tensor", p).numel() for p in model.parameters())
     run.load_best()
     best = run.weights(averaged=False)
@@ -63,7 +67,8 @@ digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in whole.values())).h
 tell(weights=digest, sharded=sharded, local=local, total=sum(p.numel() for p in model.parameters()),
      rows=[row.values for row in run.history.epochs] if RANK == 0 else None, best=run.best,
      kept=hashlib.sha256(b"".join(w.numpy().tobytes() for w in best.values())).hexdigest(),
-     numbers=torch.cat([w.flatten().double() for w in whole.values()]).tolist())
+     numbers=torch.cat([whole[name].flatten().double() for name in trained]).tolist(),
+     averaged=torch.cat([averaged[name].flatten().double() for name in trained]).tolist())
 """
 
 
@@ -74,18 +79,24 @@ def fresh(ranks):
     shutil.rmtree(ranks.folder / "run", ignore_errors=True)
 
 
+def close(some, others) -> bool:
+    """Whether numbers are the same but for rounding in float32."""
+    return max(abs(a - b) for a, b in zip(some, others, strict=True)) < 1e-5
+
+
 def test_sharded(ranks):
     """Each rank holds a part; the weights are DDP's, also of an optimizer that was built before."""
-    (plain, *_) = [mine[-1] for mine in ranks.run(PROGRAM, 2, PARALLEL="ddp")]
+    (plain, *_) = [mine[-1] for mine in ranks.run(PROGRAM, 2, PARALLEL='"ddp"', EMA="1")]
     fresh(ranks)
-    told = [mine[-1] for mine in ranks.run(PROGRAM, 2, BUILT="1")]
+    told = [mine[-1] for mine in ranks.run(PROGRAM, 2, BUILT="1", EMA="1")]
     for one in told:
         assert one["sharded"] == ["", "layers.0", "layers.1"]
         assert one["local"] <= 0.6 * one["total"]
-        pairs = zip(one["numbers"], plain["numbers"], strict=True)
-        assert max(abs(a - b) for a, b in pairs) < 1e-5
+        for name in ("numbers", "averaged"):
+            assert close(one[name], plain[name]), name
+        assert not close(one["numbers"], one["averaged"])  # the control
         assert one["best"].keys() == {"accuracy"}
-    assert told[0]["weights"] == told[1]["weights"]
+    assert told[0]["numbers"] == told[1]["numbers"]
     assert told[0]["kept"] == told[1]["kept"]
     assert [row["seen"] for row in told[0]["rows"]] == [23, 23, 23]
     assert [row["accuracy"] for row in told[0]["rows"]] == [
@@ -108,8 +119,38 @@ def test_sharded_runs_go_on(ranks):
         fresh(ranks)
         for one in ranks.start(PROGRAM, 2, HOW="term", AT="5", PLAIN="1"):
             assert one.wait(60).rc == 143
-        (other, *_) = [mine[-1] for mine in ranks.run(PROGRAM, size, PARALLEL=parallel, PLAIN="1")]
+        (other, *_) = [
+            mine[-1] for mine in ranks.run(PROGRAM, size, PARALLEL=json.dumps(parallel), PLAIN="1")
+        ]
         assert len(other["rows"]) == 3
+
+
+@pytest.mark.long
+def test_replicas_of_shards(ranks):
+    """Two replicas of two shards, blocks by a list: DDP's weights, two files, the same bits after a kill."""
+    replicas = json.dumps({"strategy": "fsdp", "replicas": 2, "blocks": ["first", "layers.*"]})
+    (plain, *_) = [mine[-1] for mine in ranks.run(PROGRAM, 4, PARALLEL='"ddp"', EMA="1")]
+    fresh(ranks)
+    whole = [mine[-1] for mine in ranks.run(PROGRAM, 4, PARALLEL=replicas, EMA="1")]
+    (folder,) = (ranks.folder / "run" / "checkpoints").glob("*-end")
+    assert len(list(folder.glob("shard-*-of-00002.safetensors"))) == 2
+    for one in whole:
+        assert one["sharded"] == ["", "first", "layers.0", "layers.1"]
+        assert one["local"] <= 0.6 * one["total"]
+        assert close(one["numbers"], plain["numbers"])
+        assert close(one["averaged"], plain["averaged"])
+    fresh(ranks)
+    settings = {"PARALLEL": replicas, "EMA": "1"}
+    for one in ranks.start(PROGRAM, 4, HOW="kill", AT="7", WHO="3", **settings):
+        assert one.wait(60).rc != 0
+    again = [mine[-1] for mine in ranks.run(PROGRAM, 4, **settings)]
+    assert [one["averaged"] for one in again] == [one["averaged"] for one in whole]
+    assert [one["weights"] for one in again] == [one["weights"] for one in whole]
+    fresh(ranks)
+    for one in ranks.start(PROGRAM, 4, HOW="term", AT="5", PLAIN="1", **settings):
+        assert one.wait(60).rc == 143
+    (other, *_) = [mine[-1] for mine in ranks.run(PROGRAM, 2, PLAIN="1", EMA="1")]
+    assert len(other["rows"]) == 3
 
 
 @pytest.mark.long
@@ -119,7 +160,7 @@ def test_random_kills(ranks, parallel):
 
     RANK_KILLS says how many kills there are; RANK_KILLS_SEED begins elsewhere.
     """
-    settings = {"PARALLEL": parallel, "EVERY": "1"}
+    settings = {"PARALLEL": json.dumps(parallel), "EVERY": "1", "EMA": "1"}
     (whole, *_) = [mine[-1] for mine in ranks.run(PROGRAM, 2, **settings)]
     draw = random.Random(int(os.environ.get("RANK_KILLS_SEED", "1")))
     wanted, killed, missed, inside = int(os.environ.get("RANK_KILLS", "3")), 0, 0, 0
@@ -153,31 +194,57 @@ def test_meta(ranks):
     assert told[0]["rows"][-1]["train_loss"] < told[0]["rows"][0]["train_loss"]
 
 
-REFUSED = """
+SCALED = """
 from loopwright.errors import LoopwrightError
-def made(**settings):
+def made(refused=False, **settings):
+    torch.manual_seed(6)
     model = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    if settings.pop("stepped", False):
+    if refused:
         model(torch.ones(1, 4)).sum().backward()
         optimizer.step()
-    try:
-        lw.Run(model=model, optimizer=optimizer, parallel="fsdp", **settings)
-    except LoopwrightError as error:
-        tell(slug=error.slug)
-made(ema=0.9)
-made(precision="fp16")
-made(stepped=True)
+    return lw.Run(model=model, optimizer=optimizer, progress=False, **settings)
+for parallel in ("ddp", "fsdp"):
+    run = made(precision="fp16", parallel=parallel, clip=0.5)
+    weights, data = [], [torch.arange(8.0).reshape(2, 4) / 8] * 4 * SIZE
+    for step in run.loop(data, epochs=1):
+        loss = run.model(step.batch).float().mean() / 100  # the first scale fits
+        if step.index == 1 and RANK == SIZE - 1:
+            loss = loss * 1e38 * 1e5
+        step.backward(loss)
+        step.update()
+        weights.append(run.weights(averaged=False)["weight"].tolist())
+    scale = run.precision.scaler.get_scale()
+    run.close()
+    tell(weights=weights, scale=scale, skipped=run.totals["fp16_skipped_updates"])
+try:
+    made(refused=True, parallel="fsdp")
+except LoopwrightError as error:
+    tell(slug=error.slug)
+run = made(parallel="fsdp")
+try:
+    for step in run.loop(data, epochs=1):
+        step.minimize(lambda: run.model(step.batch).mean())
+except LoopwrightError as error:
+    tell(slug=error.slug)
+try:
+    made(parallel={"strategy": "fsdp", "replicas": 3})
+except LoopwrightError as error:
+    tell(slug=error.slug)
 """
 
 
-def test_what_is_refused(ranks):
-    """An average, fp16's scaler, and an optimizer with state are refused on every rank."""
-    for mine in ranks.run(REFUSED, 2):
-        assert [one["slug"] for one in mine] == [
-            "not-sharded",
-            "not-sharded",
+def test_fp16_and_what_is_refused(ranks):
+    """What overflows on one rank is left out on all, as with DDP; state and closures are refused."""
+    for ddp, fsdp, *refused in ranks.run(SCALED, 2):
+        assert fsdp == ddp
+        assert fsdp["skipped"] == 1
+        steps = fsdp["weights"]
+        assert [a != b for a, b in itertools.pairwise(steps)] == [False, True, True]
+        assert [one["slug"] for one in refused] == [
             "optimizer-has-state",
+            "not-sharded",
+            "replicas",
         ]
 
 

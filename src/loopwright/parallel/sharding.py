@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from loopwright.errors import UsageError
 from loopwright.parallel.apart import seeded
+from loopwright.parallel.torchrun import ranks_of_a_machine
 from loopwright.parallel.world import World
 
 
 def shard(
     module: nn.Module, world: World, device: torch.device, *, seed: int,
-    blocks: Sequence[str] | None = None, **keywords: Any,
+    blocks: Sequence[str] | None = None, replicas: int = 1, **keywords: Any,
 ) -> None:  # fmt: skip
     """Shard a module over all ranks, in place, block by block; its Parameter objects are replaced.
 
@@ -30,12 +31,17 @@ def shard(
         seed: for what is on the meta device; the same on every rank.
         blocks: patterns of the names of the modules that are gathered by themselves; None: the items of
             every outermost ``nn.ModuleList``.
+        replicas: groups of ranks that hold the whole together; the ranks of a group follow one another.
         keywords: of ``torch.distributed.fsdp.fully_shard``.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(device.type, (world.size,))
+    each = world.size // replicas
+    shape, names = (
+        ((each,), ("shard",)) if replicas == 1 else ((replicas, each), ("replicate", "shard"))
+    )
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
     # The root too: between turns every parameter is then the sharded one, also after a forward alone.
     settings: dict[str, Any] = {"mesh": mesh, "reshard_after_forward": True, **keywords}
     with seeded(seed):
@@ -43,6 +49,21 @@ def shard(
             _materialise(block, device)
             world.take_firsts(_own(block))
             fully_shard(block, **settings)
+
+
+def replicas_of(wanted: Any, world: World) -> int:
+    """Return how many groups of ranks hold the whole model: a number, or one on each machine.
+
+    Raises:
+        UsageError: the ranks can't be dealt out so.
+    """
+    number = world.size // ranks_of_a_machine(world.size) if wanted == "machines" else wanted
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1 or world.size % number:
+        raise UsageError(
+            f"replicas={wanted!r} with {world.size} ranks: each replica needs as many ranks as the others",
+            slug="replicas", hint='a divisor of the number of ranks, or "machines"',
+        )  # fmt: skip
+    return number
 
 
 def _own(module: nn.Module) -> list[Tensor]:

@@ -46,6 +46,11 @@ def place() -> Place | None:
     )
 
 
+def ranks_of_a_machine(size: int) -> int:
+    """Return how many of ``size`` ranks are on this machine; all where nobody has said."""
+    return _number("LOCAL_WORLD_SIZE", size)
+
+
 def _text(name: str) -> str:
     value = os.environ.get(name)
     if value is None:

@@ -201,15 +201,21 @@ class _Pairs:
 
     def __init__(self) -> None:
         self.frozen: list[Tensor] = []
+        self._parts: set[int] = set()
         self._lerped: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._widened: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._buffers: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._copied: tuple[list[Tensor], list[Tensor]] = ([], [])
 
     def add(self, tensor: Tensor, average: Tensor) -> None:
+        """Sort a pair in; of sharded ones, this process's parts."""
+        parameter = isinstance(tensor, nn.Parameter)
+        if hasattr(tensor, "_local_tensor"):
+            tensor, average = tensor._local_tensor, average._local_tensor  # type: ignore[attr-defined]
+            self._parts.add(id(tensor))
         if not tensor.is_floating_point() and not tensor.is_complex():
             kind = self._copied
-        elif not isinstance(tensor, nn.Parameter):
+        elif not parameter:
             kind = self._buffers
         else:
             kind = self._lerped if average.dtype == tensor.dtype else self._widened
@@ -244,17 +250,29 @@ class _Pairs:
     def swapped(self) -> Iterator[None]:
         groups = (self._lerped, self._widened, self._buffers, self._copied)
         pairs = [pair for group in groups for pair in zip(*group, strict=True)]
-        raw = [tensor.data for tensor, _ in pairs]
+        # FSDP2 gathers from the memory that it made: averages of parts are copied there.
+        parts = [pair for pair in pairs if id(pair[0]) in self._parts]
+        whole = [pair for pair in pairs if id(pair[0]) not in self._parts]
+        raw = [tensor.data for tensor, _ in whole]
+        own = clone_together(tensor for tensor, _ in parts)
         try:
-            for tensor, average in pairs:
+            for tensor, average in whole:
                 tensor.data = average.to(tensor.dtype)
+            _copy([tensor for tensor, _ in parts], [average for _, average in parts])
             # Autocast keeps low-precision copies by Parameter object, which is the same one.
             torch.clear_autocast_cache()
             yield
         finally:
-            for (tensor, _), data in zip(pairs, raw, strict=True):
+            for (tensor, _), data in zip(whole, raw, strict=True):
                 tensor.data = data
+            _copy([tensor for tensor, _ in parts], own)
             torch.clear_autocast_cache()
+
+
+def _copy(to: list[Tensor], values: list[Tensor]) -> None:
+    with torch.no_grad():
+        for tensor, value in zip(to, values, strict=True):
+            tensor.copy_(value)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -57,9 +57,6 @@ class Alone:
         """Return what does the updates."""
         return Stepper(optimizers, **rest)
 
-    def check(self, **asked: Any) -> None:
-        """Refuse what does not go together with how the ranks train."""
-
     def place(self, models: dict[str, nn.Module], device: torch.device, optimizer: Any) -> None:  # noqa: ARG002
         """Bring the models to the device, in place."""
         for module in models.values():

@@ -121,7 +121,6 @@ class Run:
         clip_rule = parse_clip(clip)
         self.models, self._several_models = prepare.models(model)
         given, self.models = self.models, self.parts.bare(self.models)
-        self.parts.check(ema=ema, fp16=self.precision.scaler is not None)
         self.parts.place(self.models, self.device, optimizer)
         self.optimizers, self._several_optimizers = prepare.optimizers(optimizer, self.models)
         self.accumulate = accumulate

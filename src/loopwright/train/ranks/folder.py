@@ -32,7 +32,7 @@ class FolderOverRanks(RunFolder):
         self._world = parts.world
         self._parts = parts
         self._latest: str | None = None
-        self._shards = ShardWriter(self._world)
+        self._shards = ShardWriter(self._world, parts.writers)
         self._begins = False
 
         def look() -> bool:
@@ -160,6 +160,8 @@ class FolderOverRanks(RunFolder):
             super().finish(weights=weights)
         elif weights and self._parts.shards and self._begun:
             self._run.weights(averaged=True)  # which takes all ranks
+            if self._run.ema is not None:
+                self._run.weights(averaged=False)
 
     def write_outcome(self) -> None:
         """Write ``outcome.json``, on the first rank."""

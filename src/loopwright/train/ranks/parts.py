@@ -44,6 +44,7 @@ class OverRanks(Alone):
         settings: the ``strategy`` and the keywords of its wrapper.
 
     Attributes:
+        writers: ranks that write a part of a checkpoint, where parts are sharded.
         wish: why this rank wants the loop to end, until all know.
     """
 
@@ -60,6 +61,7 @@ class OverRanks(Alone):
         self.size = world.size
         self.is_first = world.is_first
         self.facts = {"ranks": world.size}
+        self.writers = world.size
         self.wish: str | None = None
         self._keywords = {k: v for k, v in settings.items() if k != "strategy"}
         self._stepper: StepperOverRanks | None = None

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from loopwright.errors import UsageError
 from loopwright.parallel import sharding
 from loopwright.parallel.apart import agreed_seed
+from loopwright.parallel.world import World
 from loopwright.train import prepare
 from loopwright.train.data.source import Source
 from loopwright.train.ranks.parts import OverRanks
@@ -31,18 +31,10 @@ class Sharded(OverRanks):
 
     shards = True
 
-    def check(self, **asked: Any) -> None:
-        """Refuse what cannot be sharded yet.
-
-        Raises:
-            UsageError: an average of weights, or fp16's scaler.
-        """
-        for name, value in asked.items():
-            if value:
-                raise UsageError(
-                    f"parallel='fsdp' does not go together with {name} yet",
-                    slug="not-sharded", hint="parallel='ddp', or without it",
-                )  # fmt: skip
+    def __init__(self, world: World, settings: Mapping[str, Any]):
+        super().__init__(world, settings)
+        self.replicas = sharding.replicas_of(self._keywords.pop("replicas", 1), world)
+        self.writers = world.size // self.replicas
 
     def place(self, models: dict[str, nn.Module], device: torch.device, optimizer: Any) -> None:
         """Shard the models, in place, and let optimizers that were made before hold the shards."""
@@ -52,7 +44,9 @@ class Sharded(OverRanks):
         }
         seed = agreed_seed(self.world)
         for model in models.values():
-            sharding.shard(model, self.world, device, seed=seed, **self._keywords)
+            sharding.shard(
+                model, self.world, device, seed=seed, replicas=self.replicas, **self._keywords
+            )
         new: dict[Tensor, Tensor] = {}
         for key, model in models.items():
             for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -67,7 +61,7 @@ class Sharded(OverRanks):
         """Return the models; FSDP2 is in them."""
         del given, device
         assert self._stepper is not None
-        self._stepper.averages, self._stepper.shards = False, True
+        self._stepper.averages, self._stepper.replicas = False, self.replicas
         return models
 
     @contextmanager
@@ -117,4 +111,18 @@ class Sharded(OverRanks):
                     for number, own in one["state"].items()
                 }
                 optimizers[key] = {**one, "state": named}
-        return {**state, "models": models, "optimizers": optimizers}
+        made = {**state, "models": models, "optimizers": optimizers}
+        if run.ema is not None and state["ema"] is not None:
+            made["ema"] = {**state["ema"], "average": self._parted_average(run, state["ema"])}
+        return made
+
+    def _parted_average(self, run: Run, ema: Mapping[str, Any]) -> dict[str, Any]:
+        held = {
+            f"{key}.{name}": parameter
+            for key, model in run.models.items()
+            for name, parameter in model.named_parameters()
+        }
+        return {
+            name: sharding.part_like(value, held[name]) if name in held else value
+            for name, value in ema["average"].items()
+        }

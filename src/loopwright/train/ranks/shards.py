@@ -30,10 +30,16 @@ GONE_S = 15.0
 
 
 class ShardWriter:
-    """One rank's share in the checkpoints of a run. Two of them never overlap."""
+    """One rank's share in the checkpoints of a run. Two of them never overlap.
 
-    def __init__(self, world: World):
+    Args:
+        world: the ranks.
+        writers: so many of them write; the others hold the same parts again.
+    """
+
+    def __init__(self, world: World, writers: int):
         self._world = world
+        self._writers = writers
         self._count = 0
         self._thread: threading.Thread | None = None
         self._failed: LoopwrightError | None = None
@@ -50,6 +56,8 @@ class ShardWriter:
         number = self._count
         if self._world.is_first:
             return Shards(bytes_of_all, lambda place: self._write_with_all(place, parts, number))
+        if self._world.rank >= self._writers:
+            return None
         # A daemon: where the first rank has gone, this process must not wait for it at its end.
         self._thread = threading.Thread(
             target=self._write_when_asked, args=(parts, number),
@@ -72,7 +80,7 @@ class ShardWriter:
     def _write_with_all(
         self, place: Path, parts: dict[str, Tensor], number: int
     ) -> tuple[dict[str, FileEntry], bool]:
-        size, store = self._world.size, self._world.store
+        size, store = self._writers, self._world.store
         store.set(f"shards/{number}/place", str(place.resolve()))
         told = {0: self._write(place, parts)}
         for rank in range(1, size):
@@ -133,7 +141,7 @@ class ShardWriter:
         self._world.store.set(f"shards/{number}/{self._world.rank}", json.dumps(said))
 
     def _write(self, place: Path, parts: dict[str, Tensor]) -> dict[str, Any]:
-        name, entry = write_part(place, self._world.rank, self._world.size, parts)
+        name, entry = write_part(place, self._world.rank, self._writers, parts)
         finite = all(
             bool(torch.isfinite(part).all())
             for label, part in parts.items()
@@ -156,10 +164,10 @@ def split(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor], int
             return tree
         parts[path] = tree.detach().to_local().to("cpu", copy=True).contiguous()
         whole[0] += tree.numel() * tree.element_size()
-        (placement,) = tree.placements
+        *_, placement = tree.placements  # the one over the replicas comes before it
         return placeholder(path, placement.dim)
 
     made = dict(state)
-    for kind in ("models", "optimizers"):
+    for kind in ("models", "optimizers", "ema"):
         made[kind] = walk(state[kind], kind)
     return made, parts, whole[0]

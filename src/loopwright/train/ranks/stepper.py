@@ -31,7 +31,7 @@ class StepperOverRanks(Stepper):
     Attributes:
         world: the ranks; set once, before the first turn.
         averages: gradients are averaged when a window closes, not while backward runs (by DDP).
-        shards: this rank holds parts of the gradients.
+        replicas: groups of ranks that hold the gradients in parts; 0 where each holds them whole.
         padding: this turn counts for nothing.
         samples: of this rank in this turn.
         of_all_ranks: the same of all, where it is known; else ``told`` may hold it.
@@ -39,7 +39,7 @@ class StepperOverRanks(Stepper):
 
     world: World
     averages = True
-    shards = False
+    replicas = 0
     padding = False
     samples = 0
     of_all_ranks: int | None = None
@@ -116,12 +116,14 @@ class StepperOverRanks(Stepper):
 
     def _norm(self, grads: list[Tensor]) -> Tensor:
         norm = super()._norm(grads)
-        return self.world.total_tensor(norm.square()).sqrt() if self.shards else norm
+        if not self.replicas:
+            return norm
+        return (self.world.total_tensor(norm.square()) / self.replicas).sqrt()
 
     def _overflowed(
         self, grads: list[Tensor], windows: Sequence[Window], turn: int
     ) -> tuple[Tensor, float]:
-        if not self.shards:
+        if not self.replicas:
             return super()._overflowed(grads, windows, turn)
         known = self._names()
         mine = [
@@ -134,12 +136,12 @@ class StepperOverRanks(Stepper):
         if names:
             self.nonfinite.gradients(names, turn, windows[0].site)
             raise LeftOut
-        exact = math.sqrt(self.world.total([gradients.exact_norm(grads) ** 2])[0])
+        exact = math.sqrt(self.world.total([gradients.exact_norm(grads) ** 2])[0] / self.replicas)
         return torch.tensor(exact, dtype=torch.float64), exact
 
     def for_all(self, loss: Tensor) -> Tensor:
         """Return the loss times this rank's share of the samples."""
-        if self.shards:
+        if self.replicas:
             raise UsageError(
                 "step.minimize() evaluates whole weights, and these are sharded",
                 slug="not-sharded", hint="parallel='ddp'",
