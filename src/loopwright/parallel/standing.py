@@ -15,6 +15,8 @@ from types import FrameType
 from typing import Any
 
 EVERY_S = 2.0
+ANSWER_S = 5.0
+"""Seconds that the store may take to say where the ranks stand."""
 _LIBRARY = (f"{os.sep}site-packages{os.sep}", f"{os.sep}lib{os.sep}python3")
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -55,7 +57,19 @@ class Standing:
                     return
 
     def others(self, size: int) -> list[str]:
-        """Return a line for each rank."""
+        """Return a line for each rank; one line where the store does not answer.
+
+        The store's client waits for ever for a machine that is cut off, so a thread does.
+        """
+        lines: list[str] = []
+        asking = threading.Thread(target=lambda: lines.extend(self._ask(size)), daemon=True)
+        asking.start()
+        asking.join(ANSWER_S)
+        if asking.is_alive():
+            return [f"the machine of rank 0 has not answered within {ANSWER_S:g} s"]
+        return lines
+
+    def _ask(self, size: int) -> list[str]:
         lines = []
         for rank in range(size):
             try:

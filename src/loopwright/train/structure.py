@@ -51,8 +51,9 @@ def describe(
     names = parameter_names(models)
     for key, model in models.items():
         for name, module in model.named_modules():
-            if type(module).__module__.startswith("torch.nn.modules.") and not module._modules:
-                said = f"{type(module).__name__}({module.extra_repr()})"
+            kind = _given_class(module)
+            if kind.__module__.startswith("torch.nn.modules.") and not module._modules:
+                said = f"{kind.__name__}({module.extra_repr()})"
                 facts[f"{key} {name} layer" if name else f"{key} layer"] = said
     for key, optimizer in optimizers.items():
         for i, group in enumerate(optimizer.param_groups):
@@ -67,6 +68,12 @@ def describe(
             facts[f"scheduler {key} shape"] = repr(schedule.scheduler)
         facts.update({one.name: plain(one.value) for one in settings(key, schedule)})
     return facts
+
+
+def _given_class(module: nn.Module) -> type:
+    """Return a module's class without what FSDP2 puts in front of it."""
+    bases = type(module).__bases__
+    return bases[-1] if bases[0].__name__ == "FSDPModule" else type(module)
 
 
 def settings(key: str, schedule: Schedule) -> Iterator[Setting]:

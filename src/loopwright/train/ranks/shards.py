@@ -69,7 +69,9 @@ class ShardWriter:
     def wait(self) -> None:
         """Wait for the write in flight; raises what it failed with."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(
+                self._world.limit_s
+            )  # longer: the store does not answer, its machine is gone
             self._thread = None
         if self._failed is not None:
             error, self._failed = self._failed, None
