@@ -12,6 +12,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+import loopwright as lw
+
 
 def counted(calls):
     """A hook that counts."""
@@ -99,9 +101,12 @@ def test_a_profile_has_every_step():
     assert found.count == 6
 
 
-@pytest.mark.parametrize(
-    "scheduler", [None, torch.optim.lr_scheduler.StepLR], ids=["", "scheduled"]
-)
+def each_step(optimizer):
+    """A schedule that would warn of steps that nobody made."""
+    return torch.optim.lr_scheduler.StepLR(optimizer, 1)
+
+
+@pytest.mark.parametrize("scheduler", [None, lw.per_update(each_step)], ids=["", "scheduled"])
 def test_otherwise_it_is_left_out(scheduler):
     """With nobody listening the function that torch wraps is called itself; a scheduler is content."""
     run = make(scheduler=scheduler)

@@ -62,7 +62,9 @@ class Guard:
         """Return an optimizer's step without torch's wrapper, None where somebody would miss that."""
         step = type(optimizer).step
         own = optimizer.__dict__.get("step")
-        scheduled = getattr(own, "_wrapped_by_lr_sched", False) and own.__wrapped__ is step
+        scheduled = (
+            hasattr(own, "_wrapped_by_lr_sched") and getattr(own, "__wrapped__", None) is step
+        )
         if (
             getattr(step, "__code__", None) is not _WRAPPER  # somebody else's is around it
             or (own is not None and not scheduled)
