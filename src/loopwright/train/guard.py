@@ -20,14 +20,15 @@ import torch
 from loopwright.errors import StateError
 from loopwright.train.callsite import user_line
 
+# torch's own names, which another version may have given up: then the wrapper stays.
 _TORCHS = sys.modules[torch.optim.Optimizer.__module__]
 _FOR_ALL = [
     getattr(_TORCHS, f"_global_optimizer_{when}_hooks", {"unknown": None})
     for when in ("pre", "post")
 ]
-_WRAPPER = torch.optim.Optimizer.profile_hook_step(
-    lambda *_: None
-).__code__  # of every wrapped step
+_WRAP = getattr(torch.optim.Optimizer, "profile_hook_step", None)
+_WRAPPER = object() if _WRAP is None else _WRAP(lambda *_: None).__code__  # of every wrapped step
+_is_profiled = getattr(torch.autograd, "_profiler_enabled", lambda: True)
 
 
 class Guard:
@@ -70,7 +71,7 @@ class Guard:
             or (own is not None and not scheduled)
             or any(_FOR_ALL) or optimizer._optimizer_step_post_hooks
             or any(one not in self._ids for one in optimizer._optimizer_step_pre_hooks)
-            or torch.autograd._profiler_enabled()
+            or _is_profiled()
         ):  # fmt: skip
             return None
         if scheduled:  # what a scheduler's wrapper does: it warns where no step came before its own
