@@ -62,6 +62,9 @@ class LoopOverRanks(Loop):
         self._look_at = 0.0
         self._wishes: list[str | None] = []
         self._may_have_wished = False
+        # A message goes round all ranks one after the other: 30 µs each on Ethernet. Among many it comes
+        # less often, so that it costs a thousandth of the time or little more.
+        self._patience = min(16.0, max(1.0, self.world.size / 16))
         self._word_at = 0
         self._began = self._turn_s = 0.0  # when the turn began, and how long the one before it took
 
@@ -84,7 +87,7 @@ class LoopOverRanks(Loop):
 
     def _pause(self) -> int:
         """Return in how many turns the next word is wanted."""
-        return max(1, min(FARTHEST, int(PAUSE_S / self._turn_s)))
+        return max(1, min(FARTHEST, int(PAUSE_S * self._patience / self._turn_s)))
 
     def _tells_wishes(self) -> bool:
         """Whether this turn is one of those in which a wish to stop is told.
@@ -198,7 +201,7 @@ class LoopOverRanks(Loop):
 
     def visit_host(self) -> None:
         """Bring losses and values to the host, those of all ranks together."""
-        self._look_at = perf_counter() + HOST_EVERY
+        self._look_at = perf_counter() + HOST_EVERY * self._patience
         super().visit_host()
 
     def flush(self) -> float | None:
