@@ -155,6 +155,42 @@ def test_the_update_of_one_weight(both):
             assert rule.after == truth[number]["start"][key][tuple(rule.index)].item()
 
 
+def test_what_there_is(both, request):
+    """Sizes of model, optimizer and loader; how often the loops ran."""
+    seen, _ = both
+    space = {}
+    text = PROGRAM.replace("OPTIMIZER", OPTIMIZERS[request.node.callspec.params["both"]])
+    exec(text.partition("for epoch")[0], space)
+    model, optimizer, loader = space["model"], space["optimizer"], space["loader"]
+    sizes = [p.numel() for p in model.parameters()]
+    (one,) = seen.models
+    assert (one.name, one.kind, one.modules) == ("model", "Sequential", len(list(model.modules())))
+    assert (one.tensors, one.parameters, one.trainable) == (len(sizes), sum(sizes), sum(sizes))
+    assert (one.bytes, one.buffers) == (4 * sum(sizes), len(list(model.buffers())))
+    objects = {facts["is"]: facts for note in seen.setup for facts in note.objects}
+    assert (objects["loader"]["samples"], objects["loader"]["batches"]) == (96, len(loader))
+    assert (objects["optimizer"]["tensors"], objects["optimizer"]["parameters"]) == (
+        len(sizes), sum(sizes))  # fmt: skip
+    group = optimizer.param_groups[0]
+    settings = objects["optimizer"]["settings"]
+    assert {"lr", "weight_decay"} <= set(settings)
+    assert settings == {key: list(group[key]) if key == "betas" else group[key] for key in settings}
+    around, inner = sorted(seen.loops, key=lambda loop: loop.line)
+    assert (around.turns, around.entered, inner.turns, inner.entered) == (2, 1, 12, 2)
+    assert inner.inside == seen.loops.index(around)
+    for number in (1, 2, 3):
+        clip = line(step(seen, number), seen, "clip_grad").events[0].facts
+        truth = both[1][number - 1]
+        assert clip["limit"] == 0.5
+        assert clip["total_norm"] == pytest.approx(truth["grad"], rel=1e-6)
+        assert clip["norm"] == pytest.approx(truth["grad"], rel=1e-9)
+        stepped = line(step(seen, number), seen, "optimizer.step()").events[0].facts
+        assert (stepped["of"], stepped["with_grad"], stepped["lr"]) == (6, 6, group["lr"])
+        assert stepped["grad_norm"] == pytest.approx(truth["clipped"], rel=1e-9)
+        facts = line(step(seen, number), seen, "backward()").events[0].facts
+        assert (facts["value"], facts["leaves"], facts["freed"]) == (truth["loss"], 6, True)
+
+
 def what_if(truth, optimizer, change):
     """Step 2 by hand, with one thing changed."""
     space = {}

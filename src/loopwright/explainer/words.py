@@ -16,12 +16,12 @@ def who(some: int, of: int, names: list[str]) -> str:
 
 
 def parameters(some: int, of: int) -> str:
-    """``all 4 parameters``, ``2 of 4 parameters``, ``the only parameter``."""
+    """``all 4 parameters``, ``both parameters``, ``2 of 4 parameters``, ``the only parameter``."""
     if of <= 1:
         return "the only parameter"
-    return (
-        f"all {count(of)} parameters" if some >= of else f"{count(some)} of {count(of)} parameters"
-    )
+    if some >= of:
+        return "both parameters" if of == 2 else f"all {count(of)} parameters"
+    return f"{count(some)} of {count(of)} parameters"
 
 
 def many(some: int, one: str, more: str = "") -> str:
