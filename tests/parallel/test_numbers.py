@@ -197,24 +197,27 @@ def trained(pause, accumulate=1, **more):
         a, b = step.batch
         step.backward(nn.functional.cross_entropy(run.model(a), b))
         step.update()
-        if RANK == 1 and step.index == 200:
+        if RANK == 1 and step.index == int(os.environ["AT"]):
             run.stop("enough")
     run.close()
     return {"weights": model.weight.flatten().tolist(), "turns": step.index + 1,
             "words": said[0], "samples": run.totals["samples"]}
-for accumulate in (1, 3):
+for accumulate in [int(os.environ["ACCUMULATE"])]:
     tell(seldom=trained(1e9, accumulate), often=trained(0, accumulate),
          asked=trained(1e9, accumulate, collate_fn=lambda batch: default_collate(batch)))
 """
 
 
-def test_words(ranks):
+@pytest.mark.parametrize(
+    ("accumulate", "at"), [(1, 64), pytest.param(3, 200, marks=pytest.mark.long)]
+)
+def test_words(ranks, accumulate, at):
     """Ranks speak seldom where nothing is to be said; the numbers and the turn of a stop are the same."""
-    for mine in ranks.run(WORDS, 2):
+    for mine in ranks.run(WORDS, 2, ACCUMULATE=str(accumulate), AT=str(at)):
         for told in mine:
             seldom, often, asked = told["seldom"], told["often"], told["asked"]
             for one in (often, asked):
                 for name in ("weights", "turns", "samples"):
                     assert one[name] == seldom[name], name
-            assert 201 < seldom["turns"] < 201 + 201 // 16
+            assert at + 1 < seldom["turns"] <= at + 1 + at // 16
             assert seldom["words"] < 0.8 * often["words"] <= 0.8 * asked["words"]

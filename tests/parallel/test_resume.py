@@ -142,6 +142,37 @@ def test_other_world_sizes(ranks):
     assert alone["turns"] > 11
 
 
+ELASTIC = """
+import signal
+at = int(os.environ["AT"])
+data = TensorDataset(torch.arange(72.0).reshape(72, 1))
+model = nn.Linear(1, 1)
+run = lw.Run("run", model=model, optimizer=torch.optim.SGD(model.parameters(), lr=1e-6), progress=False,
+             checkpoint=lw.Checkpoint(every_steps=1))
+with run:
+    for step in run.loop(DataLoader(data, batch_size=2, shuffle=True), epochs=1):
+        (x,) = step.batch
+        if not run.active.source.padding:
+            with open("seen", "a") as file:
+                print(*x.int().flatten().tolist(), file=file)
+        if step.index == at and RANK == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step.backward(run.model(x).mean())
+        step.update()
+"""
+
+
+@pytest.mark.long
+def test_an_epoch_of_several_sizes(ranks):
+    """2 ranks, then 3, then 3 again, then 2 in one epoch: together they see each sample once."""
+    for size, at in ((2, 3), (3, 7), (3, 9), (2, -1)):
+        for one in ranks.start(ELASTIC, size, AT=str(at)):
+            end = one.wait(60)
+            assert end.rc == (0 if at < 0 else 143), end.err
+    seen = [int(word) for word in (ranks.folder / "seen").read_text().split()]
+    assert sorted(seen) == list(range(72))
+
+
 def test_a_rank_with_an_exception(ranks):
     """The rank that failed shows its traceback, the others one line, and nothing hangs."""
     began = time.monotonic()
