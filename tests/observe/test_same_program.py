@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import inspect
 import pickle
 import sys
@@ -184,6 +185,23 @@ def test_transforms_do_not_tire_the_observer():
         for _ in range(50):
             model(torch.ones(1, 2))
         assert session.observer.ticks == 50
+    finally:
+        session.end()
+
+
+@pytest.mark.parametrize("resting", [False, True])
+def test_many_layers_do_not_keep_the_observer_awake(resting):
+    """A forward is one tick however many layers it has, at rest too, and after one that failed."""
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(24)))
+    session = Session()
+    session.start()
+    try:
+        session.observer.resting, session.observer._turn_at = resting, 10_000
+        for width in (2, 3, 2, 2):
+            with contextlib.suppress(RuntimeError):  # a width of 3 does not fit
+                model(torch.ones(1, width))
+        assert session.observer.ticks == 4
+        assert session.observer.counts.get("forward", 0) == (0 if resting else 4)
     finally:
         session.end()
 

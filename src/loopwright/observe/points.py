@@ -243,7 +243,15 @@ def _forward(observer: Observer) -> Callable[[Any], Any]:
                 return original(self, *args, **kwargs)
             if self._parameters or self._modules:  # a transform is called for every sample
                 observer.tick()
-            if (observer.resting and not sees_evaluation(observer)) or traced():
+            if observer.resting and not sees_evaluation(observer):
+                here.depth = (
+                    1  # inner calls are no ticks, or a model of 52 modules would keep us awake
+                )
+                try:
+                    return original(self, *args, **kwargs)
+                finally:
+                    here.depth = 0
+            if traced():
                 return original(self, *args, **kwargs)
             where = site(2)
             if where is None:

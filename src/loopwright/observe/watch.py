@@ -45,7 +45,8 @@ PER_STEP = frozenset(
 )
 """Kinds that happen in every step: while the observer rests they are let through unseen."""
 FIRST, WINDOW, PERIOD = 3000, 150, 4096
-"""In ticks (forwards of roots with weights, and backward passes; the tutorial loop has two a step):
+"""In ticks (forwards of roots with weights, and calls of backward; the tutorial loop has three a step,
+as ``Tensor.backward`` calls ``autograd.backward``):
 everything is seen during the first ones, then a window of each period. Rare events (a mode, an epoch, a new
 optimizer) open a window too, at the counts 1, 2, 4, 8, ... of their place.
 """
