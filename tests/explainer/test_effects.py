@@ -8,6 +8,8 @@ from explainer import plainly
 from explainer.recorded import line, record, step
 from forked import LIMIT_S
 
+pytestmark = pytest.mark.long
+
 PROGRAM = """\
 import random
 import numpy
