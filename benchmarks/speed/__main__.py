@@ -89,6 +89,7 @@ def measure(workload, names, rounds, threads, device, together):
         one.name: {
             "us": [1e6 * r["seconds"] / one.first["steps"] for r in results[one.name]],
             "first_s": one.first["ready"],
+            "batch": one.first["batch"],
             "peak_mb": results[one.name][-1]["peak_mb"],
             "loss": results[one.name][-1]["loss"],
         }

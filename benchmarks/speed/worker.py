@@ -39,7 +39,8 @@ def main(name, workload, threads, device):
     contestant = module.Contestant(work)
     contestant.block(3)
     first = perf_counter() - started
-    print(json.dumps({"ready": first, "steps": work.steps}), file=answers, flush=True)
+    about = {"ready": first, "steps": work.steps, "batch": work.batch_size}
+    print(json.dumps(about), file=answers, flush=True)
     for line in sys.stdin:
         seconds = contestant.block(int(line.split()[1]))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
