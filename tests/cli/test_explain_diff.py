@@ -72,6 +72,7 @@ def test_before_and_after_a_change(run_cli, tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["before.json", "train.py"]
 
 
+@pytest.mark.long
 def test_flags_after_the_program_are_the_programs(run_cli, tmp_path):
     """They are given to it, as Python does, and one line says so: a page may have been meant."""
     (tmp_path / "train.py").write_text(f"import sys\nprint(sys.argv[1:])\n{BEFORE}")

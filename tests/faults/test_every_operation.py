@@ -38,7 +38,13 @@ def killed_at(case, whole, settings, numbers, how):
     return killed, wrong
 
 
-@pytest.mark.parametrize("settings", PROGRAMS.values(), ids=PROGRAMS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(one, id=name, marks=() if name != "five folds" else pytest.mark.long)
+        for name, one in PROGRAMS.items()
+    ],
+)
 def test_some_operations(case, whole, settings):
     """Killed before some operations all over the run, it goes on to the same bits."""
     count = count_of(case, settings)

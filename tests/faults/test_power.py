@@ -122,7 +122,7 @@ def some(bench, whole, logged):
             name = re.sub(r"\d+", "", PurePath(operation.second).name)
             by_name.setdefault(name, []).append(operation.number + 1)
     ends = {numbers[-1] for numbers in by_name.values()}
-    return go_on(bench, whole, logged, {*ends, *range(50, len(log), len(log) // 3)})
+    return go_on(bench, whole, logged, {*ends, *range(50, len(log), len(log) // 2)})
 
 
 def test_every_choice_is_made(logged):

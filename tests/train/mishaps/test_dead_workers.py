@@ -86,7 +86,11 @@ def test_killed_from_outside(run_program, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "busy", ["time.sleep(600)", "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"]
+    "busy",
+    [
+        pytest.param("time.sleep(600)", marks=pytest.mark.long),
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
+    ],
 )
 def test_busy_workers_are_ended(run_program, tmp_path, busy):
     """Eight workers that never answer are ended together when the body fails, whatever they ignore."""
