@@ -177,8 +177,8 @@ def main():
         for name, why in missing.items():
             print(f"{name:16} not run: {why}")
         kept[workload] = {"rows": rows, "missing": missing}
-    if asked.json:
-        Path(asked.json).write_text(json.dumps(kept, indent=1))
+        if asked.json:
+            Path(asked.json).write_text(json.dumps(kept, indent=1))
 
 
 if __name__ == "__main__":
