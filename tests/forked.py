@@ -176,7 +176,7 @@ def start_program(program_server: Server) -> Callable[..., Program]:
     return program_server.start
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_program(program_server: Server) -> Callable[..., Result]:
     """``run_program(argv, cwd=, env=, stdin=, timeout=)``: like ``python ARGV``, run to its end."""
 

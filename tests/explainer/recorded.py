@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loopwright.events.explained import ExplainRecord, LineNote, StepNote
+from loopwright.explainer.build import build
 from loopwright.explainer.merge import plain
 from loopwright.explainer.narrate import narrate
+from loopwright.explainer.record import Recording
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 
@@ -50,6 +53,22 @@ def record(run_program, path: Path, out: Path, **settings: Any) -> Printed:
     made = plain(Printed, json.loads(out.read_text()))
     made.printed = done.out
     made.title = path.name
+    narrate(made)
+    return made
+
+
+def recorded_here(train: Callable[[], Any], **settings: Any) -> ExplainRecord:
+    """Call a function recorded in this process; its narrated record."""
+    import torch._dynamo  # noqa: F401  imported by the first optimizer, which takes long when followed
+
+    recording = Recording(**{"whatifs": False, **settings})
+    recording.start(outer=False)
+    try:
+        train()
+    finally:
+        recording.stop()
+        made = build(recording)
+    made.title = "train"
     narrate(made)
     return made
 

@@ -10,11 +10,9 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Subset, TensorDataset
 
+from explainer.recorded import recorded_here
 from loopwright.events.explained import TimingNote
 from loopwright.explainer import advice, tries
-from loopwright.explainer.build import build
-from loopwright.explainer.narrate import narrate
-from loopwright.explainer.record import Recording
 from loopwright.explainer.turns import LoopRecord
 from loopwright.report import explain_html, explain_json, explain_terminal
 
@@ -33,20 +31,6 @@ def compared(monkeypatch):
 
     monkeypatch.setattr(tries, "compare", stand_in)
     return seen
-
-
-def recorded(train, **settings):
-    """The narrated record of a function, explained in this process."""
-    recording = Recording(whatifs=False, **settings)
-    recording.start(outer=False)
-    try:
-        train()
-    finally:
-        recording.stop()
-    record = build(recording)
-    record.title = "train"
-    narrate(record)
-    return record
 
 
 def at(record, line):
@@ -197,7 +181,7 @@ def seen():
     patch.setattr(advice, "LEAST", 0.0)
     patch.setattr("builtins.print", lambda *_: None)
     try:
-        return recorded(train_in_memory, steps=2, timed=8)
+        return recorded_here(train_in_memory, steps=2, timed=8)
     finally:
         patch.undo()
 
@@ -251,10 +235,10 @@ def test_it_stands_everywhere(seen):
 def test_no_gain_no_word(compared, monkeypatch):
     """What chance explains is not said, nor what gains less than 2 %, nor anything of steps not timed."""
     monkeypatch.setattr(tries, "compare", lambda now, other: (*SECONDS, False))
-    quiet = recorded(train_in_memory, steps=2, timed=8)
+    quiet = recorded_here(train_in_memory, steps=2, timed=8)
     assert not [one for one in timing(quiet).advice if one.how == "measured"]
     assert all(one.gain >= advice.LEAST for one in timing(quiet).advice)
-    short = recorded(train_in_memory, steps=30, timed=8)
+    short = recorded_here(train_in_memory, steps=30, timed=8)
     assert timing(short).recorded
     assert timing(short).advice == []
 

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from torch import nn
 
+from explainer.clock import library
+from explainer.recorded import recorded_here
 from loopwright.explainer import device, tries
-from loopwright.explainer.build import build
-from loopwright.explainer.narrate import narrate
-from loopwright.explainer.record import Recording
 from loopwright.report import explain_html, explain_terminal
 
-STAND_INS = """
-import torch
-
+SPACE = library(
+    """
 original = torch.Tensor.to
-
-
-class Clock:
-    now = 0
-
-    def __call__(self):
-        return self.now
-
-    def takes(self, microseconds):
-        self.now += 1000 * microseconds
-
-
-CLOCK = Clock()
 
 
 def to(tensor, *args, **kwargs):
     CLOCK.takes(40 if tensor.dim() == 2 else 15)
     return original(tensor, *args, **kwargs)
 """
-SPACE = {}
-exec(compile(STAND_INS, json.__file__, "exec"), SPACE)  # a library's code, which is not followed
+)
 CLOCK = SPACE["CLOCK"]
 THERE = torch.device("meta")
 """Where nothing is computed, which no line here needs."""
@@ -71,7 +53,6 @@ def made():
 @pytest.fixture(scope="module")
 def seen(made):
     """The narrated record."""
-    import torch._dynamo  # imported by the first optimizer, which takes long when followed
 
     def compare(now, other):
         made.append((now(), other()))
@@ -85,25 +66,15 @@ def seen(made):
         made.append(tensor)
         return tensor.clone()
 
-    patch = pytest.MonkeyPatch()
-    patch.setattr(torch.Tensor, "to", SPACE["to"])
-    patch.setattr(torch.Tensor, "pin_memory", pin_memory)
-    patch.setattr(torch.cuda, "is_initialized", lambda: True)
-    patch.setattr(device, "mark", lambda: None)
-    for name in ("step", "zeroing", "fetching"):
-        patch.setattr(tries, name, lambda *_: None)
-    patch.setattr(tries, "compare", compare)
-    recording = Recording(steps=2, timed=5, whatifs=False, clock=CLOCK)
-    recording.start(outer=False)
-    try:
-        train()
-    finally:
-        recording.stop()
-        record = build(recording)
-        patch.undo()
-    record.title = "train"
-    narrate(record)
-    return record
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "to", SPACE["to"])
+        patch.setattr(torch.Tensor, "pin_memory", pin_memory)
+        patch.setattr(torch.cuda, "is_initialized", lambda: True)
+        patch.setattr(device, "mark", lambda: None)
+        for name in ("step", "zeroing", "fetching"):
+            patch.setattr(tries, name, lambda *_: None)
+        patch.setattr(tries, "compare", compare)
+        return recorded_here(train, steps=2, timed=5, clock=CLOCK)
 
 
 def advice(seen):

@@ -9,10 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from explainer.recorded import recorded_here
 from loopwright.explainer import device
-from loopwright.explainer.build import build
-from loopwright.explainer.narrate import narrate
-from loopwright.explainer.record import Recording
 from loopwright.report import explain_html, explain_terminal
 
 WAIT_NS = 7_000_000
@@ -96,23 +94,11 @@ def test_a_timeline_has_two_lanes():
 @pytest.fixture(scope="module")
 def seen():
     """A training recorded with a clock that goes on by itself, and a device that is always 7 ms behind."""
-    import torch._dynamo  # noqa: F401  imported by the first optimizer, which takes long when followed
-
-    patch = pytest.MonkeyPatch()
     time = Time()
-    recording = Recording(steps=2, timed=4, whatifs=False, clock=time.clock)
-    for name in ("mark", "comes_to_host", "wait"):
-        patch.setattr(device, name, getattr(time, name))
-    recording.start(outer=False)
-    try:
-        train()
-    finally:
-        recording.stop()
-        record = build(recording)
-        patch.undo()
-    record.title = "train"
-    narrate(record)
-    return record
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("mark", "comes_to_host", "wait"):
+            patch.setattr(device, name, getattr(time, name))
+        return recorded_here(train, steps=2, timed=4, clock=time.clock)
 
 
 def train():

@@ -6,7 +6,6 @@ import pytest
 
 from explainer import plainly
 from explainer.recorded import line, record, step
-from forked import LIMIT_S
 
 pytestmark = pytest.mark.long
 
@@ -50,12 +49,8 @@ STEPS = (1, 2, 3)
 
 
 @pytest.fixture(scope="module")
-def both(program_server, tmp_path_factory):
+def both(run_program, tmp_path_factory):
     """The explanation of the program, and what its statements did."""
-
-    def run_program(argv, *, cwd):
-        return program_server.start(argv, cwd=cwd).wait(LIMIT_S)
-
     folder = tmp_path_factory.mktemp("effects")
     path = folder / "train.py"
     path.write_text(PROGRAM)

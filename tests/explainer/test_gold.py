@@ -17,7 +17,6 @@ import pytest
 import torch
 
 from explainer.recorded import record
-from forked import LIMIT_S
 from loopwright.explainer.difference import difference
 from loopwright.report import difference_terminal, explain_json, explain_terminal
 
@@ -60,12 +59,9 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def records(program_server, tmp_path_factory):
+def records(run_program, tmp_path_factory):
     """The program and a changed one, recorded, with times and folders that are the same everywhere."""
     folder = tmp_path_factory.mktemp("gold")
-
-    def run_program(argv, *, cwd):
-        return program_server.start(argv, cwd=cwd).wait(LIMIT_S)
 
     made = []
     for name, text in (("train.py", PROGRAM), ("changed.py", CHANGED)):

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from explainer.recorded import record, step
-from forked import LIMIT_S
 
 PROGRAM = """\
 import torch
@@ -39,12 +38,8 @@ LINES = {"hidden = ": 17, "target = ": 18, "penalty = ": 19, "loss = ": 20}
 
 
 @pytest.fixture(scope="module")
-def graph(program_server, tmp_path_factory):
+def graph(run_program, tmp_path_factory):
     """The recorded graph of step 2."""
-
-    def run_program(argv, *, cwd):
-        return program_server.start(argv, cwd=cwd).wait(LIMIT_S)
-
     folder = tmp_path_factory.mktemp("graph")
     path = folder / "train.py"
     path.write_text(PROGRAM)

@@ -9,9 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from loopwright.explainer.build import build
-from loopwright.explainer.narrate import narrate
-from loopwright.explainer.record import Recording
+from explainer.recorded import recorded_here
 
 FETCHING = """
 def batches(loader):
@@ -53,15 +51,7 @@ def train(fit):
 @pytest.fixture
 def seen(fit):
     """The narrated record."""
-    recording = Recording(steps=3, timed=2)
-    recording.start(outer=False)
-    try:
-        train(fit)
-    finally:
-        recording.stop()
-    record = build(recording)
-    narrate(record)
-    return record
+    return recorded_here(lambda: train(fit), steps=3, timed=2, whatifs=True)
 
 
 def test_it_is_one_loop(seen):

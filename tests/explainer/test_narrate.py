@@ -7,7 +7,6 @@ import re
 import pytest
 
 from explainer.recorded import line, record, said, step
-from forked import LIMIT_S
 from loopwright.explainer.difference import difference
 
 PROGRAM = """\
@@ -39,12 +38,9 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def told(program_server, tmp_path_factory):
+def told(run_program, tmp_path_factory):
     """``told(change)`` is the record of the program with one change."""
     made = {}
-
-    def run_program(argv, *, cwd):
-        return program_server.start(argv, cwd=cwd).wait(LIMIT_S)
 
     def tell(change):
         if change not in made:

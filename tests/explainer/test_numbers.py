@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from explainer.recorded import line, record, step
-from forked import LIMIT_S
 
 PROGRAM = """\
 import torch
@@ -84,12 +83,8 @@ def plain(optimizer):
 
 
 @pytest.fixture(scope="module", params=list(OPTIMIZERS))
-def both(request, program_server, tmp_path_factory):
+def both(request, run_program, tmp_path_factory):
     """The explanation of a program, and what it should say."""
-
-    def run_program(argv, *, cwd):
-        return program_server.start(argv, cwd=cwd).wait(LIMIT_S)
-
     folder = tmp_path_factory.mktemp("numbers")
     path = folder / "train.py"
     path.write_text(PROGRAM.replace("OPTIMIZER", OPTIMIZERS[request.param]))

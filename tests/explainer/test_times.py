@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from statistics import median
 
 import pytest
 import torch
 
-from loopwright.explainer.build import build
-from loopwright.explainer.narrate import narrate
-from loopwright.explainer.record import Recording
+from explainer.clock import library
+from explainer.recorded import recorded_here
 
-STAND_INS = """
-import torch
-
-
-class Clock:
-    now = 0
-
-    def __call__(self):
-        return self.now
-
-    def takes(self, microseconds):
-        self.now += 1000 * microseconds
-
-
-CLOCK = Clock()
-
-
+SPACE = library(
+    """
 class Slow(torch.autograd.Function):
     @staticmethod
     def forward(context, x):
@@ -78,8 +61,7 @@ class Slowly(torch.optim.SGD):
         CLOCK.takes(9)
         super().zero_grad(set_to_none)
 """
-SPACE = {}
-exec(compile(STAND_INS, json.__file__, "exec"), SPACE)  # a library's code, which is not followed
+)
 CLOCK, Outer, Data, Slowly = (SPACE[name] for name in ("CLOCK", "Outer", "Data", "Slowly"))
 STEPS, TIMED = 2, 9
 OWN = 11
@@ -113,17 +95,7 @@ def train():
 @pytest.fixture(scope="module")
 def seen():
     """The narrated record."""
-    import torch._dynamo  # noqa: F401  imported by the first optimizer, which takes long when followed
-
-    recording = Recording(steps=STEPS, timed=TIMED, whatifs=False, clock=CLOCK)
-    recording.start(outer=False)
-    try:
-        train()
-    finally:
-        recording.stop()
-    record = build(recording)
-    narrate(record)
-    return record
+    return recorded_here(train, steps=STEPS, timed=TIMED, clock=CLOCK)
 
 
 def text(record, note):

@@ -7,7 +7,6 @@ import re
 import pytest
 
 from explainer.recorded import line, record, said, step
-from forked import LIMIT_S
 from loopwright.cli.explain import tutorial
 from loopwright.report import explain_html
 
@@ -34,12 +33,8 @@ def test_memory_of_each_line(explained):
 
 
 @pytest.fixture(scope="module")
-def explained_tutorial(program_server, tmp_path_factory):
+def explained_tutorial(run_program, tmp_path_factory):
     """The tutorial's record, and what it printed."""
-
-    def run_program(argv, *, cwd):
-        return program_server.start(argv, cwd=cwd).wait(LIMIT_S)
-
     folder = tmp_path_factory.mktemp("tutorial")
     (folder / "tutorial.py").write_text(tutorial())
     return record(run_program, folder / "tutorial.py", folder / "record.json")

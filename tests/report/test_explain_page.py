@@ -9,7 +9,6 @@ from importlib.resources import files
 import pytest
 
 from explainer.recorded import line, record, step
-from forked import LIMIT_S
 from loopwright.events.explained import GroupNote
 from loopwright.report.explain_html import render
 
@@ -40,13 +39,10 @@ OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clie
 
 
 @pytest.fixture(scope="module")
-def seen(program_server, tmp_path_factory):
+def seen(run_program, tmp_path_factory):
     """The record of a program with a training and a validation loop."""
     folder = tmp_path_factory.mktemp("page")
     (folder / "train.py").write_text(PROGRAM)
-
-    def run_program(argv, *, cwd):
-        return program_server.start(argv, cwd=cwd).wait(LIMIT_S)
 
     return record(run_program, folder / "train.py", folder / "record.json", timed=4)
 
