@@ -244,9 +244,8 @@ def _forward(observer: Observer) -> Callable[[Any], Any]:
             if self._parameters or self._modules:  # a transform is called for every sample
                 observer.tick()
             if observer.resting and not sees_evaluation(observer):
-                here.depth = (
-                    1  # inner calls are no ticks, or a model of 52 modules would keep us awake
-                )
+                # Inner calls are no ticks, or a model of 52 modules would keep us awake.
+                here.depth = 1
                 try:
                     return original(self, *args, **kwargs)
                 finally:

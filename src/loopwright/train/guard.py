@@ -11,7 +11,7 @@ small model that leaves out 10 to 18.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,10 @@ _FOR_ALL = [
 _WRAP = getattr(torch.optim.Optimizer, "profile_hook_step", None)
 _WRAPPER = object() if _WRAP is None else _WRAP(lambda *_: None).__code__  # of every wrapped step
 _is_profiled = getattr(torch.autograd, "_profiler_enabled", lambda: True)
+
+
+def _is_schedulers(step: Any) -> bool:
+    return hasattr(step, "_wrapped_by_lr_sched") and hasattr(step, "__wrapped__")
 
 
 class Guard:
@@ -57,26 +61,24 @@ class Guard:
             handle.remove()
         self._handles, self._ids = [], set()
 
-    def unwrapped(
-        self, optimizer: torch.optim.Optimizer
-    ) -> Callable[[torch.optim.Optimizer], Any] | None:
-        """Return an optimizer's step without torch's wrapper, None where somebody would miss that."""
-        step = type(optimizer).step
-        own = optimizer.__dict__.get("step")
-        scheduled = (
-            hasattr(own, "_wrapped_by_lr_sched") and getattr(own, "__wrapped__", None) is step
-        )
-        if (
-            getattr(step, "__code__", None) is not _WRAPPER  # somebody else's is around it
-            or (own is not None and not scheduled)
-            or any(_FOR_ALL) or optimizer._optimizer_step_post_hooks
-            or any(one not in self._ids for one in optimizer._optimizer_step_pre_hooks)
-            or _is_profiled()
-        ):  # fmt: skip
-            return None
-        if scheduled:  # what a scheduler's wrapper does: it warns where no step came before its own
+    def is_unheard(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether nobody would miss torch's wrapper around an optimizer's step."""
+        step, own = type(optimizer).step, optimizer.__dict__.get("step")
+        return (
+            getattr(step, "__code__", None) is _WRAPPER  # nobody else's is around it
+            and (own is None or (_is_schedulers(own) and own.__wrapped__ is step))
+            and not any(_FOR_ALL) and not optimizer._optimizer_step_post_hooks
+            and all(one in self._ids for one in optimizer._optimizer_step_pre_hooks)
+            and not _is_profiled()
+        )  # fmt: skip
+
+    @staticmethod
+    def step_unheard(optimizer: torch.optim.Optimizer) -> None:
+        """Step without torch's wrapper, where `is_unheard`."""
+        # What a scheduler's wrapper does: its own step warns where no optimizer's came before.
+        if "step" in optimizer.__dict__:
             optimizer._opt_called = True  # pyrefly: ignore[missing-attribute]
-        return step.__wrapped__  # pyrefly: ignore[missing-attribute]
+        type(optimizer).step.__wrapped__(optimizer)  # pyrefly: ignore[missing-attribute]
 
     @contextmanager
     def ours(self) -> Iterator[None]:

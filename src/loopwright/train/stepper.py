@@ -239,8 +239,8 @@ class Stepper:
                 return False
         for window in windows:
             plain = self.precision.scaler is None and flag is None
-            if plain and (unwrapped := self.guard.unwrapped(window.optimizer)) is not None:
-                unwrapped(window.optimizer)
+            if plain and self.guard.is_unheard(window.optimizer):
+                self.guard.step_unheard(window.optimizer)
             else:
                 self._step(window.optimizer, flag)
             self._clear(window)
