@@ -6,12 +6,12 @@ import pytest
 
 from loopwright.report import compare
 from loopwright.report.html import render
+from report.fitting import does_not_fit
 
 pytestmark = pytest.mark.browser
 
 LOSS = "[data-chart='0']"
 ALL = ["digits", "regression", "failed", "empty", "huge"]
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 def box_of(page, selector):
@@ -25,7 +25,7 @@ def box_of(page, selector):
 def test_pages_fit_their_width(visit, samples, name, width):
     """No page scrolls sideways, on a phone, a tablet or a desk; none logs or loads anything."""
     page = visit(render(getattr(samples, name)()), viewport={"width": width, "height": 800})
-    assert page.evaluate(OVERFLOW) == 0
+    assert does_not_fit(page) == []
 
 
 def test_curves_are_drawn(visit, samples):
@@ -197,7 +197,7 @@ def test_comparison_overlays_runs(visit, samples):
     """The page of several runs draws one line a run and fits a phone."""
     records = [samples.digits(), samples.digits(), samples.failed()]
     page = visit(compare.render(records), viewport={"width": 375, "height": 800})
-    assert page.evaluate(OVERFLOW) == 0
+    assert does_not_fit(page) == []
     lines = page.locator(".chart", has=page.get_by_text("Loss of each step", exact=False))
     assert lines.locator(".legend button").count() == 3
 

@@ -11,6 +11,7 @@ import pytest
 from explainer.recorded import line, record, step
 from loopwright.events.explained import GroupNote
 from loopwright.report.explain_html import render
+from report.fitting import does_not_fit
 
 pytestmark = pytest.mark.browser
 
@@ -35,7 +36,6 @@ for epoch in range(2):
         for data, target in loader:
             error = nn.functional.mse_loss(model(data), target).item()
 """
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_size_and_script(seen):
 def test_it_fits_its_width(visit, seen, width, scheme):
     """Nothing scrolls sideways on a phone, a tablet or a desk; every statement that ran has its line."""
     page = visit(render(seen), viewport={"width": width, "height": 800}, color_scheme=scheme)
-    assert page.evaluate(OVERFLOW) == 0
+    assert does_not_fit(page) == []
     ran = {one.line for each in seen.steps for one in each.lines} | {one.line for one in seen.setup}
     assert page.locator(".row.ran").count() == len(ran)
 
