@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import socket
+import time
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +21,10 @@ from loopwright.parallel.world import World
 
 MEET_S = 300.0
 """Seconds that the first rank waits for the last one to come."""
+LOOK_S = 0.1
+"""Seconds between two looks whether rank 0 has come."""
+PROBE_S = 5.0
+"""Seconds in which a port has to answer that rank 0 is said to be at."""
 LIMIT_S = 600.0
 """Seconds that a collective may take before it is an error, unless the run says otherwise."""
 
@@ -66,17 +72,14 @@ def _of_the_program() -> World:
 
 def _meet(here: Place, wait_s: float, limit_s: float) -> Any:
     """Make the process group with all ranks; returns the store that they share."""
-    at = f"{here.address}:{here.port}"
     try:
-        store: Any = dist.TCPStore(
-            here.address, here.port, here.size, here.rank == 0 and not here.agent_has_store,
-            timeout=timedelta(seconds=wait_s), wait_for_workers=False, multi_tenant=True,
-        )  # fmt: skip
-        store = dist.PrefixStore(f"loopwright/{here.attempt}", store)
+        store = _store(here, wait_s)
         store.set(f"here/{here.rank}", socket.gethostname())
+    except StateError:
+        raise
     except (dist.DistError, RuntimeError) as error:
         raise StateError(
-            f"rank {here.rank} of {here.size} cannot reach the meeting place {at} "
+            f"rank {here.rank} of {here.size} cannot reach the meeting place {here.address}:{here.port} "
             f"({str(error).splitlines()[0]})",
             slug="rank-unreachable",
             hint="MASTER_ADDR and MASTER_PORT must lead to the machine of rank 0, through any firewall",
@@ -86,18 +89,66 @@ def _meet(here: Place, wait_s: float, limit_s: float) -> Any:
         store.wait(names, timedelta(seconds=wait_s))
     except (dist.DistError, RuntimeError) as error:
         missing = [str(rank) for rank, name in enumerate(names) if not store.check([name])]
-        more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
-        raise StateError(
-            f"rank {', '.join(missing[:8])}{more} of {here.size} has not come to {at} within {wait_s:g} s",
-            slug="rank-missing",
-            hint="look at that process's own output; every rank has to make its lw.Run",
-        ) from error
+        raise _missing(here, missing, wait_s) from error
     dist.init_process_group(
         _backend(), store=store, rank=here.rank, world_size=here.size,
         timeout=timedelta(seconds=limit_s),
     )  # fmt: skip
     atexit.register(_end)
     return store
+
+
+def _missing(here: Place, ranks: list[str], wait_s: float) -> StateError:
+    more = f" and {len(ranks) - 8} more" if len(ranks) > 8 else ""
+    return StateError(
+        f"rank {', '.join(ranks[:8])}{more} of {here.size} has not come to {here.address}:{here.port} "
+        f"within {wait_s:g} s",
+        slug="rank-missing",
+        hint="look at that process's own output; every rank has to make its lw.Run",
+    )
+
+
+def _store(here: Place, wait_s: float) -> Any:
+    """Return a store of rank 0's process: nothing is in it of a process that a restart has replaced.
+
+    torchrun's agent may have one too. It lives through restarts, in which the number of ranks may change,
+    and each agent counts them for itself: so it only says where this round's store is.
+    """
+    meeting = _tcp(here, here.port, wait_s, serves=here.rank == 0 and not here.agent_has_store)
+    if not here.agent_has_store:
+        return dist.PrefixStore("loopwright", meeting)
+    if here.rank == 0:
+        store = _tcp(here, 0, wait_s, serves=True)
+        word = uuid.uuid4().hex
+        store.set("word", word)
+        meeting.set("loopwright/at", f"{store.port} {word}")
+        return store
+    end = time.monotonic() + wait_s
+    while time.monotonic() < end:
+        if meeting.check(["loopwright/at"]):
+            port, _, word = meeting.get("loopwright/at").decode().partition(" ")
+            if (store := _said(here, int(port), word)) is not None:
+                store.set_timeout(timedelta(seconds=wait_s))
+                return store
+        time.sleep(LOOK_S)
+    raise _missing(here, ["0"], wait_s)
+
+
+def _tcp(here: Place, port: int, wait_s: float, *, serves: bool) -> dist.TCPStore:
+    return dist.TCPStore(
+        here.address, port, here.size, serves,
+        timeout=timedelta(seconds=wait_s), wait_for_workers=False, multi_tenant=True,
+    )  # fmt: skip
+
+
+def _said(here: Place, port: int, word: str) -> dist.TCPStore | None:
+    """Return the store at a port if it has that word: an ended process's port may be somebody else's."""
+    try:
+        socket.create_connection((here.address, port), timeout=PROBE_S).close()
+        store = _tcp(here, port, PROBE_S, serves=False)
+        return store if store.get("word").decode() == word else None
+    except (OSError, RuntimeError):
+        return None
 
 
 def _backend() -> str:

@@ -10,14 +10,13 @@ from loopwright.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One process among several; ``attempt`` counts torchrun's restarts."""
+    """One process among several; ``agent_has_store``: torchrun's agent serves the address and the port."""
 
     rank: int
     size: int
     local_rank: int
     address: str
     port: int
-    attempt: int
     agent_has_store: bool
 
 
@@ -41,7 +40,6 @@ def place() -> Place | None:
         local_rank=_number("LOCAL_RANK", rank),
         address=_text("MASTER_ADDR"),
         port=_number("MASTER_PORT"),
-        attempt=_number("TORCHELASTIC_RESTART_COUNT", 0),
         agent_has_store=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
     )
 
