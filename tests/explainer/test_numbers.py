@@ -257,7 +257,8 @@ def test_the_graph(both):
     exec(PROGRAM.replace("OPTIMIZER", OPTIMIZERS["sgd"]).partition("for epoch")[0], space)
     model, total = space["model"], 0.0
     kept: dict[int, int] = {}
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    aside = [*model.parameters(), *model.buffers()]
+    own = {one.untyped_storage().data_ptr() for one in aside}
 
     def pack(tensor):
         if tensor.untyped_storage().data_ptr() not in own:

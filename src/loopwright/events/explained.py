@@ -181,13 +181,16 @@ class GroupNote:
 
 @dataclass(slots=True)
 class GraphNote:
-    """The autograd graph under a loss, before backward freed it."""
+    """The autograd graph under a loss, as it was before its backward pass."""
 
     line: int
     nodes: int
     leaves: int
     saved_bytes: int
+    """Of tensors that its nodes saved, not parameters or buffers; a storage that backward freed is whole."""
     saved_tensors: int
+    freed_bytes: int = 0
+    """Of the storages that were gone when backward returned: nothing else held them."""
     value: float | None = None
     freed: bool = True
     by_line: dict[str, list[int]] = field(default_factory=dict)

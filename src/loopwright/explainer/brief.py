@@ -49,8 +49,9 @@ def _words(phase: str, line: LineNote) -> Iterator[str]:
     elif phase == "backward":
         yield from (f"{note.count} × .grad {note.change}, norm {number(note.after)}" for note in effects.grads
                     if note.change in ("written", "accumulated"))  # fmt: skip
-        if any(one.get("saved_bytes") and one.get("freed") for one in facts):
-            yield f"{size(sum(one.get('saved_bytes', 0) for one in facts))} freed"
+        freed = sum(one.get("freed_bytes", 0) for one in facts)
+        if freed:
+            yield f"{size(freed)} freed"
     elif phase == "step":
         yield from _moved(line)
     elif phase == "item":

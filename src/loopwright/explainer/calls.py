@@ -16,6 +16,7 @@ from loopwright.explainer import device, graph, objects, rule, values
 from loopwright.explainer.alone import library_alone
 from loopwright.explainer.modulecalls import ModuleCalls
 from loopwright.explainer.names import name_of
+from loopwright.explainer.saved import holders
 from loopwright.observe.points import traced
 
 if TYPE_CHECKING:
@@ -239,11 +240,11 @@ class Calls:
                 recording.names.leaf(root, self._frame(event))
         frame = self._frame(event)
         place = event.site.position()
-        note = graph.capture(
+        note, saved = graph.capture(
             roots, recording.marks, lambda leaf: recording.names.leaf(leaf, frame),
             line=place.line, read_saved=not recording.saved_hooks,
         )  # fmt: skip
-        opened.kept = note
+        opened.kept = note, saved
         note.value = self._loss(roots[0]) if roots else None
         retained = any(
             _given(event, name, at) for name, at in (("retain_graph", 2), ("create_graph", 3))
@@ -251,13 +252,19 @@ class Calls:
         note.freed = not retained
         opened.facts.update(
             {"root": name_of(roots[0], frame) if roots else "", "value": note.value, "nodes": note.nodes,
-             "leaves": note.leaves, "saved_bytes": note.saved_bytes, "saved_tensors": note.saved_tensors,
-             "freed": note.freed, "roots": len(roots)}
+             "leaves": note.leaves, "freed": note.freed, "roots": len(roots)}
         )  # fmt: skip
 
-    def _backward_ends(self, event: Event, opened: Open) -> None:  # noqa: ARG002  as all of them
-        if opened.kept is not None:
-            self.recording.graph(opened.kept)
+    def _backward_ends(self, event: Event, opened: Open) -> None:
+        if opened.kept is None:
+            return
+        note, saved = opened.kept
+        alive = graph.settle(note, saved)
+        opened.facts.update(
+            {"saved_bytes": note.saved_bytes, "saved_tensors": note.saved_tensors,
+             "freed_bytes": note.freed_bytes, "still": holders(alive, self._frame(event))}
+        )  # fmt: skip
+        self.recording.graph(note)
 
     def _grad_begins(self, event: Event, opened: Open) -> None:
         inputs = event.args[1] if len(event.args) > 1 else event.kwargs.get("inputs", ())

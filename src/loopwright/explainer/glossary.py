@@ -118,9 +118,10 @@ def _backward(steps: list[StepNote]) -> str:
     for _, line, facts in _facts(steps, "backward"):
         for note in line.effects.grads:
             if note.change in ("written", "accumulated"):
+                freed = facts.get("freed_bytes", 0)
                 return (
                     f"Here: {count(facts['nodes'])} nodes lead to `.grad` of {count(note.count)} parameters, "
-                    f"norm {number(note.after)}, and free {size(facts['saved_bytes'])}."
+                    f"norm {number(note.after)}{f', and free {size(freed)}' if freed else ''}."
                 )
     return ""
 

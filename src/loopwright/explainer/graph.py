@@ -7,14 +7,14 @@ each module's call and of each statement says which of them made a node: no tens
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from loopwright.events.explained import GraphNote, GroupNote
-from loopwright.observe import content
+from loopwright.explainer.saved import Saved
 from loopwright.observe.graph import is_leaf_node
 from loopwright.observe.points import InnerCall
 
@@ -75,6 +75,12 @@ class Marks:
         self.places.clear()
         self.calls.clear()
 
+    def held(self) -> Iterator[torch.Tensor]:
+        """Parameters and buffers of the modules that were called."""
+        for module in {id(call.module): call.module for call in self.calls}.values():
+            yield from module.parameters(recurse=False)
+            yield from module.buffers(recurse=False)
+
     def begin(self, place: str) -> None:
         """A statement goes on or begins."""
         number = next_number()
@@ -91,8 +97,8 @@ class Marks:
 
 
 def capture(roots: Sequence[torch.Tensor], marks: Marks, leaf_name: Callable[[torch.Tensor], str],
-            *, line: int, read_saved: bool) -> GraphNote:  # fmt: skip
-    """Describe the graph under ``roots``; nothing of it is run or freed."""
+            *, line: int, read_saved: bool) -> tuple[GraphNote, Saved]:  # fmt: skip
+    """Describe the graph under ``roots``; nothing of it is run or freed. ``settle`` adds what it kept."""
     order: list[Any] = []
     seen: dict[Any, int] = {}
     pending = [root.grad_fn for root in roots if root.grad_fn is not None]
@@ -125,36 +131,46 @@ def capture(roots: Sequence[torch.Tensor], marks: Marks, leaf_name: Callable[[to
     for node, below in edges:  # a leaf belongs where it is used
         if is_leaf_node(below):
             home.setdefault(below, home.get(node, 0))
-    held = _Held(read=read_saved)
-    for node in order:
-        if is_leaf_node(node):
-            held.skip(node.variable)
+    saved = Saved([*marks.held(), *(one.variable for one in order if is_leaf_node(one))],
+                  read=read_saved)  # fmt: skip
     names: dict[str, int] = {}
     places: dict[str, int] = {}
     for node in order:
         leaf = is_leaf_node(node)
+        saved.add(None if leaf else node)
         name = f"leaf {leaf_name(node.variable)}" if leaf else node.name()
-        size, count = (0, 0) if leaf else held.by(node)
-        note.saved_bytes += size
-        note.saved_tensors += count
-        group = home.get(node, 0)
-        groups.add(group, size)
         place = "" if leaf else marks.place(node._sequence_nr())
-        if place:
-            there = note.by_line.setdefault(place, [0, 0])
-            there[0] += 1
-            there[1] += size
         note.node_name.append(names.setdefault(name, len(names)))
-        note.node_group.append(group)
+        note.node_group.append(home.get(node, 0))
         note.node_line.append(places.setdefault(place, len(places)))
-        note.node_bytes.append(size)
     index = {node: number for number, node in enumerate(order)}
     note.names = list(names)
     note.edges = [[index[node], index[below]] for node, below in edges]
     note.groups = groups.found
     note.places = list(places)
+    return note, saved
+
+
+def settle(note: GraphNote, saved: Saved) -> set[int]:
+    """After backward: what each node kept, by module and by line. Returns the storages that live on."""
+    sizes, alive = saved.count()
+    for at, (size, count) in enumerate(sizes):
+        note.saved_bytes += size
+        note.saved_tensors += count
+        note.node_bytes.append(size)
+        group = note.node_group[at]
+        while group >= 0:  # counted in those around it too
+            note.groups[group].nodes += 1
+            note.groups[group].bytes += size
+            group = note.groups[group].parent
+        place = note.places[note.node_line[at]]
+        if place:
+            there = note.by_line.setdefault(place, [0, 0])
+            there[0] += 1
+            there[1] += size
+    note.freed_bytes = saved.freed
     _shorten(note)
-    return note
+    return alive
 
 
 def _shorten(note: GraphNote) -> None:
@@ -191,57 +207,4 @@ class _Groups:
             parent = self._group(call.parent)
             found = self.numbers[call.path] = len(self.found)
             self.found.append(GroupNote(call.path, type(call.module).__name__, parent, 0, 0))
-        return found
-
-    def add(self, group: int, size: int) -> None:
-        """A node of a group, counted in those around it too."""
-        while group >= 0:
-            self.found[group].nodes += 1
-            self.found[group].bytes += size
-            group = self.found[group].parent
-
-
-class _Held:
-    """Bytes that nodes keep alive: each storage once, leaves (parameters) not at all."""
-
-    def __init__(self, *, read: bool):
-        self.read = read
-        self.storages: set[int] = set()
-        self.attributes: dict[type, list[str]] = {}
-
-    def skip(self, tensor: torch.Tensor) -> None:
-        """Held by the program anyway."""
-        if content.readable(tensor):
-            self.storages.add(tensor.untyped_storage().data_ptr())
-
-    def by(self, node: Any) -> tuple[int, int]:
-        """Bytes and tensors that a node keeps and none before it did."""
-        size = count = 0
-        if not self.read:
-            return 0, 0
-        for tensor in self._saved(node):
-            if not content.readable(tensor):
-                continue
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in self.storages:
-                self.storages.add(storage.data_ptr())
-                size += storage.nbytes()
-                count += 1
-        return size, count
-
-    def _saved(self, node: Any) -> list[torch.Tensor]:
-        names = self.attributes.get(type(node))
-        if names is None:
-            names = [
-                one for one in dir(node) if one.startswith("_saved_") or one == "saved_tensors"
-            ]
-            self.attributes[type(node)] = names
-        found: list[torch.Tensor] = []
-        for name in names:
-            try:
-                value = getattr(node, name)
-            except RuntimeError:  # freed already, or changed in place
-                continue
-            found += [one for one in (value if isinstance(value, (tuple, list)) else [value])
-                      if isinstance(one, torch.Tensor)]  # fmt: skip
         return found

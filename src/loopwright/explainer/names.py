@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -77,19 +78,23 @@ class Names:
 def name_of(wanted: Any, frame: FrameType | None, *, limit: int = 12) -> str:
     """The variable or attribute, in the program's own frames from the innermost on; empty if none."""
     attribute = ""
+    for space in spaces(frame, limit=limit):
+        for name, value in list(space.items()):
+            if value is wanted and not name.startswith("_"):
+                return name
+        attribute = attribute or _attribute(wanted, space)
+    return attribute
+
+
+def spaces(frame: FrameType | None, *, limit: int = 12) -> Iterator[dict[str, Any]]:
+    """The variables of the program's own frames, from the innermost on."""
     while frame is not None and limit:
         if kind_of(frame.f_code.co_filename) == USER:
             limit -= 1
-            spaces = [frame.f_locals]
+            yield frame.f_locals
             if frame.f_globals is not frame.f_locals:
-                spaces.append(frame.f_globals)
-            for space in spaces:
-                for name, value in list(space.items()):
-                    if value is wanted and not name.startswith("_"):
-                        return name
-                attribute = attribute or _attribute(wanted, space)
+                yield frame.f_globals
         frame = frame.f_back
-    return attribute
 
 
 def _attribute(wanted: Any, space: dict[str, Any]) -> str:

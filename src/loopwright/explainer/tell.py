@@ -138,15 +138,27 @@ def _backward(event: EventNote, line: LineNote) -> Iterator[str]:
     facts = event.facts
     made = facts["nodes"]
     root = f"`{facts['root']}`" if facts.get("root") else "the loss"
-    tail = ""
-    if facts.get("saved_bytes"):
-        tail = (f"; the {size(facts['saved_bytes'])} that they kept are freed" if facts["freed"]
-                else f"; the graph with its {size(facts['saved_bytes'])} is kept")  # fmt: skip
     if made:
         leaves = many(facts["leaves"], "leaf", "leaves")
-        yield f"From {root} back through {many(made, 'graph node')} to {leaves}{tail}."
+        yield f"From {root} back through {many(made, 'graph node')} to {leaves}{_let_go(facts)}."
     if not line.effects.grads:
         yield "No `.grad` changed."
+
+
+def _let_go(facts: dict[str, Any]) -> str:
+    """What became of the tensors that the nodes kept."""
+    saved, freed = facts.get("saved_bytes", 0), facts.get("freed_bytes", 0)
+    if not saved:
+        return ""
+    if not facts["freed"]:
+        return f"; the graph with its {size(saved)} is kept"
+    if freed == saved:
+        return f"; the {size(saved)} that they kept are freed"
+    still = ", ".join(f"`{name}`" for name in facts.get("still", ()))
+    rest = f"still in use{f' ({still})' if still else ''}"
+    if not freed:
+        return f"; the {size(saved)} that they kept are {rest}"
+    return f"; of the {size(saved)} that they kept {size(freed)} are freed, the rest is {rest}"
 
 
 def _step(event: EventNote, line: LineNote) -> Iterator[str]:

@@ -337,7 +337,9 @@ def stock(record: ExplainRecord, recorded: list[StepNote]) -> list[tuple[str, in
         default=0,
     )
     state = max((note.bytes for line in last.lines for note in line.effects.state), default=0)
-    kept = max((one.saved_bytes for one in last.graphs), default=0)
+    kept = max(
+        (one.freed_bytes if one.freed else one.saved_bytes for one in last.graphs), default=0
+    )
     size = parameters / max(1, sum(one.parameters for one in record.models))
     batch = max(
         (
