@@ -128,6 +128,7 @@ class Server:
         self._line.sendall(json.dumps(request).encode() + b"\n")
         while "pid" not in (answer := self._answer(None)):
             self._note(answer)
+        self.codes.pop(answer["pid"], None)  # of an earlier program: numbers come again
         return Program(self, answer["pid"], folder)
 
     def ended(self, pid: int, timeout: float) -> bool:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +84,15 @@ def test_many_ends_at_once(start_program, tmp_path):
     gate.write_text("")
     time.sleep(2)
     assert [program.wait(30).rc for program in programs] == [0] * 8
+
+
+def test_a_number_that_comes_again(start_program, program_server):
+    """A program with the number of one that ended before is waited for, and has an exit code of its own."""
+    before = dict(program_server.codes)
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    program_server.codes.update(dict.fromkeys(range(1, min(most, 1 << 22) + 1), 0))
+    program = start_program(["-c", "import sys, time; time.sleep(0.3); sys.exit(3)"])
+    try:
+        assert program.wait(30).rc == 3
+    finally:
+        program_server.codes = before
