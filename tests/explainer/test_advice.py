@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from types import SimpleNamespace
 
 import pytest
@@ -199,6 +200,14 @@ def test_each_stands_at_its_line(seen):
     }  # fmt: skip
     code = found["Let `optimizer` update all parameters in one kernel"].code
     assert code == "torch.optim.AdamW( model.parameters(), lr=0.01, fused=True)"
+
+
+def test_made_inside_another_call():
+    """The argument is the optimizer's, not that of a function which it is given to."""
+    node = ast.parse("model, opt = prepare(model, Adam(model.parameters()), loader)").body[0]
+    assert ast.unparse(advice._call_at(node, [(1, 28)])) == "Adam(model.parameters())"
+    assert advice._call_at(node, [(1, 13)]).func.id == "prepare"
+    assert advice._call_at(node, []) is None
 
 
 def test_gains_are_what_the_numbers_say(seen):

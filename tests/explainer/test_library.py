@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 
@@ -57,13 +58,100 @@ def seen(fit):
 def test_it_is_one_loop(seen):
     """Gradients that are cleared before the first batch belong to its turn, and make no loop of their own."""
     (loop,) = seen.loops
-    assert (loop.name, loop.turns, loop.library) == ("the library's loop", 12, csv.__file__)
+    assert (loop.name, loop.turns, loop.library) == (
+        "the library's training loop",
+        12,
+        csv.__file__,
+    )
     assert [one.number for one in seen.steps] == [1, 2, 3]
     cleared = [
         [event.kind for line in one.lines for event in line.events].count("zero_grad")
         for one in seen.steps
     ]
     assert cleared == [2, 1, 1]
+
+
+AHEAD = """
+def batches(loader):
+    here = iter(loader)
+    last = next(here)
+    for batch in here:
+        yield last
+        last = batch
+    yield last
+"""
+LEARNING = """
+def fit(step, optimizer, loader, valid, epochs):
+    with torch.no_grad() if early else contextlib.nullcontext():
+        for batch in batches(valid):
+            evaluate(step, batch)
+    for epoch in range(epochs):
+        for batch in batches(loader):
+            optimizer.zero_grad()
+            step(batch).backward()
+            optimizer.step()
+        with torch.no_grad() if early else contextlib.nullcontext():
+            for batch in batches(valid):
+                evaluate(step, batch)
+def evaluate(step, batch):
+    with torch.no_grad() if not early and quiet else contextlib.nullcontext():
+        step(batch)
+"""
+
+
+@pytest.mark.parametrize(
+    "fetching",
+    [
+        pytest.param(FETCHING, id="batch by batch"),
+        pytest.param(AHEAD, id="looking ahead", marks=pytest.mark.long),
+    ],
+)
+@pytest.mark.parametrize(
+    ("early", "quiet"),
+    [(True, True), (False, True), (False, False)],
+    ids=["no grad around", "no grad in each", "with gradients"],
+)
+@pytest.mark.parametrize("same", [False, True], ids=["other data", "the same data"])
+def test_training_and_validation(fetching, early, quiet, same):
+    """Batches that come through one place are told apart by what is done with them."""
+    space = {"torch": torch, "contextlib": contextlib, "early": early, "quiet": quiet}
+    exec(compile(fetching, csv.__file__, "exec"), space)
+    exec(compile(LEARNING, json.__file__, "exec"), space)
+    losses = []
+
+    def program():
+        torch.manual_seed(0)
+        model = nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        loader = torch.utils.data.DataLoader(torch.rand(12, 2), batch_size=3)
+        valid = loader if same else torch.utils.data.DataLoader(torch.rand(4, 2), batch_size=2)
+
+        def step(batch):
+            loss = model(batch).square().mean()
+            losses.append(loss.item())
+            return loss
+
+        space["fit"](step, optimizer, loader, valid, 3)
+
+    seen = recorded_here(program, steps=2, timed=3)
+    loops = {one.kind: (number, one) for number, one in enumerate(seen.loops)}
+    assert sorted(loops) == ["evaluation", "training"]
+    number, training = loops["training"]
+    few = 4 if same else 2
+    assert (training.name, training.turns) == ("the library's training loop", 12)
+    trained = [losses[few + epoch * (4 + few) :][:4] for epoch in range(3)]
+    assert seen.losses == {str(number): [one for each in trained for one in each]}
+    at, evaluation = loops["evaluation"]
+    assert (evaluation.name, evaluation.turns) == ("the library's evaluation loop", 4 * few)
+    for loop, kinds in ((number, {"backward", "step"}), (at, set())):
+        steps = [one for one in seen.steps if one.loop == loop]
+        late = loop == number and same and not early  # it is known to train once it has
+        expected = [2, 3] if late else [1, 2]
+        assert [one.number for one in steps][:2] == expected
+        for one in steps:
+            did = {event.kind for line in one.lines for event in line.events}
+            assert did & {"backward", "step"} == kinds
+            assert "forward" in did
 
 
 def test_why_there_are_no_what_ifs(seen):

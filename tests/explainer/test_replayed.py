@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from explainer.recorded import step
+from explainer.recorded import recorded_here, step
 
 MICRO = """\
 import torch
@@ -149,3 +149,44 @@ def test_the_line_that_prevents_it_is_named(explained):
     assert second.whatifs == []
     assert "run again unchanged, line 12 gives the loss" in second.not_replayed
     assert second.not_replayed.endswith("; line 11 would write once more (`.write`)")
+
+
+class Wrapping(torch.optim.Optimizer):
+    """An optimizer around another one, with the same groups; what Accelerate's prepare returns is one."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    @property
+    def param_groups(self):
+        """Those of the inner one."""
+        return self.optimizer.param_groups
+
+    def step(self, closure=None):
+        """The inner one's."""
+        return self.optimizer.step(closure)
+
+    def zero_grad(self, set_to_none=True):
+        """The inner one's."""
+        self.optimizer.zero_grad(set_to_none)
+
+
+def train_wrapped():
+    """Three steps."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    inner = torch.optim.SGD(model.parameters(), lr=0.125)
+    outer = Wrapping(inner)
+    for _ in range(3):
+        outer.zero_grad()
+        nn.functional.mse_loss(model(torch.randn(8, 4)), torch.ones(8, 1)).backward()
+        outer.step()
+
+
+def test_a_rate_that_two_optimizers_share_is_changed_once():
+    """Half the rate moves half as far, also where one optimizer calls another one's step."""
+    seen = recorded_here(train_wrapped, timed=0, whatifs=True)
+    found = {one.name: one.values for one in step(seen, 2).whatifs}
+    for name, factor in (("half the learning rate", 0.5), ("twice the learning rate", 2)):
+        assert found[name]["lr"] == 0.125 * factor
+        assert found[name]["delta"] == pytest.approx(found[name]["delta_unchanged"] * factor)

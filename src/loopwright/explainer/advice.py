@@ -310,9 +310,10 @@ class Findings:
             if any(event.kind == "optimizer" for event in visit.events)
         ]  # fmt: skip
         for visit in sorted(made, key=lambda one: name not in one.statement.stores):
-            node = getattr(visit.statement.node, "value", None)
+            places = [(e.line, e.column) for e in visit.events if e.kind == "optimizer"]
+            node = _call_at(visit.statement.node, places)
             text = ast.get_source_segment(visit.statement.source.text, node) if node else None
-            if not isinstance(node, ast.Call) or text is None or not text.endswith(")"):
+            if text is None or not text.endswith(")"):
                 continue
             shown = " ".join(text[:-1].split()).rstrip(",")
             return visit.statement.source.number, visit.statement.line, f"{shown}, {more})"
@@ -320,6 +321,12 @@ class Findings:
             if any(event.kind == "step" for event in visit.events):
                 return visit.statement.source.number, visit.statement.line, more
         return -1, 0, more
+
+
+def _call_at(node: ast.AST, places: list[tuple[int, int]]) -> ast.Call | None:
+    """The call that stands there; what is made in a call of something else is not that call's."""
+    calls = (one for one in ast.walk(node) if isinstance(one, ast.Call))
+    return next((one for one in calls if (one.lineno, one.col_offset) in places), None)
 
 
 def _made_and_moved(node: ast.AST) -> str:

@@ -125,11 +125,13 @@ def _name(loops: list[LoopNote]) -> None:
 
 def _called(note: LoopNote) -> str:
     where = f" in {note.function}()" if note.function else ""
-    if not note.line:
-        return "the library's loop" if note.library else "the program"
     names = {"training": "training loop", "gradients": "loop of gradients", "evaluation": "evaluation loop",
              "plain": "outer loop"}  # fmt: skip
-    return names[note.kind] + where
+    if note.line:
+        return names[note.kind] + where
+    if note.library:
+        return f"the library's {names[note.kind] if note.kind != 'plain' else 'loop'}"
+    return "the program's evaluation" if note.kind == "evaluation" else "the program"
 
 
 def _says_something(visit: Visit) -> bool:

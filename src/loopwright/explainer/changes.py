@@ -26,16 +26,22 @@ def without_zero_grad(owners: list[Any]) -> Iterator[None]:
 
 @contextmanager
 def other_rate(factor: float, optimizers: list[Any]) -> Iterator[list[float]]:
-    """Steps with another learning rate, whoever sets it before; the rates that they would have had."""
+    """Steps with another learning rate, whoever sets it before; the rates that they would have had.
+
+    An optimizer may wrap another one with the same groups and call its step: a rate is changed once.
+    """
     rates: list[float] = []
+    changing: set[int] = set()
     kept = [(one, vars(one).get("step")) for one in optimizers]
 
     def changed(optimizer: Any, step: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(step)  # schedulers look for an attribute of theirs
         def scaled(*args: Any, **kwargs: Any) -> Any:
-            groups = optimizer.param_groups
+            groups = [one for one in optimizer.param_groups if id(one) not in changing]
+            inside = {id(one) for one in groups}
             before = [group["lr"] for group in groups]
             rates.extend(float(rate) for rate in before)
+            changing.update(inside)
             try:
                 for group in groups:
                     group["lr"] = group["lr"] * factor
@@ -43,6 +49,7 @@ def other_rate(factor: float, optimizers: list[Any]) -> Iterator[list[float]]:
             finally:
                 for group, rate in zip(groups, before, strict=True):
                     group["lr"] = rate
+                changing.difference_update(inside)
 
         return scaled
 

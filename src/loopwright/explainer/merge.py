@@ -61,9 +61,10 @@ def side_by_side(chosen: ExplainRecord, others: list[ExplainRecord]) -> None:
                     line.ranks[rank] = own
 
 
-def _loop_of(record: ExplainRecord, step: StepNote) -> tuple[str, int]:
+def _loop_of(record: ExplainRecord, step: StepNote) -> tuple[str, int, str]:
     loop = record.loops[step.loop]
-    return (record.files[loop.file].path if loop.file >= 0 else loop.library, loop.line)
+    file = record.files[loop.file].path if loop.file >= 0 else loop.library
+    return (file, loop.line, "" if loop.line else loop.name)
 
 
 def plain(kind: Any, value: Any) -> Any:

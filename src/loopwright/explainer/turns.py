@@ -47,12 +47,12 @@ class LoopRecord:
     tried: dict[str, Any] | None = None
     """What ``tries`` measured, by the kind of change."""
 
-    def saw(self, kind: str) -> None:
+    def saw(self, kind: str, count: int = 1) -> None:
         """An event happened directly in it."""
-        self.steps += kind == "step"
-        self.backwards += kind in ("backward", "grad")
-        self.forwards += kind == "forward"
-        self.fetches += kind == "fetch"
+        self.steps += count * (kind == "step")
+        self.backwards += count * (kind in ("backward", "grad"))
+        self.forwards += count * (kind == "forward")
+        self.fetches += count * (kind == "fetch")
 
     @property
     def kind(self) -> LoopKind:

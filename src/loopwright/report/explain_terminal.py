@@ -90,7 +90,7 @@ def _file(
         for row in stretch:
             parts.append(_source(row, digits, width))
             begun[row.number] = row
-            for note, label in _chosen(row.notes, step):
+            for note, label in _chosen(record, row.notes, step):
                 parts += _sentences(note.line.sentences, label, digits, width)
                 for rank, told in note.line.ranks.items():
                     parts += _sentences(told, f"{label}rank {rank}: ", digits, width)
@@ -117,25 +117,27 @@ def _source(row: Row, digits: int, width: int) -> Text:
     return text
 
 
-def _chosen(notes: list[Note], step: int | None) -> list[tuple[Note, str]]:
-    """The notes to show: the first one, and the next where it says something of another kind."""
+def _chosen(record: ExplainRecord, notes: list[Note], step: int | None) -> list[tuple[Note, str]]:
+    """Of each loop the first note, and the next where it says something of another kind."""
     loops: dict[int, list[Note]] = {}
     for note in notes:
         loops.setdefault(note.loop, []).append(note)
     chosen: list[tuple[Note, str]] = []
+    first = next((loop for loop in loops if loop != SETUP), SETUP)
     for loop, several in loops.items():
+        whose = f"{record.loops[loop].name}: " if loop not in (SETUP, first) else ""
         if step is not None and loop != SETUP:
             found = [one for one in several if one.number == step] or several[:1]
-            chosen.append((found[0], ""))
+            chosen.append((found[0], whose))
             continue
-        chosen.append((several[0], ""))
+        chosen.append((several[0], whose))
         kind = _kind(several[0])
         for other in several[1:]:
             if _kind(other) != kind:
-                chosen.append((other, f"step {other.number}: "))
+                chosen.append((other, f"{whose}step {other.number}: "))
                 break
     with_words = [one for one in chosen if one[0].line.sentences]
-    return with_words[:3]
+    return with_words[:4]
 
 
 def _kind(note: Note) -> str:

@@ -99,15 +99,17 @@ def _worth(record: ExplainRecord, view: FileView) -> bool:
 
 
 def notes(record: ExplainRecord) -> list[Note]:
-    """All line notes of a record."""
+    """All line notes of a record, those of the main loop before those of others."""
     found = [Note(SETUP, 0, line) for line in record.setup]
-    for step in record.steps:
+    main = main_loop(record)
+    for step in sorted(record.steps, key=lambda one: one.loop != main):
         found += [Note(step.loop, step.number, line) for line in step.lines]
     return found
 
 
 def _times(record: ExplainRecord, view: FileView) -> None:
-    for timing in record.timings:
+    main = main_loop(record)
+    for timing in sorted(record.timings, key=lambda one: one.loop != main):
         for place, seconds in timing.lines.items():
             file, _, line = place.partition(":")
             if int(file) == view.number and 1 <= int(line) <= len(view.rows):
