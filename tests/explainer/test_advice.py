@@ -204,10 +204,12 @@ def test_each_stands_at_its_line(seen):
 
 def test_made_inside_another_call():
     """The argument is the optimizer's, not that of a function which it is given to."""
-    node = ast.parse("model, opt = prepare(model, Adam(model.parameters()), loader)").body[0]
-    assert ast.unparse(advice._call_at(node, [(1, 28)])) == "Adam(model.parameters())"
-    assert advice._call_at(node, [(1, 13)]).func.id == "prepare"
-    assert advice._call_at(node, []) is None
+    text = "größe, opt = prepare(model, Adam(model.parameters()), loader)"
+    (node,) = ast.parse(text).body
+    inside, around = text.index("Adam"), text.index("prepare")
+    assert ast.unparse(advice._call_at(node, text, [(1, inside + 1)])) == "Adam(model.parameters())"
+    assert advice._call_at(node, text, [(1, around + 1)]).func.id == "prepare"
+    assert advice._call_at(node, text, []) is None
 
 
 def test_gains_are_what_the_numbers_say(seen):

@@ -162,6 +162,15 @@ class Wrapping(torch.optim.Optimizer):
         """Those of the inner one."""
         return self.optimizer.param_groups
 
+    @property
+    def state(self):
+        """That of the inner one."""
+        return self.optimizer.state
+
+    @state.setter
+    def state(self, state):
+        self.optimizer.state = state
+
     def step(self, closure=None):
         """The inner one's."""
         return self.optimizer.step(closure)

@@ -311,7 +311,7 @@ class Findings:
         ]  # fmt: skip
         for visit in sorted(made, key=lambda one: name not in one.statement.stores):
             places = [(e.line, e.column) for e in visit.events if e.kind == "optimizer"]
-            node = _call_at(visit.statement.node, places)
+            node = _call_at(visit.statement.node, visit.statement.source.text, places)
             text = ast.get_source_segment(visit.statement.source.text, node) if node else None
             if text is None or not text.endswith(")"):
                 continue
@@ -323,10 +323,15 @@ class Findings:
         return -1, 0, more
 
 
-def _call_at(node: ast.AST, places: list[tuple[int, int]]) -> ast.Call | None:
-    """The call that stands there; what is made in a call of something else is not that call's."""
-    calls = (one for one in ast.walk(node) if isinstance(one, ast.Call))
-    return next((one for one in calls if (one.lineno, one.col_offset) in places), None)
+def _call_at(node: ast.AST, text: str, places: list[tuple[int, int]]) -> ast.Call | None:
+    """The call that begins at a line and column; what is made inside another call is not that call's."""
+    lines = text.splitlines()
+    for one in ast.walk(node):
+        if isinstance(one, ast.Call):
+            before = lines[one.lineno - 1].encode()[: one.col_offset].decode()
+            if (one.lineno, len(before) + 1) in places:
+                return one
+    return None
 
 
 def _made_and_moved(node: ast.AST) -> str:
