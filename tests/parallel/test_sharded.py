@@ -220,10 +220,9 @@ try:
     made(refused=True, parallel="fsdp")
 except LoopwrightError as error:
     tell(slug=error.slug)
-run = made(parallel="fsdp")
 try:
-    for step in run.loop(data, epochs=1):
-        step.minimize(lambda: run.model(step.batch).mean())
+    model = nn.Linear(4, 2)
+    lw.Run(model=model, optimizer=torch.optim.LBFGS(model.parameters()), parallel="fsdp")
 except LoopwrightError as error:
     tell(slug=error.slug)
 try:
@@ -245,6 +244,64 @@ def test_fp16_and_what_is_refused(ranks):
             "not-sharded",
             "replicas",
         ]
+
+
+MINIMIZED = """
+torch.set_default_dtype(torch.float64)
+draw = torch.Generator().manual_seed(3)
+x, y = torch.randn(20, 4, generator=draw), torch.randn(20, 1, generator=draw)
+class SAM(torch.optim.Optimizer):
+    # climbs to the neighbour with the largest loss, takes the gradient there, comes back, steps
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+        self.inner = torch.optim.SGD(self.param_groups, lr=0.1)
+    @torch.no_grad()
+    def step(self, closure):
+        loss = closure()
+        held = [p for group in self.param_groups for p in group["params"]]
+        norm = torch.stack([p.grad.norm() for p in held]).norm()
+        moved = [0.2 * p.grad / norm for p in held]
+        for p, by in zip(held, moved):
+            p.add_(by)
+        closure()
+        for p, by in zip(held, moved):
+            p.sub_(by)
+        self.inner.step()
+        return loss
+def momentum(params): return torch.optim.SGD(params, lr=0.1, momentum=0.9)
+def adam(params): return torch.optim.Adam(params, lr=0.1)
+for make in (momentum, adam, SAM):
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
+    run = lw.Run(model=model, optimizer=make, progress=False, clip=0.7,
+                 parallel=json.loads(os.environ.get("PARALLEL", '"fsdp"')))
+    evaluated, losses = 0, []
+    for step in run.loop(DataLoader(TensorDataset(x, y), batch_size=12 // SIZE), epochs=3):
+        def loss():
+            global evaluated
+            evaluated += 1
+            return (run.model(step.batch[0]) - step.batch[1]).square().mean()
+        losses.append(float(step.minimize(loss)))
+    weights = torch.cat([w.flatten() for w in run.weights(averaged=False).values()])
+    run.close()
+    tell(weights=weights.tolist(), evaluated=evaluated, losses=losses)
+"""
+
+
+@pytest.mark.parametrize(("size", "parallel"), [
+    (2, "fsdp"), pytest.param(3, "fsdp", marks=pytest.mark.long),
+    pytest.param(4, {"strategy": "fsdp", "replicas": 2}, marks=pytest.mark.long),
+])  # fmt: skip
+def test_closures(ranks, size, parallel):
+    """Optimizers that evaluate a closure, once or twice, move sharded weights as one process's."""
+    (one,) = ranks.run(MINIMIZED, 1)
+    for told in ranks.run(MINIMIZED, size, PARALLEL=json.dumps(parallel)):
+        for found, expected in zip(told, one, strict=True):
+            assert found["evaluated"] == expected["evaluated"]
+            for name in ("weights", "losses"):
+                pairs = zip(found[name], expected[name], strict=True)
+                assert max(abs(a - b) for a, b in pairs) < 1e-12
+    assert one[2]["evaluated"] == 2 * one[0]["evaluated"]
 
 
 def test_every_rank_writes_its_part(ranks):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from loopwright.errors import UsageError
 from loopwright.parallel import sharding
 from loopwright.parallel.apart import agreed_seed
 from loopwright.parallel.world import World
@@ -21,6 +22,7 @@ from loopwright.train.data.source import Source
 from loopwright.train.ranks.parts import OverRanks
 from loopwright.train.ranks.shards import split
 from loopwright.train.ranks.source import SharedSource
+from loopwright.train.stepper import Stepper
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run
@@ -54,6 +56,18 @@ class Sharded(OverRanks):
         for name, given in prepare.named(optimizer, "optimizer")[0].items():
             if isinstance(given, torch.optim.Optimizer):
                 sharding.point_to(given, new, name)
+
+    def stepper(self, optimizers: dict[str, torch.optim.Optimizer], **rest: Any) -> Stepper:  # type: ignore[override]
+        """Return the stepper of this rank; those that look at each weight by itself can be sharded."""
+        for name, optimizer in optimizers.items():
+            if isinstance(optimizer, torch.optim.LBFGS):
+                kept = optimizer.param_groups[0]["history_size"]
+                raise UsageError(
+                    f"{name} is an LBFGS: it joins all gradients into one vector, which sharded ones "
+                    f"cannot be, and would keep up to {2 * kept} such vectors whole on each rank",
+                    slug="not-sharded", hint="parallel='ddp'",
+                )  # fmt: skip
+        return super().stepper(optimizers, **rest)
 
     def wrap(
         self, given: Mapping[str, nn.Module], models: dict[str, nn.Module], device: torch.device

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loopwright.errors import UsageError
 from loopwright.parallel.reduction import average_gradients
 from loopwright.parallel.world import Totals, World
 from loopwright.train import gradients
@@ -141,11 +140,6 @@ class StepperOverRanks(Stepper):
 
     def for_all(self, loss: Tensor) -> Tensor:
         """Return the loss times this rank's share of the samples."""
-        if self.replicas:
-            raise UsageError(
-                "step.minimize() evaluates whole weights, and these are sharded",
-                slug="not-sharded", hint="parallel='ddp'",
-            )  # fmt: skip
         total = self._samples_of_all()
         share = self.samples * self.world.size / total if total else None
         return loss if share is None or share == 1.0 else loss * share
