@@ -51,6 +51,43 @@ def shard(
             fully_shard(block, **settings)
 
 
+def is_in(model: Any) -> bool:
+    """Whether the program has sharded a model (or one of a dict of them) itself."""
+    models = model.values() if isinstance(model, Mapping) else [model]
+    return any(
+        is_sharded(p) for one in models if isinstance(one, nn.Module) for p in one.parameters()
+    )
+
+
+def adopt(module: nn.Module, world: World) -> int:
+    """Take a module as the program has sharded it; returns how many replicas there are.
+
+    Raises:
+        UsageError: a part of it is whole, or it is sharded in another way than FSDP2 does.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    if not isinstance(module, FSDPModule):
+        raise UsageError(
+            f"fully_shard was called for parts of the {type(module).__name__} and not for the whole: the "
+            "gradients of the rest would stay each rank's own",
+            slug="partly-sharded", hint="fully_shard(model) after fully_shard(layer) for each layer",
+        )  # fmt: skip
+    layouts = {(p.device_mesh, p.placements) for p in module.parameters() if is_sharded(p)}
+    for mesh, placements in layouts:
+        *before, last = placements
+        in_order = mesh.mesh.flatten().tolist() == list(range(world.size))
+        if not (in_order and last.is_shard() and all(one.is_replicate() for one in before)):
+            raise UsageError(
+                f"the {type(module).__name__} is sharded as {placements} over {mesh.size()} of {world.size} "
+                "ranks; a run knows FSDP2 over all ranks, in their order, and replicas of it",
+                slug="sharded-otherwise", hint='parallel="fsdp" shards a model that is whole',
+            )  # fmt: skip
+    # Between turns every parameter is the sharded one, also after a forward alone.
+    module.set_reshard_after_forward(True, recurse=False)
+    return max(mesh.size() // mesh.size(mesh.ndim - 1) for mesh, _ in layouts)
+
+
 def replicas_of(wanted: Any, world: World) -> int:
     """Return how many groups of ranks hold the whole model: a number, or one on each machine.
 

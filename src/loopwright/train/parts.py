@@ -102,11 +102,12 @@ class Alone:
 ALONE = Alone()
 
 
-def parts_of_a_run(parallel: str | Mapping[str, Any]) -> Alone:
+def parts_of_a_run(parallel: str | Mapping[str, Any], model: Any = None) -> Alone:
     """Return the parts that this process's runs are made of; meets the other ranks, where there are.
 
     Args:
         parallel: as ``Run`` takes it.
+        model: as ``Run`` takes it; one that is sharded already decides by itself.
     """
     settings = dict(parallel) if isinstance(parallel, Mapping) else {"strategy": parallel}
     settings.setdefault("strategy", "ddp")
@@ -117,13 +118,13 @@ def parts_of_a_run(parallel: str | Mapping[str, Any]) -> Alone:
         )  # fmt: skip
     if os.environ.get("WORLD_SIZE", "1") == "1" and not _is_met():
         return ALONE
-    from loopwright.parallel import group
+    from loopwright.parallel import group, sharding
 
     limit_s = settings.pop("timeout_s", None)
     world = group.join(limit_s)
     if world is None:
         return ALONE
-    if settings["strategy"] == "fsdp":
+    if settings["strategy"] == "fsdp" or sharding.is_in(model):
         from loopwright.train.ranks.sharded import Sharded
 
         return Sharded(world, settings)

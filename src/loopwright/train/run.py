@@ -115,7 +115,7 @@ class Run:
         parallel: str | Mapping[str, Any] = "ddp",
     ):
         prepare.check(accumulate=accumulate, resume=resume, nonfinite=nonfinite, out=out)
-        self.parts = parts_of_a_run(parallel)
+        self.parts = parts_of_a_run(parallel, model)
         self.device = self.parts.pick_device(device)
         self.precision = Precision(precision, self.device)
         clip_rule = parse_clip(clip)

@@ -39,7 +39,14 @@ class Sharded(OverRanks):
         self.writers = world.size // self.replicas
 
     def place(self, models: dict[str, nn.Module], device: torch.device, optimizer: Any) -> None:
-        """Shard the models, in place, and let optimizers that were made before hold the shards."""
+        """Shard the models, in place, and let optimizers that were made before hold the shards.
+
+        What the program has sharded itself stays as it is.
+        """
+        if sharding.is_in(models):
+            self.replicas = max(sharding.adopt(model, self.world) for model in models.values())
+            self.writers = self.world.size // self.replicas
+            return
         before = {
             key: dict(model.named_parameters(remove_duplicate=False))
             for key, model in models.items()
