@@ -1,10 +1,10 @@
 """What a run costs beside DDP written by hand, on gloo: interleaved blocks, with the hand-written one twice.
 
-    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/ranks.py [ROUNDS [MODELS]]
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/ranks.py [ROUNDS [13k 545k 8.5m]]
 
-Three models of growing size (MODELS: the first of them) train in blocks of 50 steps: DDP by hand,
-``lw.Run``, DDP by hand again ("null"). Printed are the medians of the blocks' wall time and of the
-process's CPU time, a step.
+Each model trains in blocks of so many steps: DDP by hand, ``lw.Run``, DDP by hand again ("null"), in
+another order each round. Printed are medians of a step's wall time and of the process's CPU time by hand, and
+of what the other two cost beside it in the same round, with the interval of that median (95 %).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import loopwright as lw
 
-STEPS, BATCH = 50, 32
+BATCH = 32
+MODELS = {"13k": (64, 2, 100), "545k": (256, 8, 50), "8.5m": (1024, 8, 20)}
+"""Width, depth, steps in a block."""
 
 
 def model_of(width: int, depth: int) -> nn.Module:
@@ -33,7 +35,7 @@ def model_of(width: int, depth: int) -> nn.Module:
 
 
 def by_hand(model, data):
-    """Return a function that trains one epoch of ``STEPS`` steps as PyTorch's DDP tutorial does."""
+    """Return a function that trains one epoch as PyTorch's DDP tutorial does."""
     wrapped = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     sampler = DistributedSampler(data, shuffle=True)
@@ -56,14 +58,14 @@ def by_hand(model, data):
 
 
 def by_run(model, data):
-    """Return a function that trains one epoch of as many steps with a run."""
+    """Return a function that trains so many steps with a run."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     run = lw.Run(model=model, optimizer=optimizer, progress=False, device="cpu")
     loader = DataLoader(data, batch_size=BATCH, shuffle=True)
     steps = iter(run.loop(loader, epochs=10**6))
 
     def train():
-        for _ in range(STEPS):
+        for _ in range(len(loader) // run.world_size):
             step = next(steps)
             inputs, labels = step.batch
             step.backward(nn.functional.cross_entropy(run.model(inputs), labels))
@@ -72,45 +74,55 @@ def by_run(model, data):
     return train
 
 
-def measured(train) -> tuple[float, float]:
+def measured(train, steps: int) -> tuple[float, float]:
     """Return a block's wall and CPU milliseconds a step."""
     dist.barrier()
     wall, cpu = time.perf_counter(), time.process_time()
     train()
     return (
-        (time.perf_counter() - wall) / STEPS * 1e3,
-        (time.process_time() - cpu) / STEPS * 1e3,
+        (time.perf_counter() - wall) / steps * 1e3,
+        (time.process_time() - cpu) / steps * 1e3,
     )
 
 
-def main(rounds: int, models: int = 3) -> None:
-    """Print one line a model."""
+def beside(costs: list[float], hand: list[float]) -> str:
+    """Return the median of what is more than by hand, and its interval."""
+    more = sorted(cost / one - 1 for cost, one in zip(costs, hand, strict=True))
+    middle, width = len(more) // 2, round(0.98 * len(more) ** 0.5)
+    low, high = more[max(0, middle - width)], more[min(len(more) - 1, middle + width)]
+    return f"{statistics.median(more):+6.1%} ({low:+.1%} to {high:+.1%})"
+
+
+def main(rounds: int, models: list[str]) -> None:
+    """Print two lines a model."""
     meets = lw.Run(model=nn.Linear(1, 1), optimizer=torch.optim.SGD, device="cpu")
     meets.close()
-    first = dist.get_rank() == 0
-    size = dist.get_world_size()
+    first, size = dist.get_rank() == 0, dist.get_world_size()
     if first:
         print(f"{platform.processor()}, {size} ranks, torch {torch.__version__}, {rounds} rounds")
-        print(f"{'parameters':>12} {'by hand':>18} {'run':>9} {'null':>9}")
-    data = TensorDataset(
-        torch.randn(BATCH * STEPS * size, 64), torch.randint(0, 10, (BATCH * STEPS * size,))
-    )
-    for width, depth in ((64, 2), (256, 8), (1024, 8))[:models]:
+        print(f"{'parameters':>12} {'by hand':>17} {'run':>26} {'null':>26}")
+    for width, depth, steps in (MODELS[name] for name in models):
+        count = BATCH * steps * size
+        data = TensorDataset(torch.randn(count, 64), torch.randint(0, 10, (count,)))
         kinds = [by_hand, by_run, by_hand]
         trainers = [make(model_of(width, depth), data) for make in kinds]
         for train in trainers:
             train()
-        blocks = [[measured(train) for train in trainers] for _ in range(rounds)]
+        blocks = []
+        for number in range(rounds):
+            order = [(number + at) % 3 for at in range(3)]
+            found = {kind: measured(trainers[kind], steps) for kind in order}
+            blocks.append([found[kind] for kind in range(3)])
         for number, clock in enumerate(("wall", "cpu")):
-            hand, run, null = (
-                statistics.median(block[kind][number] for block in blocks) for kind in range(3)
-            )
+            hand, run, null = ([block[kind][number] for block in blocks] for kind in range(3))
             if first:
-                count = sum(p.numel() for p in model_of(width, depth).parameters())
+                parameters = sum(p.numel() for p in model_of(width, depth).parameters())
                 print(
-                    f"{count:12,} {hand:8.3f} ms {clock:>5} {run / hand - 1:+9.1%} {null / hand - 1:+9.1%}"
+                    f"{parameters:12,} {statistics.median(hand):8.3f} ms {clock:>5} "
+                    f"{beside(run, hand):>26} {beside(null, hand):>26}",
+                    flush=True,
                 )
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:] or ["20"]))
+    main(int(sys.argv[1]) if sys.argv[1:] else 20, sys.argv[2:] or list(MODELS))
