@@ -4,6 +4,10 @@ glibc gives large blocks (from 128 kB) back to the system at once and asks for t
 some 500 page faults in each step of a perceptron with 784 inputs, of which none is left (25 to 35 % of
 its time). The price: the process keeps the most memory that it ever had on the heap.
 
+A model that is sharded frees much larger blocks many times in a step, of which the heap of an older glibc can
+use none again: a new one of the same size, aligned, does not fit into the hole. There only small blocks are
+kept (`SMALL_BLOCK`; 845 MiB became 320 with 33.6 million parameters on two ranks, benchmarks/LOG.md).
+
 It is done once, for the whole process, where the C library is glibc and a loop runs on the CPU.
 ``LOOPWRIGHT_ALLOCATOR=system`` in the environment leaves everything as it is.
 """
@@ -17,17 +21,23 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 """Names of mallopt's options, from malloc.h."""
 LARGEST_BLOCK = 32 << 20
 """glibc's own limit for blocks that it takes from the heap; larger ones are mapped anew each time."""
+SMALL_BLOCK = 1 << 20
+"""The largest that is kept where a model is sharded."""
 TOP = 64 << 20
 """By how much the heap grows at once."""
 
 _done: bool | None = None
 
 
-def keep_memory() -> bool:
-    """Tell glibc to keep freed memory; a second call does nothing. Returns whether it is told."""
+def keep_memory(largest: int = LARGEST_BLOCK) -> bool:
+    """Tell glibc to keep freed memory; a second call does nothing. Returns whether it is told.
+
+    Args:
+        largest: blocks of more bytes go back to the system when they are freed.
+    """
     global _done
     if _done is None:
-        _done = _is_wanted() and _tell()
+        _done = _is_wanted() and _tell(largest)
     return _done
 
 
@@ -46,11 +56,11 @@ def _is_glibc() -> bool:
         return False
 
 
-def _tell() -> bool:
+def _tell(largest: int) -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
     told = [
-        mallopt(_MMAP_THRESHOLD, LARGEST_BLOCK), mallopt(_TRIM_THRESHOLD, 2**31 - 1), mallopt(_TOP_PAD, TOP)
+        mallopt(_MMAP_THRESHOLD, largest), mallopt(_TRIM_THRESHOLD, 2**31 - 1), mallopt(_TOP_PAD, TOP)
     ]  # fmt: skip
     return all(told)

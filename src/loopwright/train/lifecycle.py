@@ -89,7 +89,7 @@ class Lifecycle:
         self._run.stepper.guard.watch()
         self._run.stepper.reads_at_once = loop._on_cpu
         if loop._on_cpu:
-            allocator.keep_memory()
+            allocator.keep_memory(self._run.parts.largest_kept)
         self._run.nonfinite.recall.watch(self._run.models)
         loop.boundary = self._run.parts.boundary(loop)
         self._run.signals.install()

@@ -15,7 +15,7 @@ from torch import nn
 
 from loopwright.errors import UsageError
 from loopwright.events import Classification
-from loopwright.train import prepare
+from loopwright.train import allocator, prepare
 from loopwright.train.boundary import Boundary
 from loopwright.train.data.source import Source
 from loopwright.train.lifecycle import Lifecycle
@@ -35,6 +35,7 @@ class Alone:
     size = 1
     is_first = True
     facts: Mapping[str, Any] = {}
+    largest_kept = allocator.LARGEST_BLOCK
     loop: type[Loop] = Loop
     boundary: type[Boundary] = Boundary
     lifecycle: type[Lifecycle] = Lifecycle

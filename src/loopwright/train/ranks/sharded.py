@@ -17,7 +17,7 @@ from loopwright.errors import UsageError
 from loopwright.parallel import sharding
 from loopwright.parallel.apart import agreed_seed
 from loopwright.parallel.world import World
-from loopwright.train import prepare
+from loopwright.train import allocator, prepare
 from loopwright.train.data.source import Source
 from loopwright.train.ranks.parts import OverRanks
 from loopwright.train.ranks.shards import split
@@ -32,6 +32,7 @@ class Sharded(OverRanks):
     """The parts of a run on one rank, with FSDP2."""
 
     shards = True
+    largest_kept = allocator.SMALL_BLOCK
 
     def __init__(self, world: World, settings: Mapping[str, Any]):
         super().__init__(world, settings)
