@@ -79,6 +79,13 @@ mixed = {"mp_policy": MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dt
 model = Net()
 trained(model, parallel={"strategy": "fsdp", **mixed}).close()
 tell(same=same(model, by_hand(sharded(**mixed))), seen=str(model.seen), moved=not same(model, other))
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+block = torch.ones(4 << 20)  # 16 MiB, as FSDP2 gathers and frees them
+held = resident()
+del block
+tell(freed=held - resident())
 half = Net()
 fully_shard(half.layers[0])
 try:
@@ -120,10 +127,11 @@ def test_a_ddp_of_the_programs_own(ranks):
 
 def test_fsdp_of_the_programs_own(ranks):
     """A sharded model stays as it is; keywords reach fully_shard; one window, one message of gradients."""
-    for own, mixed, partly, counted in ranks.run(FSDP, 2):
+    for own, mixed, memory, partly, counted in ranks.run(FSDP, 2):
         assert own.pop("shards") == own.pop("as_before") == ["", "layers.0", "layers.1"]
         assert own == {"same": True, "still": True, "taken": True, "moved": True}
         assert mixed == {"same": True, "seen": "torch.bfloat16", "moved": True}
+        assert memory["freed"] > 12 << 20
         assert partly == {"slug": "partly-sharded"}
         assert counted["rates"] == [0.01 * 0.5**update for update in (1, 2, 3, 4)]
         scattered = [sum("scatter" in name for name in sent) for _, sent in counted["turns"]]
