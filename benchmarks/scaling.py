@@ -57,7 +57,9 @@ def main(kind: str, parallel: str = "ddp", width: str = "512") -> None:
     batch = 64 // SIZE if kind == "strong" else 64
     steps = SAVES if kind == "checkpoint" else 5 if kind == "memory" else STEPS
     # The ranks meet, and import what a strategy needs.
-    lw.Run(model=nn.Linear(4, 4), optimizer=torch.optim.SGD, device="cpu", parallel=parallel).close()
+    lw.Run(
+        model=nn.Linear(4, 4), optimizer=torch.optim.SGD, device="cpu", parallel=parallel
+    ).close()
     out = None
     if kind == "checkpoint":
         out = Path(tempfile.gettempdir()) / f"scaling-{os.environ.get('MASTER_PORT', 'alone')}"
