@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +51,19 @@ def fenced(language: str) -> str:
     found = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
     assert found is not None
     return found.group(1)
+
+
+def test_the_script_has_no_mistake_that_shellcheck_knows(tmp_path):
+    """shellcheck, which is among the tools for development, finds nothing in the script; it does in another."""
+    found = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip("no shellcheck here")
+    for script, mistakes in ((fenced("bash"), 0), ("#!/bin/bash\nsrun torchrun $1\n", 1)):
+        (tmp_path / "job.sh").write_text(script)
+        end = subprocess.run(
+            [found, "job.sh"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert end.returncode == mistakes, end.stdout
 
 
 @pytest.mark.long

@@ -73,7 +73,8 @@ def adopt(module: nn.Module, world: World) -> int:
             "gradients of the rest would stay each rank's own",
             slug="partly-sharded", hint="fully_shard(model) after fully_shard(layer) for each layer",
         )  # fmt: skip
-    layouts = {(p.device_mesh, p.placements) for p in module.parameters() if is_sharded(p)}
+    held: Any = [p for p in module.parameters() if is_sharded(p)]
+    layouts = {(p.device_mesh, p.placements) for p in held}
     for mesh, placements in layouts:
         *before, last = placements
         in_order = mesh.mesh.flatten().tolist() == list(range(world.size))
