@@ -54,7 +54,7 @@ def fenced(language: str) -> str:
 
 
 def test_the_script_has_no_mistake_that_shellcheck_knows(tmp_path):
-    """shellcheck, which is among the tools for development, finds nothing in the script; it does in another."""
+    """shellcheck (among the tools for development) finds nothing in the script; it does in another."""
     found = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if found is None:
         pytest.skip("no shellcheck here")
