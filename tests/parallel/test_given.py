@@ -82,9 +82,9 @@ tell(same=same(model, by_hand(sharded(**mixed))), seen=str(model.seen), moved=no
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-block = torch.ones(4 << 20)  # 16 MiB, as FSDP2 gathers and frees them
+blocks = [torch.ones(4 << 20) for _ in range(8)]  # 16 MiB each, as FSDP2 gathers and frees them
 held = resident()
-del block
+del blocks
 tell(freed=held - resident())
 half = Net()
 fully_shard(half.layers[0])
@@ -131,7 +131,7 @@ def test_fsdp_of_the_programs_own(ranks):
         assert own.pop("shards") == own.pop("as_before") == ["", "layers.0", "layers.1"]
         assert own == {"same": True, "still": True, "taken": True, "moved": True}
         assert mixed == {"same": True, "seen": "torch.bfloat16", "moved": True}
-        assert memory["freed"] > 12 << 20
+        assert memory["freed"] > 64 << 20
         assert partly == {"slug": "partly-sharded"}
         assert counted["rates"] == [0.01 * 0.5**update for update in (1, 2, 3, 4)]
         scattered = [sum("scatter" in name for name in sent) for _, sent in counted["turns"]]

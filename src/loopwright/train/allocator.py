@@ -24,7 +24,7 @@ LARGEST_BLOCK = 32 << 20
 SMALL_BLOCK = 1 << 20
 """The largest that is kept where a model is sharded."""
 TOP = 64 << 20
-"""By how much the heap grows at once."""
+"""By how much the heap grows at once, at most."""
 
 _done: bool | None = None
 
@@ -60,7 +60,9 @@ def _tell(largest: int) -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
+    # What fits into the top of the heap is taken from there, however large: it must not be larger.
     told = [
-        mallopt(_MMAP_THRESHOLD, largest), mallopt(_TRIM_THRESHOLD, 2**31 - 1), mallopt(_TOP_PAD, TOP)
+        mallopt(_MMAP_THRESHOLD, largest), mallopt(_TRIM_THRESHOLD, 2**31 - 1),
+        mallopt(_TOP_PAD, min(TOP, 2 * largest)),
     ]  # fmt: skip
     return all(told)
