@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from loopwright.errors import DataError
+
 
 def map_tensors(batch: Any, change: Callable[[Any], Any]) -> Any:
     """Return ``batch`` with ``change`` applied to each tensor and each object with ``.to``.
@@ -107,3 +109,14 @@ def count_tokens(batch: Any) -> int | None:
         if tensor.ndim >= 2 and not tensor.is_floating_point() and not tensor.is_complex():
             return tensor.numel()
     return None
+
+
+def tokens_of(batch: Any) -> int:
+    """Return ``count_tokens`` of a batch; a ``DataError`` where there are none to count."""
+    tokens = count_tokens(batch)
+    if tokens is None:
+        raise DataError(
+            "tokens= counts the first integer tensor with two dimensions, and the batch has none",
+            slug="no-tokens",
+        )
+    return tokens

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from loopwright.train.step import Step
 
 FIRST = 2
-"""Turns after each of which it is looked what has moved."""
+"""Turns, and epochs, after each of which it is looked what has moved."""
+SELDOM = 0.5
+"""Seconds after which it is looked again at an epoch's end."""
 SHARE = 0.02
 """Of the time between two copies of the whole state that one may cost."""
 SMALL = 1 << 20
@@ -164,7 +166,8 @@ class Boundary:
         self._saved_turn = -1
         self._evaluations: list[int] = []
         self._hold_cost = 0.0
-        self._began = perf_counter()
+        self._began = self._settled = perf_counter()
+        self._epochs = 0
 
     # -- turn by turn --------------------------------------------------------------------------
 
@@ -199,8 +202,15 @@ class Boundary:
         """Whether so few turns were seen that most of what moves was not yet seen to."""
         return self._turns <= FIRST
 
+    def epoch_ended(self) -> None:
+        """See what has moved, after the first epochs and now and then: an epoch may be 10 ms."""
+        self._epochs += 1
+        if self._epochs <= FIRST or perf_counter() - self._settled >= SELDOM:
+            self.settle()
+
     def settle(self) -> None:
-        """See what has moved; called at boundaries: after the first turns, and now and then (60 µs)."""
+        """See what has moved; called at boundaries: after the first turns, and now and then (200 µs)."""
+        self._settled = perf_counter()
         for watched in self._watched.values():
             watched.settle()
         self._moving = [watched for watched in self._watched.values() if watched.moves]

@@ -126,13 +126,17 @@ def fit(
         ]  # fmt: skip
     with Run(out, model=model, optimizer=optimizer, **settings) as run:
         trial = _Trial(run, criterion, compute_loss, weight, metrics, classes)
-        train = trial.turn
+        captured = None
         if capture is not None:
-            train = run.compile_step(trial.loss_and_weight, mode=capture)
-        for step in run.loop(
+            captured = run.compile_step(trial.loss_and_weight, mode=capture)
+        train = trial.turn if captured is None else captured
+        loop = run.loop(
             train_loader,
             epochs=epochs, steps=steps, minutes=minutes, samples=samples, tokens=tokens,
-        ):  # fmt: skip
+        )  # fmt: skip
+        if captured is not None:
+            loop.ahead = captured.stretches(evaluate_every)
+        for step in loop:
             train(step)
             if step.index == 0 and run.folder is not None:
                 trial.summarise(step.batch)

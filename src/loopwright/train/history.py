@@ -69,6 +69,17 @@ class History:
         self._lrs.append(lr)
         self._norms.append(norm)
 
+    def turns(
+        self, first: int, losses: list[float], weight: float, lrs: list[float], norms: list[float]
+    ) -> None:
+        """Note several turns at once, all of one weight; ``first`` is 1-based."""
+        if not self._losses:
+            self._first = first
+        self._losses += losses
+        self._weights += [weight] * len(losses)
+        self._lrs += lrs
+        self._norms += norms
+
     def flush(self, loop: str, seconds: float) -> tuple[list[float], list[float]]:
         """Bring what waits to the host and to the file; returns the losses and their weights."""
         if not self._losses:
@@ -86,13 +97,10 @@ class History:
                 "lr": lrs, "grad_norm": norms, "seconds": round(seconds, 6),
             }
         )  # fmt: skip
-        for offset, (loss, lr, norm) in enumerate(zip(losses, lrs, norms, strict=True)):
-            if not skipped[offset]:
-                self._point("loss", first + offset, loss)
-            self._point("lr", first + offset, lr)
-            if norm is not None:
-                self._point("grad_norm", first + offset, norm)
         kept = [i for i, s in enumerate(skipped) if not s]
+        self._points("loss", [(first + i, losses[i]) for i in kept])
+        self._points("lr", list(enumerate(lrs, first)))
+        self._points("grad_norm", [(x, y) for x, y in enumerate(norms, first) if y is not None])
         return [losses[i] for i in kept], [weights[i] for i in kept]
 
     def log(self, turn: int, epoch: int, values: dict[str, float]) -> None:
@@ -128,6 +136,25 @@ class History:
 
     # -- memory and file ---------------------------------------------------------------------
 
+    def _points(self, name: str, points: list[tuple[int, float]]) -> None:
+        """Add points in order; 57 of them, an epoch of the digits, in 10 µs instead of 60."""
+        series = self.series.get(name)
+        if series is None or not points or len(series.x) + len(points) > POINTS:
+            for x, y in points:
+                self._point(name, x, y)
+            return
+        xs, ys = zip(*points, strict=True)
+        self._last = max(self._last, xs[-1])
+        stride, begun = self._stride[name], self._bucket.get(name, [])
+        if stride > 1:
+            ys = (*begun, *ys)
+            whole = len(ys) // stride * stride
+            self._bucket[name] = list(ys[whole:])
+            xs = xs[stride - 1 - len(begun) :: stride]
+            ys = [sum(ys[i : i + stride]) / stride for i in range(0, whole, stride)]
+        series.x += xs
+        series.y += ys
+
     def _point(self, name: str, x: int, y: float) -> None:
         series = self.series.get(name)
         if series is None:
@@ -162,7 +189,7 @@ class History:
                     self._mended = True
                     if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                         file.write(b"\n")
-                file.write(json.dumps(strict(record), allow_nan=False).encode() + b"\n")
+                file.write(_line(record).encode() + b"\n")
         except OSError as error:
             raise DiskError(
                 f"cannot write {self.path}: {error.strerror or error}", slug="cannot-write"
@@ -300,6 +327,15 @@ def to_host(values: list[Any]) -> list[float | None]:
     for i, value in zip(waiting, torch.stack(parts).to(wide).tolist(), strict=True):
         out[i] = value
     return out
+
+
+def _line(record: dict[str, Any]) -> str:
+    try:
+        return json.dumps(record, allow_nan=False)
+    except (
+        ValueError
+    ):  # a number that JSON has no word for; looking at each of them costs 80 µs an epoch
+        return json.dumps(strict(record), allow_nan=False)
 
 
 def strict(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import torch
 from loopwright.errors import DataError, StateError
 from loopwright.events import EpochRow, Outcome
 from loopwright.train import randomness
-from loopwright.train.batches import count_samples, count_tokens
+from loopwright.train.batches import count_samples, tokens_of
 from loopwright.train.boundary import Boundary
 from loopwright.train.callsite import CallSite, user_line, where
 from loopwright.train.data.loaders import kind_of
@@ -60,6 +60,7 @@ class Loop:
         self._entered = False
         self._ahead: Any = _NOTHING
         self._epoch_seconds = 0.0
+        self.ahead: Callable[[Loop], bool] | None = None  # makes turns that the body need not see
         self.values = Values()
         self.boundary: Boundary
         self.facts: dict[str, Any] = {}
@@ -104,12 +105,18 @@ class Loop:
             return
         how = "limit"
         region = left = None
+        step: Any = None  # no epoch is without a turn
         self._resume_clock()
         try:
             while not self.is_complete():
                 self._begin_epoch()
                 while True:
                     self.boundary.note()
+                    if self.ahead is not None and self.ahead(self):
+                        self._look_around(step)
+                        if run.stopped is not None:
+                            break
+                        continue
                     sent = self._next_batch()
                     if sent is _NOTHING:
                         break
@@ -132,8 +139,8 @@ class Loop:
                     # ends its workers then, and one with more batches than len() says is found.
                     if not step.ends_epoch and (step.ends_run or run.stopped is not None):
                         break
-                self.end_epoch(step)  # pyrefly: ignore[unbound-name] - no epoch without a turn
-                self.boundary.settle()
+                self.end_epoch(step)
+                self.boundary.epoch_ended()
                 self.boundary.note()
                 run.lifecycle.checkpoint_if_due(self, step)
                 if step.ends_run or run.stopped is not None:
@@ -283,7 +290,7 @@ class Loop:
             ends_epoch = self.source.position == self.source.length
         else:
             ends_epoch = self._ahead is _NOTHING
-        self._count(count_samples(batch) or 1, 0 if limits.tokens is None else _tokens(batch))
+        self._count(count_samples(batch) or 1, 0 if limits.tokens is None else tokens_of(batch))
         ends_run = limits.reached(
             self.epoch + ends_epoch, self.turn + 1, self.samples, self.tokens
         ) or (limits.minutes is not None and self._time_is_up(60 * limits.minutes))
@@ -368,8 +375,21 @@ class Loop:
             self.base + self.turn, step._loss, step._log_weight, self._lr(), stepper.grad_norm
         )
         stepper.grad_norm = stepper.lr = None
-        now = perf_counter()
         run.averaging.settle()
+        self._look_around(step)
+
+    def turns_made(
+        self, losses: list[float], weight: Any, lrs: list[float], norms: list[float], samples: int
+    ) -> None:
+        """Count turns that no body saw, of so many samples each; their updates are made."""
+        self._count(len(losses) * samples, 0)
+        self.run.history.turns(self.base + self.turn + 1, losses, weight, lrs, norms)
+        self.turn += len(losses)
+        self.updates += len(losses)
+
+    def _look_around(self, step: Step) -> None:
+        """See, after a turn, whether something is due: a visit to the host, a checkpoint, an end."""
+        run, now = self.run, perf_counter()
         if now >= self._next_visit:
             self.visit_host()
             self.boundary.settle()
@@ -475,13 +495,3 @@ class Loop:
         self._epoch_seconds = state["epoch_seconds"]
         self.values.load_state_dict(state)
         self.source.load_state_dict(state["source"])
-
-
-def _tokens(batch: Any) -> int:
-    tokens = count_tokens(batch)
-    if tokens is None:
-        raise DataError(
-            "tokens= counts the first integer tensor with two dimensions, and the batch has none",
-            slug="no-tokens",
-        )
-    return tokens

@@ -47,37 +47,61 @@ class Graph:
         inputs: Sequence[Tensor],
         outputs: Sequence[Tensor],
     ):
-        writer = _Writer(inputs)
+        writer = Writer(inputs)
         operations, outputs = without_copies(operations, outputs)
         for operation in needed(operations, outputs):
             writer.operation(operation)
         self.text, self._floats = writer.finish(outputs)
         self.constants = writer.constants
-        try:
-            parsed = torch._C.parse_ir(self.text)
-            self._function = torch._C._create_function_from_graph("step", parsed)
-        except RuntimeError as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise Refused(f"TorchScript does not take it: {reason}") from error
+        self._function = function_of(self.text)
         self._fixed = [value for kind, value in self._floats if kind is None]
         self._order = [kind for kind, _ in self._floats]
 
     def __call__(self, inputs: Iterable[Tensor], numbers: Sequence[float] = ()) -> Any:
         """Run it; returns the outputs (a tuple, or the tensor where there is one)."""
+        with as_written():
+            return self.within(inputs, numbers)
+
+    def within(self, inputs: Iterable[Tensor], numbers: Sequence[float] = ()) -> Any:
+        """Run it inside of `as_written`."""
         fixed = iter(self._fixed)
         floats = [next(fixed) if kind is None else numbers[kind] for kind in self._order]
-        # Its optimizer would take addmm apart and join mm's, which changes the last bits.
-        before = torch._C._get_graph_executor_optimize()
+        return self._function(*inputs, *self.constants, *floats)
+
+
+def function_of(text: str) -> Any:
+    """Return what runs a graph in the intermediate form; raises ``Refused`` where TorchScript does not."""
+    try:
+        return torch._C._create_function_from_graph("step", torch._C.parse_ir(text))
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise Refused(f"TorchScript does not take it: {reason}") from error
+
+
+class as_written:  # noqa: N801 - a context manager; a class, since a generator costs 1 µs more
+    """Inside, graphs run below autograd and as they are written.
+
+    TorchScript's optimizer would take addmm apart and join mm's, which changes the last bits.
+    """
+
+    def __enter__(self) -> None:
+        self._before = torch._C._get_graph_executor_optimize()
         torch._C._set_graph_executor_optimize(False)
-        try:
-            with torch._C._AutoDispatchBelowAutograd():
-                return self._function(*inputs, *self.constants, *floats)
-        finally:
-            torch._C._set_graph_executor_optimize(before)
+        self._below = torch._C._AutoDispatchBelowAutograd()
+        self._below.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._below.__exit__(*error)
+        torch._C._set_graph_executor_optimize(self._before)
 
 
-class _Writer:
-    """Writes operations down, one line each; every value has a name."""
+class Writer:
+    """Writes operations down, one line each; every value has a name.
+
+    Attributes:
+        constants: tensors that are neither inputs nor made by an operation.
+        floats: the numbers that were met: which scalar each is (None for one that stays), and its value.
+    """
 
     def __init__(self, inputs: Sequence[Tensor]):
         self.constants: list[Tensor] = []
@@ -86,7 +110,7 @@ class _Writer:
         self._keep: list[Any] = []
         self._lines: list[str] = []
         self._literals: dict[Any, str] = {}
-        self._floats: list[tuple[int | None, float]] = []
+        self.floats: list[tuple[int | None, float]] = []
         self._count = 0
         self._inputs = [self._name(tensor) for tensor in inputs]
 
@@ -99,9 +123,24 @@ class _Writer:
             results = "%out"
         tensors = [*self._inputs, *(self._names[id(tensor)] for tensor in self.constants)]
         head = [f"{name} : Tensor" for name in tensors]
-        head += [f"%f{number} : float" for number in range(len(self._floats))]
+        head += [f"%f{number} : float" for number in range(len(self.floats))]
         body = "\n".join(self._lines)
-        return f"graph({', '.join(head)}):\n{body}\n  return ({results})", self._floats
+        return f"graph({', '.join(head)}):\n{body}\n  return ({results})", self.floats
+
+    def also(self, tensor: Tensor, same: Tensor) -> None:
+        """Let a tensor share the name of another, which an operation made."""
+        name = self._names[id(tensor)] = self._tensor(same)
+        self._places.setdefault(place(tensor), name)
+        self._keep.append(tensor)
+
+    def names(self, tensors: Sequence[Tensor]) -> list[str]:
+        """Return the names of tensors that were met."""
+        return [self._names[id(tensor)] for tensor in tensors]
+
+    def take(self) -> list[str]:
+        """Return the lines since the last call."""
+        lines, self._lines = self._lines, []
+        return lines
 
     def operation(self, operation: Operation) -> None:
         """Write one operation."""
@@ -185,14 +224,14 @@ class _Writer:
 
     def _float(self, value: float) -> str:
         number = value.place if isinstance(value, Number) else None
-        if number is None and (None, value) in self._floats and not math.isnan(value):
-            return f"%f{self._floats.index((None, value))}"
+        if number is None and (None, value) in self.floats and not math.isnan(value):
+            return f"%f{self.floats.index((None, value))}"
         if number is not None:
-            for place, (kind, _) in enumerate(self._floats):
+            for place, (kind, _) in enumerate(self.floats):
                 if kind == number:
                     return f"%f{place}"
-        self._floats.append((number, value))
-        return f"%f{len(self._floats) - 1}"
+        self.floats.append((number, value))
+        return f"%f{len(self.floats) - 1}"
 
     def _list(self, values: Any, kind: str) -> str:
         kinds = {type(value) for value in values}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,14 +50,38 @@ class Proofs:
         Args:
             numbers: of the optimizer's coming update; one that changes for the first time is a reason.
         """
-        moved = {i for i, (a, b) in enumerate(zip(numbers, self._numbers, strict=True)) if a != b}
+        moved = set() if numbers == self._numbers else self._moved(numbers, self._numbers)
         self._numbers = numbers
         due = (
-            self._left > 0 or self.replays >= self._again or step.epoch != self._owner.epoch_proven
+            self._left > 0 or self.replays >= self._again or self._owner.asks(step.epoch)
             or not moved <= self._moving
         )  # fmt: skip
         self._moving |= moved
         return due
+
+    def room(self, epoch: int) -> int:
+        """Return how many turns of an epoch may be replayed before one is to be run both ways."""
+        if self._left > 0 or self._owner.asks(epoch):
+            return 0
+        return max(0, self._again - self.replays)
+
+    def foresees(self, numbers: list[Any], before: list[Any] | None = None) -> bool:
+        """Whether an update with these numbers is no reason to run its turn both ways.
+
+        Args:
+            before: the numbers of the update before it; None for those that were seen last.
+        """
+        before = self._numbers if before is None else before
+        return numbers == before or self._moved(numbers, before) <= self._moving
+
+    def replayed(self, rows: Sequence[list[Any]]) -> None:
+        """Note that turns with these numbers were replayed."""
+        self.replays += len(rows)
+        self._numbers = rows[-1]
+
+    @staticmethod
+    def _moved(numbers: list[Any], before: list[Any]) -> set[int]:
+        return {i for i, (a, b) in enumerate(zip(numbers, before, strict=True)) if a != b}
 
     def passed(self, step: Step) -> None:
         """Note that both ways gave the same."""

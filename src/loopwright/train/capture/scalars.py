@@ -24,8 +24,12 @@ class Number(float):
     place = -1
 
 
-def of(optimizer: torch.optim.Optimizer) -> list[float]:
+def of(optimizer: torch.optim.Optimizer, ahead: int = 0) -> list[float]:
     """Return the numbers of the coming update, in a fixed order, for all groups one after the other.
+
+    Args:
+        optimizer: any of torch's.
+        ahead: updates between now and that one, with the rates that the groups have now.
 
     ``lr``, ``-lr``, decoupled decay ``1 - lr · wd``; and with a step counter ``n`` after it was raised:
     Adam's ``-lr / (1 - beta1^n)`` and ``sqrt(1 - beta2^n)``, in the arithmetic of torch's
@@ -35,9 +39,10 @@ def of(optimizer: torch.optim.Optimizer) -> list[float]:
     for group in optimizer.param_groups:
         lr = float(group["lr"])
         numbers += [lr, -lr, 1 - lr * float(group.get("weight_decay", 0.0))]
-        step = _step(optimizer, group)
-        if "betas" in group and step is not None:
+        step = _step(optimizer, group) if "betas" in group else None
+        if step is not None:
             beta1, beta2 = map(float, group["betas"])
+            step += ahead
             correction = 1 - beta1**step
             numbers += [-(lr / correction), (1 - beta2**step) ** 0.5]
         else:

@@ -22,6 +22,11 @@ class State:
         self._random = randomness.snapshot(run.device)
         self._tensors = [(tensor, tensor.detach().clone()) for tensor in _all(run)]
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of all copies."""
+        return sum(copy.numel() * copy.element_size() for _, copy in self._tensors)
+
     def put_back(self) -> None:
         """Let everything be as it was."""
         with torch.no_grad():

@@ -21,17 +21,21 @@ from torch import Tensor
 from loopwright.errors import UsageError
 from loopwright.train import gradients, randomness
 from loopwright.train.batches import count_samples, tensors
+from loopwright.train.callbacks import MOMENTS
 from loopwright.train.callsite import CallSite, caller
 from loopwright.train.capture import scalars
 from loopwright.train.capture.cuda import CudaShape
 from loopwright.train.capture.fast import Fast, alike
-from loopwright.train.capture.graph import Graph
+from loopwright.train.capture.graph import Graph, as_written
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Operation, Recording, Refused
 from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
+from loopwright.train.capture.stretch import Stretches
+from loopwright.train.capture.turns import Turns
 from loopwright.train.loss import check_loss, loss_and_weight
 
 if TYPE_CHECKING:
+    from loopwright.train.loop import Loop
     from loopwright.train.run import Run
     from loopwright.train.step import Step
 
@@ -65,10 +69,12 @@ class CapturedStep:
         self.replayed = self.proven = 0
         self._run = run
         self._fn = fn
-        self._shapes: dict[Any, _Shape | CudaShape] = {}
+        self._shapes: dict[Any, Shape | CudaShape] = {}
         self._windows = list(run.stepper.windows.values())
+        self._state: Any = None  # the optimizer's, which the graphs hold
         self._modules = [m for model in run.models.values() for m in model.modules()]
         self.epoch_proven = -1  # in which some shape was compared
+        self._others = True  # somebody else's code runs between two turns
         self._stream: Any = None
         self.pool: Any = None  # of memory, for the CUDA graphs of all shapes
         if (why := _cannot(run)) is not None:
@@ -96,15 +102,45 @@ class CapturedStep:
             self._shapes.clear()
             self._run.note(f"steps are not captured: {why}")
 
-    def _shape_of(self, step: Step) -> _Shape | CudaShape | None:
-        modes = tuple([module.training for module in self._modules])
-        learns = tuple([p.requires_grad for window in self._windows for p in window.parameters()])
-        key = (_signature(step.batch), modes, learns)
+    def _shape_of(self, step: Step) -> Shape | CudaShape | None:
+        key = self._key(step.batch)
         shape = self._shapes.get(key)
         if shape is None and len(self._shapes) < SHAPES:
-            kind = CudaShape if self._run.device.type == "cuda" else _Shape
+            kind = CudaShape if self._run.device.type == "cuda" else Shape
             shape = self._shapes[key] = kind(self, self._run, self._fn)
         return shape
+
+    def _key(self, batch: Any) -> Any:
+        if self._state is not self._windows[0].optimizer.state:
+            # load_state_dict, by a rewind or the user, made new tensors: the graphs have the old ones.
+            self._state = self._windows[0].optimizer.state
+            self._shapes.clear()
+        modes = tuple([module.training for module in self._modules])
+        learns = tuple([p.requires_grad for window in self._windows for p in window.parameters()])
+        return (_signature(batch), modes, learns)
+
+    def known_shape(self, batch: Any) -> Shape | None:
+        """Return what is recorded for batches like this one, on a CPU; None where nothing is."""
+        shape = self._shapes.get(self._key(batch))
+        return shape if isinstance(shape, Shape) else None
+
+    def stretches(self, every: int | None = None) -> Callable[[Loop], bool]:
+        """Return what makes those turns of a loop whose body does nothing but to call this step.
+
+        Args:
+            every: the body does something else after each so many turns, and at an epoch's end.
+        """
+        self._others = any(map(self._run.moments.wanted, MOMENTS))
+        return Stretches(self, every).made
+
+    def asks(self, epoch: int) -> bool:
+        """Whether a turn is to be compared since an epoch has begun: programs change what they do there.
+
+        Where no code but ours runs between turns, epochs 1, 2, 4, 8, … are.
+        """
+        if epoch == self.epoch_proven:
+            return False
+        return self._others or epoch & (epoch - 1) == 0
 
     def stream(self) -> torch.cuda.Stream:
         """Return the stream on which CUDA graphs are recorded; the memory pool is there, too, then."""
@@ -114,7 +150,7 @@ class CapturedStep:
         return self._stream
 
 
-class _Shape:
+class Shape:
     """The graphs of one batch shape, and how far they are proven."""
 
     def __init__(self, owner: CapturedStep, run: Run, fn: Callable[[Any], Any]):
@@ -126,11 +162,13 @@ class _Shape:
         self._forward: Graph | None = None
         self._update: Graph | None = None
         self._fast = Fast(run) if owner.mode == "fast" else None
+        self.turns: Turns | None = None  # several of them in one call
+        self._turns_proven = False
         self._parameters: list[Any] = []
         self._weighs = False  # the weight is a tensor that fn computes
         self._weight: Any = None
         self._seen = 0
-        self._proofs = Proofs(owner)
+        self.proofs = Proofs(owner)
         self._options = plain_options(self._optimizer)
 
     def turn(self, step: Step, site: CallSite) -> Tensor:
@@ -144,8 +182,8 @@ class _Shape:
         if self._fast is not None and self._fast.due:
             self._fast.decide()
             if self._fast.graph is not None:
-                self._proofs.begin(numbers)
-        if self._proofs.due(step, numbers) or plain_options(self._optimizer) != self._options:
+                self.proofs.begin(numbers)
+        if self.proofs.due(step, numbers) or plain_options(self._optimizer) != self._options:
             return self._prove(step, numbers)
         self._owner.replayed += 1
         return self._replay(step, numbers, site)
@@ -187,7 +225,10 @@ class _Shape:
             self._forward = Graph(forward.operations, inputs, [loss, total, *weights, *grads])
             self._update = Graph(operations, [*grads, total], [total])
             self._parameters = parameters
-            self._proofs.begin(numbers)
+            self.proofs.begin(numbers)
+            if self._fast is None and not weights:
+                outputs = [loss, total, *grads]
+                self.turns = Turns(forward.operations, operations, inputs, outputs, len(numbers))
             if self._fast is not None:
                 outputs = [loss, total, *weights]
                 self._fast.keep(forward.operations, operations, inputs, outputs, len(numbers))
@@ -256,11 +297,11 @@ class _Shape:
             return expected
         if difference is not None:
             self._owner.give_up(
-                f"a replayed step is not the step as it stands: {difference}{self._proofs.since()}"
+                f"a replayed step is not the step as it stands: {difference}{self.proofs.since()}"
             )
             return expected
         self._owner.proven += 1
-        self._proofs.passed(step)
+        self.proofs.passed(step)
         return expected
 
     def _of_rounding(self, step: Step) -> set[int]:
@@ -282,12 +323,13 @@ class _Shape:
             assert self._fast.graph is not None
             loss, total, *rest = self._fast.graph(list(tensors(step.batch)), numbers)
             return loss, rest[0] if self._weighs else self._weight, total.item()
-        loss, total, *rest = self._forward(tensors(step.batch))
-        weight = rest.pop(0) if self._weighs else self._weight
-        value = total.item()
-        if math.isfinite(value) and math.isfinite(loss.item()):
-            assert self._update is not None
-            self._update([*rest, total], numbers)
+        with as_written():
+            loss, total, *rest = self._forward.within(tensors(step.batch))
+            weight = rest.pop(0) if self._weighs else self._weight
+            value = total.item()
+            if math.isfinite(value) and math.isfinite(loss.item()):
+                assert self._update is not None
+                self._update.within([*rest, total], numbers)
         return loss, weight, value
 
     def _replay(self, step: Step, numbers: list[float], site: CallSite) -> Tensor:
@@ -303,12 +345,60 @@ class _Shape:
             randomness.restore(loop.boundary.body_random, run.device)
             loop.boundary.buffers.put_back()
             return self._owner.as_it_stands(step)
-        self._proofs.replays += 1
+        self.proofs.replays += 1
         loop.record_loss(step, loss, self._weight_for(step, weight), site)
         self._close(step, value)
         step._began = perf_counter()
         loop.phase_backward += step._began - started
         return loss
+
+    def replay_all(
+        self, batches: list[list[Tensor]], rows: list[list[float]]
+    ) -> tuple[list[float], list[float]]:
+        """Make turns, up to one that is not finite; returns the losses and norms of all before it.
+
+        The first time they are made one by one as well, and compared.
+
+        Args:
+            batches: the tensors of each.
+            rows: the numbers of each update.
+        """
+        assert self.turns is not None
+        numbers = [number for row in rows for number in row]
+        if self._turns_proven:
+            return self.turns(batches, numbers)
+        assert self._forward is not None
+        assert self._update is not None
+        before = State(self._run)
+        losses, norms = self.turns(batches, numbers)
+        at_once = State(self._run)
+        before.put_back()
+        for tensors_of, row, loss, norm in zip(batches, rows, losses, norms, strict=False):
+            one, total, *rest = self._forward(tensors_of)
+            if (one.item(), total.item()) != (loss, norm):
+                break
+            self._update([*rest, total], row)
+        else:
+            if len(losses) < len(rows):  # one that is not finite: they are compared another time
+                return losses, norms
+            self._turns_proven = at_once.differs() is None
+        if not self._turns_proven:
+            self.turns = None
+            self._run.note("turns are replayed one at a time: several in one call had other bits")
+            return [], []
+        return losses, norms
+
+    def stretched(self, rows: list[list[float]]) -> None:
+        """Do what follows the updates of several turns."""
+        self._owner.replayed += len(rows)
+        self.proofs.replayed(rows)
+        self._window.updates += len(rows)
+        self._run.nonfinite.was_finite()
+        self._run.precision.forget_weights()
+
+    def weight_of(self, batch: Any) -> Any:
+        """Return the weight of a batch's loss."""
+        return (count_samples(batch) or 1) if self._weight is None else self._weight
 
     def _close(self, step: Step, norm: float) -> None:
         """Do what follows an update."""

@@ -107,6 +107,16 @@ class Feed:
         """Return what ``reopen`` needs beside the generators, with the feed where ``account`` says."""
         raise NotImplementedError
 
+    def ready(self) -> list[Any]:
+        """Return batches to come that are there already, without taking them."""
+        return []
+
+    def pass_over(self, count: int) -> Account:
+        """Take some of the batches that are ``ready``; returns where that leads to."""
+        for _ in range(count):
+            self.fetch()
+        return self.account()
+
     def rest(self) -> None:
         """Prepare for the loop's end inside an epoch: persistent workers end what they have begun."""
 

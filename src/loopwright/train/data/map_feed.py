@@ -124,6 +124,10 @@ class MapFeed(Feed):
             self._order.hand_out()
         return batch
 
+    def ready(self) -> list[Any]:
+        """Return batches to come that are there already."""
+        return [] if self._gather is None else self._gather.ready()
+
     def account(self) -> Account:
         """Return the indices of the batch that was fetched last, and what the workers have reported."""
         states = dict(self.iterator.states) if isinstance(self.iterator, Workers) else None

@@ -195,6 +195,15 @@ class Source:
         self._fetched.append(self._feed.account())
         return batch
 
+    def ready(self) -> list[Any]:
+        """Return batches to come, in their order, that ``fetch`` would not have to wait for."""
+        return self._feed.ready()
+
+    def pass_over(self, count: int) -> None:
+        """Hand out as many of the ``ready`` batches as were trained on already."""
+        self._account = self._feed.pass_over(count)
+        self.position += count
+
     def _explain(self, error: Exception) -> None:
         """Say which sample it was: by a note, or by raising another error in its place."""
         from loopwright.train.mishaps.fetching import explain

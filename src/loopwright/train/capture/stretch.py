@@ -1,0 +1,143 @@
+"""Turns between which nothing is to be done: ``lw.fit`` lets them be replayed in one call.
+
+A stretch is what follows a turn that was replayed, as far as the batches are there and none of its turns is
+to be compared with the step as it stands, validates, ends an epoch or the loop, or is followed by a
+checkpoint (but the last). It begins with a copy of all that a turn changes: where a loss or a gradient is not
+finite everything is put back, and the same turns are made one by one, where it is known what to do.
+"""
+
+from __future__ import annotations
+
+import copy
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from loopwright.train.batches import count_samples, tensors
+from loopwright.train.capture import scalars
+from loopwright.train.capture.state import State, plain_options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loopwright.train.capture.step import CapturedStep, Shape
+    from loopwright.train.loop import Loop
+    from loopwright.train.run import Run
+
+MOST = 64
+"""Turns of a stretch; no signal is looked at between them."""
+LARGEST = 16 << 20
+"""Bytes of weights and optimizer state that are copied for a stretch. Where there are more of them, the
+Python between two turns is nothing beside the turns."""
+
+
+class Stretches:
+    """Makes those turns of a loop that its body need not see.
+
+    Args:
+        step: what replays single turns.
+        every: the body has something else to do after each so many turns; None for never.
+    """
+
+    def __init__(self, step: CapturedStep, every: int | None = None):
+        self._step = step
+        self._every = every
+        self._singly_until = 0
+
+    def made(self, loop: Loop) -> bool:
+        """Make some turns of ``loop``; False where the next one has to be made by its body."""
+        if self._step.why_not is not None or loop.turn < self._singly_until:
+            return False
+        most = self._most(loop)
+        batches = loop.source.ready()[:most] if most > 1 else []
+        shape = self._step.known_shape(batches[0]) if len(batches) > 1 else None
+        if shape is None or shape.turns is None:
+            return False
+        return self._make(loop, shape, batches[: shape.proofs.room(loop.epoch)])
+
+    def _most(self, loop: Loop) -> int:
+        """Return how many turns may go by before the loop, or its body, has something to do."""
+        run, limits, length = loop.run, loop.limits, loop.source.length
+        if (
+            length is None or run.ema is not None or run.moments.wanted("update")
+            or (limits.minutes, limits.samples, limits.tokens) != (None, None, None)
+        ):  # fmt: skip
+            return 0
+        most = min(MOST, length - loop.source.position - 1)
+        if limits.steps is not None:
+            most = min(most, limits.steps - loop.turn - 1)
+        if run.files is not None and run.policy.every_steps is not None:
+            most = min(most, run.policy.every_steps - loop.turn % run.policy.every_steps)
+        if self._every is not None:
+            most = min(most, self._every - loop.turn % self._every - 1)
+        return most
+
+    def _make(self, loop: Loop, shape: Shape, batches: list[list[Tensor]]) -> bool:
+        stepper, started = loop.run.stepper, perf_counter()
+        before = State(loop.run)
+        if before.bytes > LARGEST:
+            shape.turns = None
+            return False
+        schedule = _Schedule(loop.run)
+        losses, norms = [], []
+        rows: list[list[float]] = []
+        stepper.untouched = False
+        try:
+            rows = schedule.rows(shape, len(batches))
+            if len(rows) > 1:
+                losses, norms = shape.replay_all(
+                    [list(tensors(b)) for b in batches[: len(rows)]], rows
+                )
+        finally:
+            if not losses or len(losses) < len(rows):
+                before.put_back()
+                schedule.put_back()
+                stepper.untouched = True
+        if not losses or len(losses) < len(rows):
+            self._singly_until = loop.turn + max(1, len(rows))
+            return False
+        loop.source.pass_over(len(rows))
+        loop.turns_made(
+            losses, shape.weight_of(batches[0]), [row[0] for row in rows], norms,
+            samples=count_samples(batches[0]) or 1,
+        )  # fmt: skip
+        shape.stretched(rows)
+        loop.phase_backward += perf_counter() - started
+        return True
+
+
+class _Schedule:
+    """The learning rates to come, of a schedule that steps with each update or of none."""
+
+    def __init__(self, run: Run):
+        (self._optimizer,) = run.optimizers.values()
+        found = next(iter(run.schedules.values()), None)
+        self._schedule = found if found is not None and found.kind == "update" else None
+        if self._schedule is not None:
+            self._state = copy.deepcopy(self._schedule.state_dict())
+            self._options = [
+                {name: value for name, value in group.items() if name != "params"}
+                for group in self._optimizer.param_groups
+            ]
+
+    def rows(self, shape: Shape, most: int) -> list[list[float]]:
+        """Return the numbers of the next updates, and stand where the schedule stands after them."""
+        rows: list[list[float]] = []
+        options = None if self._schedule is None else plain_options(self._optimizer)
+        while len(rows) < most:
+            row = scalars.of(self._optimizer, len(rows))
+            if not shape.proofs.foresees(row, rows[-1] if rows else None):
+                break
+            if options is not None and plain_options(self._optimizer) != options:
+                break
+            rows.append(row)
+            if self._schedule is not None:
+                self._schedule.step()
+        return rows
+
+    def put_back(self) -> None:
+        """Let the schedule, and what it sets, be as it was."""
+        if self._schedule is None:
+            return
+        self._schedule.load_state_dict(self._state)
+        for group, options in zip(self._optimizer.param_groups, self._options, strict=True):
+            group.update(options)
