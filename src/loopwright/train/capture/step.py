@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ class CapturedStep:
         self._state: Any = None  # the optimizer's, which the graphs hold
         self._modules = [m for model in run.models.values() for m in model.modules()]
         self.epoch_proven = -1  # in which some shape was compared
-        self._others = True  # somebody else's code runs between two turns
+        self._alone = False  # between two turns runs no code but ours, and callbacks
         self._stream: Any = None
         self.pool: Any = None  # of memory, for the CUDA graphs of all shapes
         if (why := _cannot(run)) is not None:
@@ -130,17 +131,18 @@ class CapturedStep:
         Args:
             every: the body does something else after each so many turns, and at an epoch's end.
         """
-        self._others = any(map(self._run.moments.wanted, MOMENTS))
+        self._alone = True
         return Stretches(self, every).made
 
     def asks(self, epoch: int) -> bool:
         """Whether a turn is to be compared since an epoch has begun: programs change what they do there.
 
-        Where no code but ours runs between turns, epochs 1, 2, 4, 8, … are.
+        Where no code but ours runs between turns, that is in epochs 0, 1, 2, 4, 8, …
         """
         if epoch == self.epoch_proven:
             return False
-        return self._others or epoch & (epoch - 1) == 0
+        others = not self._alone or any(map(self._run.moments.wanted, MOMENTS))
+        return others or epoch & (epoch - 1) == 0
 
     def stream(self) -> torch.cuda.Stream:
         """Return the stream on which CUDA graphs are recorded; the memory pool is there, too, then."""
@@ -183,10 +185,14 @@ class Shape:
             self._fast.decide()
             if self._fast.graph is not None:
                 self.proofs.begin(numbers)
-        if self.proofs.due(step, numbers) or plain_options(self._optimizer) != self._options:
+        if self.proofs.due(step, numbers) or not self.has_its_options():
             return self._prove(step, numbers)
         self._owner.replayed += 1
         return self._replay(step, numbers, site)
+
+    def has_its_options(self) -> bool:
+        """Whether the optimizer's options, but for learning rates, are those of the beginning."""
+        return plain_options(self._optimizer) == self._options
 
     # -- recording -----------------------------------------------------------------------------
 
@@ -227,8 +233,10 @@ class Shape:
             self._parameters = parameters
             self.proofs.begin(numbers)
             if self._fast is None and not weights:
-                outputs = [loss, total, *grads]
-                self.turns = Turns(forward.operations, operations, inputs, outputs, len(numbers))
+                with suppress(Refused):  # one turn a call it is, then
+                    self.turns = Turns(
+                        forward.operations, operations, inputs, [loss, total, *grads], len(numbers)
+                    )
             if self._fast is not None:
                 outputs = [loss, total, *weights]
                 self._fast.keep(forward.operations, operations, inputs, outputs, len(numbers))
@@ -275,7 +283,7 @@ class Shape:
 
     def _prove(self, step: Step, numbers: list[float]) -> Tensor:
         """Run the turn both ways from one state; what stays is what the turn as it stands gives."""
-        if plain_options(self._optimizer) != self._options:
+        if not self.has_its_options():
             self._owner.give_up("an option of the optimizer was changed")
             return self._owner.as_it_stands(step)
         before = State(self._run)

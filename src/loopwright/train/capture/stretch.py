@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from loopwright.train.batches import count_samples, tensors
 from loopwright.train.capture import scalars
-from loopwright.train.capture.state import State, plain_options
+from loopwright.train.capture.state import State
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class Stretches:
         most = self._most(loop)
         batches = loop.source.ready()[:most] if most > 1 else []
         shape = self._step.known_shape(batches[0]) if len(batches) > 1 else None
-        if shape is None or shape.turns is None:
+        if shape is None or shape.turns is None or not shape.has_its_options():
             return False
         return self._make(loop, shape, batches[: shape.proofs.room(loop.epoch)])
 
@@ -122,12 +122,11 @@ class _Schedule:
     def rows(self, shape: Shape, most: int) -> list[list[float]]:
         """Return the numbers of the next updates, and stand where the schedule stands after them."""
         rows: list[list[float]] = []
-        options = None if self._schedule is None else plain_options(self._optimizer)
         while len(rows) < most:
             row = scalars.of(self._optimizer, len(rows))
             if not shape.proofs.foresees(row, rows[-1] if rows else None):
                 break
-            if options is not None and plain_options(self._optimizer) != options:
+            if self._schedule is not None and not shape.has_its_options():
                 break
             rows.append(row)
             if self._schedule is not None:
