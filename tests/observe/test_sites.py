@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from loopwright.observe.sites import LIBRARY, TORCH, USER, after_in_loop, kind_of, site, stack
-from loopwright.observe.storing import gives_argument, stored_at
+from loopwright.observe.storing import cuts_of_result, gives_argument, returned_at, stored_at
 
 
 def here():
@@ -76,6 +76,74 @@ def test_which_arguments_a_call_gives():
     assert gives_argument(call(1, training=True), 2, "training")
     assert gives_argument(call(1, 0.5, True), 2, "training")
     assert gives_argument(call(*[1, 0.5, True]), 2, "training")
+
+
+class Parts(torch.nn.Module):
+    """Returns at one place, or at two."""
+
+    @torch.no_grad()
+    def hidden(self, x):
+        return x
+
+    def weighed(self, x):
+        return x
+
+    def forward(self, x):
+        score = here()
+        kept = [self.weighed(score)]
+        kept += [self.hidden(score)]
+        return kept
+
+    def either(self, x):
+        if x is None:
+            return torch.zeros(1)
+        return torch.ones(1)
+
+
+def test_where_a_result_was_returned():
+    """The one return of a method, of a module or of a function; none where there are two, or no call."""
+    import sys
+
+    parts = Parts()
+    lines = Path(__file__).read_text().splitlines()
+    one = parts.weighed(torch.ones(1))
+    two = parts(torch.ones(1))
+    three = parts.either(1)
+    four = torch.ones(1)
+    frame = sys._getframe()
+    found = [returned_at(frame, value) for value in (one, two, three, four)]
+    assert lines[found[0].line - 1].strip() == "return x"
+    assert lines[found[1].line - 1].strip() == "return kept"
+    assert found[2:] == [None, None]
+
+
+def test_where_a_result_loses_its_graph():
+    """detach() of the variable, a block without gradients that reads it, a decorated method given it."""
+    lines = Path(__file__).read_text().splitlines()
+
+    def cut_at(call):
+        return [lines[one.line - 1].strip() for one in cuts_of_result(call, Parts)]
+
+    def detached():
+        score = here()
+        other = torch.ones(1).detach()
+        return score.detach if other is None else score
+
+    def blocked():
+        score = here()
+        with torch.no_grad():
+            return score, 1
+
+    def elsewhere():
+        score = here()
+        seen = [score]
+        with torch.no_grad():
+            return seen, torch.ones(1).detach()
+
+    assert cut_at(Parts()(None)[0]) == ["kept += [self.hidden(score)]"]
+    assert cut_at(detached()) == ["return score.detach if other is None else score"]
+    assert cut_at(blocked()[0]) == ["with torch.no_grad():"]
+    assert cut_at(elsewhere()[0][0]) == []
 
 
 def test_where_a_value_was_stored():

@@ -6,7 +6,10 @@ instruction that stored the variable, or of the call that put the value into its
 
 from __future__ import annotations
 
+import ast
 import dis
+import inspect
+import linecache
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import CodeType, FrameType
@@ -15,7 +18,7 @@ from typing import Any
 import torch
 
 from loopwright.observe import graph
-from loopwright.observe.sites import Position, Site, resolve, user_frame
+from loopwright.observe.sites import USER, Position, Site, kind_of, resolve, user_frame
 
 _STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
 
@@ -50,6 +53,44 @@ def node_stored_at(frame: FrameType, node: Any) -> Position | None:
         if isinstance(held, torch.Tensor) and held.grad_fn is node:
             return stored_at(frame, held)
     return None
+
+
+def returned_at(frame: FrameType, value: Any) -> Position | None:
+    """The one ``return`` of the program's function whose result, ``value``, a variable of the frame holds.
+
+    The function is looked up by its name, or as a method of a variable, without running anything.
+    """
+    held = dict(variables(frame))
+    names = [name for name, one in held.items() if one is value]
+    stores = [one for name in names for one in _stores(frame.f_code, name) if one < frame.f_lasti]
+    steps = [
+        one for one in dis.get_instructions(frame.f_code) if one.offset < max(stores, default=0)
+    ]
+    if not steps or not steps[-1].opname.startswith("CALL"):
+        return None
+    at = resolve(frame.f_code, steps[-1].offset)
+    lines = linecache.getlines(at.file)[at.line - 1 : at.end_line]
+    if not lines:
+        return None
+    lines[-1] = lines[-1][: at.end_column - 1]
+    try:
+        call = ast.parse("".join(lines)[at.column - 1 :], mode="eval").body
+    except SyntaxError:
+        return None
+    called = call.func if isinstance(call, ast.Call) else None
+    if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+        owner = held.get(called.value.id, frame.f_globals.get(called.value.id))
+        function = inspect.getattr_static(type(owner), called.attr, None)
+    else:
+        name = called.id if isinstance(called, ast.Name) else None
+        function = held.get(name, frame.f_globals.get(name))
+        if isinstance(function, torch.nn.Module):
+            function = type(function).forward
+    code = getattr(function, "__code__", None)
+    if code is None or kind_of(code.co_filename) != USER:
+        return None
+    ends = [one.offset for one in dis.get_instructions(code) if one.opname == "RETURN_VALUE"]
+    return resolve(code, ends[0]) if len(ends) == 1 else None
 
 
 def find_holder(frame: FrameType | None, number: int) -> Holder | None:
@@ -111,6 +152,9 @@ def attribute_set_anywhere(codes: Iterable[CodeType], name: str) -> Position | N
     return None
 
 
+_DECORATOR = torch.no_grad()(lambda: None).__code__.co_filename
+_WITHOUT = ("no_grad", "inference_mode")
+_CUTTING_GRAPH = ("detach", "detach_", "data", "numpy")
 _CUTTING = ("detach", "detach_", "data", "numpy", "item", "tolist", "no_grad")
 
 
@@ -122,6 +166,37 @@ def cut_between(first: Site, second: Site) -> Position | None:
         if first.instruction < one.offset <= second.instruction and one.argval in _CUTTING:
             return resolve(first.code, one.offset)
     return None
+
+
+def cuts_of_result(site: Site, owner: type) -> list[Position]:
+    """Where the variable that holds what a call returned loses its graph later in the same function.
+
+    That is ``variable.detach()`` and its like, a block without gradients that reads it, or a method of
+    ``owner`` that is decorated with ``no_grad`` and given it.
+    """
+    code = site.code
+    later = [one for one in dis.get_instructions(code) if one.offset > site.instruction]
+    name = next((one.argval for one in later if one.opname.startswith("STORE_")), None)
+    loads = [one for one in later if one.opname.startswith("LOAD_") and one.argval == name]
+    lines = {resolve(code, one.offset).line for one in loads}
+    found = []
+    for one in later:
+        at = resolve(code, one.offset)
+        if one.argval in _WITHOUT:
+            cuts = any(load.offset > one.offset for load in loads)
+        elif one.argval in _CUTTING_GRAPH:
+            cuts = at.line in lines
+        else:
+            method = (
+                inspect.getattr_static(owner, one.argval, None)
+                if one.argrepr.isidentifier()
+                else None
+            )
+            wrapper = getattr(method, "__code__", None)
+            cuts = wrapper is not None and wrapper.co_filename == _DECORATOR and at.line in lines
+        if cuts:
+            found.append(at)
+    return found
 
 
 def gives_argument(site: Site, position: int, name: str) -> bool:

@@ -11,7 +11,7 @@ from torch import nn
 from loopwright.checker.accounts.optimizers import Entry
 from loopwright.observe import content, graph
 from loopwright.observe.sites import Position, Site
-from loopwright.observe.storing import attribute_set
+from loopwright.observe.storing import attribute_set, cuts_of_result
 
 if TYPE_CHECKING:
     from loopwright.checker.accounts.parameters import Parameters
@@ -49,6 +49,8 @@ class Fact:
     """The line of the module around that made its module, directly or through a function."""
     unit: Site | None = None
     """Where the outermost module was made that holds it and was never called."""
+    left_out: tuple[Site, list[Position]] | None = None
+    """Where its module ran with gradients, and where what it returned was taken out of the graph."""
     instead: Site | None = None
     """Where its like, of one parent and of equal shapes, was called a second time in one forward."""
 
@@ -144,6 +146,7 @@ def survey(book: Parameters) -> Survey:
             around=birth.around if birth is not None else None,
             unit=whole.site if whole is not None else None,
             instead=_instead(outermost, parents, book),
+            left_out=_left_out(home[0], parents, book) if home is not None else None,
         )
 
     owners = book.optimizers.owners()
@@ -198,6 +201,18 @@ def _instead(
         if shapes[0] == shapes[1]:
             return again
     return None
+
+
+def _left_out(
+    module: nn.Module, parents: dict[int, nn.Module], book: Parameters
+) -> tuple[Site, list[Position]] | None:
+    """A module that ran in several forwards, in a function that goes on without the graph of its result."""
+    ref, site, times = book.ran.get(id(module), (None, None, 0))
+    above = parents.get(id(module))
+    if ref is None or ref() is not module or site is None or times < 4 or above is None:
+        return None
+    cuts = cuts_of_result(site, type(above))
+    return (site, cuts) if cuts else None
 
 
 def held_outside(root: nn.Module) -> dict[int, tuple[str, bool, Position | None]]:

@@ -19,7 +19,13 @@ from loopwright.events import Event
 from loopwright.observe import content, graph
 from loopwright.observe.content import is_power_of_two
 from loopwright.observe.sites import Site, user_frame
-from loopwright.observe.storing import Holder, find_holder, node_stored_at, stored_at
+from loopwright.observe.storing import (
+    Holder,
+    find_holder,
+    node_stored_at,
+    returned_at,
+    stored_at,
+)
 
 
 class Kept:
@@ -75,11 +81,16 @@ class Graphs:
                 self._near_root(event, root)
 
     def _near_root(self, event: Event, root: torch.Tensor) -> None:
-        found = [one for one in map(_square, _terms(root.grad_fn)) if one is not None]
+        terms = _terms(root.grad_fn)
+        found = [one for one in map(_square, terms) if one is not None]
         if len(found) == 1 and found[0][1] is not None:
             self._spread(
                 event, *found[0]
             )  # several are distances between all pairs, which are meant
+        for node in terms:
+            shapes = _weighed(node)
+            if shapes is not None:
+                self._spread(event, node, *shapes)
         node = root.grad_fn
         for _ in range(4):
             if node is None:
@@ -101,13 +112,14 @@ class Graphs:
                 return
             node = below[0]
 
-    def _spread(self, event: Event, node: Any, prediction: Any, difference: Any) -> None:
-        """(prediction - target) ** 2 where the difference is larger than the prediction."""
+    def _spread(self, event: Event, node: Any, given: Any, joint: Any, weights: Any = None) -> None:
+        """(prediction - target) ** 2, or losses * weights, larger than what it was made of."""
         seen = self.broadcast.add(event.site, backward=event.site)
-        seen.facts |= {"prediction": prediction, "difference": difference}
+        seen.facts |= {"given": given, "joint": joint, "weights": weights}
         frame = _frame_of(event.site)
         if frame is not None:
-            at = node_stored_at(frame, node) or stored_at(frame, event.subject)
+            at = None if event.subject.grad_fn is node else node_stored_at(frame, node)
+            at = at or returned_at(frame, event.subject) or stored_at(frame, event.subject)
             seen.facts["position"] = at
 
     def after_backward(self, event: Event) -> None:
@@ -200,6 +212,32 @@ def _square(node: Any) -> tuple[Any, tuple[int, ...] | None, tuple[int, ...]] | 
     if prediction is None and graph.is_leaf_node(operands[0]):
         return None
     return (node, prediction, difference) if prediction in ((n, 1), (n,)) else None
+
+
+def _weighed(node: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
+    """The mean of losses [N] times or by weights [N, 1], or of [N, 1] and [N]: losses, joint shape, weights.
+
+    It is the product of both means, so nobody weighs anything with it.
+    """
+    below = [inner for inner, _ in node.next_functions if inner is not None]
+    if len(below) != 1 or not below[0].name().startswith(("Mul", "Div")):
+        return None
+    joint = graph.shape_of(below[0])
+    operands = [one for one, _ in below[0].next_functions if one is not None]
+    if joint is None or len(joint) != 2 or joint != (joint[0],) * 2 or joint[0] < 2:
+        return None
+    if len(operands) != 1 or graph.is_leaf_node(operands[0]):
+        return None
+    losses, n = graph.shape_of(operands[0]), joint[0]
+    for name in (
+        "self",
+        "other",
+    ):  # torch keeps the factor that needs no gradient for the one that does
+        weights = graph.saved(below[0], name)
+        shape = tuple(weights.shape) if isinstance(weights, torch.Tensor) else ()
+        if losses is not None and {losses, shape} == {(n,), (n, 1)}:
+            return losses, joint, shape
+    return None
 
 
 def _frame_of(site: Site) -> FrameType | None:

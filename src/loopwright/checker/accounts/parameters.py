@@ -117,6 +117,8 @@ class Parameters:
         self.cuts = Tally()
         self.cut_off: set[int] = set()
         """Modules that were called before a cut, or with gradients switched off inside a forward."""
+        self.ran: dict[int, tuple[weakref.ref[nn.Module], Site, int]] = {}
+        """Modules that returned something with a graph in a recorded forward: where last, and in how many."""
         self._samples: dict[int, tuple[list[Any], list[torch.Tensor]]] = {}
         self.moves: dict[int, list[tuple[int, float]]] = {}
 
@@ -242,6 +244,10 @@ class Parameters:
                 seen.facts["parameters"] = sum(p.numel() for p in call.module.parameters())
                 seen.sites.setdefault("forward", event.site)
         if torch.is_grad_enabled():
+            for call in inner:
+                if call.grad and call.result_needs and call.direct:
+                    times = self.ran.get(id(call.module), (None, None, 0))[2]
+                    self.ran[id(call.module)] = weakref.ref(call.module), call.site, times + 1
             self._cuts(event, inner)
             self.fed.after_forward(event, inner, self)
 

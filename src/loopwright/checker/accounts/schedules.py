@@ -53,6 +53,10 @@ class Schedule:
 
 def _period(scheduler: Any) -> tuple[str, int] | None:
     """How long a schedule says that it lasts, in its own steps: (name of the setting, value)."""
+    parts, milestones = getattr(scheduler, "_schedulers", ()), getattr(scheduler, "_milestones", ())
+    if parts and milestones:  # one after the other: the last begins at the last milestone
+        last = _period(parts[-1])
+        return (last[0], milestones[-1] + last[1]) if last is not None else None
     for name in ("T_max", "total_steps", "T_0", "step_size", "total_iters"):
         value = getattr(scheduler, name, None)
         if isinstance(value, int) and value > 0:
@@ -146,30 +150,36 @@ class Schedules:
         module = event.subject
         if not isinstance(state, dict) or not isinstance(module, nn.Module):
             return
-        own = {}
-        for name, parameter in module.named_parameters():
-            if parameter.numel():
-                own[name] = parameter.untyped_storage().data_ptr()
+        own = {name: one for name, one in module.named_parameters() if one.numel()}
+        given = [name for name in state if name in own and isinstance(state[name], torch.Tensor)]
         shared = [
             name
-            for name, value in state.items()
-            if isinstance(value, torch.Tensor)
-            and name in own
-            and not value.is_meta
-            and value.untyped_storage().data_ptr() == own[name] != 0
+            for name in given
+            if not state[name].is_meta
+            and state[name].untyped_storage().data_ptr()
+            == own[name].untyped_storage().data_ptr()
+            != 0
         ]
-        if own and len(shared) == len(own):
-            takers = [one for one in self.states if one[0]() is module]
-            if takers and takers[-1][3] == self.optimizers.total_steps > self.own_load_at:
-                self.own_load_at = self.optimizers.total_steps
-                self.own_loads.add((event.site, type(module).__name__), load=event.site)
-            if takers and takers[-1][3] < self.optimizers.total_steps:
-                taken = takers[-1]
-                seen = self.self_loads.add((taken[1], event.site), state=taken[1], load=event.site)
-                seen.facts |= {
-                    "tensors": len(shared),
-                    "steps": self.optimizers.total_steps - taken[3],
-                }
+        if not shared or len(shared) < len(given):
+            return
+        now, whole = self.optimizers.total_steps, len(shared) == len(own)
+        takers = [one for one in self.states if one[0]() is module]
+        stepped = self.losses.parameters.stepped
+        if whole and takers and takers[-1][3] == now > self.own_load_at:
+            self.own_load_at = now
+            self.own_loads.add((event.site, type(module).__name__), load=event.site)
+        elif (
+            takers and takers[-1][3] < now and (whole or any(id(own[n]) in stepped for n in shared))
+        ):
+            seen = self.self_loads.add(
+                (takers[-1][1], event.site), state=takers[-1][1], load=event.site
+            )
+            seen.facts |= {"tensors": len(shared), "steps": now - takers[-1][3]}
+        elif not takers and any(
+            id(own[name]) in stepped and state[name] is not own[name] for name in shared
+        ):  # taken by name, through detach() or cpu(), nobody knows when
+            seen = self.self_loads.add((event.site, event.site), load=event.site)
+            seen.facts |= {"tensors": len(shared), "steps": None}
 
     def _is_it_stale(self, state: dict[Any, Any], event: Event) -> None:
         """A state dict whose tensors are a module's own memory, taken some steps before it is written."""

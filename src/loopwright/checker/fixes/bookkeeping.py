@@ -49,7 +49,12 @@ def _method(value: cst.BaseExpression, name: str) -> cst.Call:
 def best_state_aliased(program: Program, finding: Finding) -> list[Edit] | None:
     """A deep copy of the state dict."""
     source, call = program.call(finding.place)
-    if source is None or call is None:
+    taken = call.func if call is not None else None
+    if (
+        source is None
+        or call is None
+        or getattr(taken, "attr", cst.Name("_")).value != "state_dict"
+    ):
         return None
     known = _imported(source)
     if known.get("deepcopy") == "copy.deepcopy":

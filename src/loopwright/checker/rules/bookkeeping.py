@@ -60,6 +60,17 @@ class BestStateAliased(Rule):
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for (taken, loaded), seen in accounts.schedules.self_loads.items():
+            if seen.facts["steps"] is None:
+                yield self.finding(
+                    loaded,
+                    f"all {seen.facts['tensors']} parameters that were loaded here were the model's own memory: nothing "
+                    "was restored",
+                    why="detach() and, on a CPU, cpu() return the same memory, which followed the training",
+                    fix="best = {name: p.detach().clone() for name, p in model.named_parameters()}",
+                    count=seen.count,
+                    severity="warning",
+                )
+                continue
             yield self.finding(
                 taken,
                 f"this state dict was loaded back {seen.facts['steps']} steps later, and all its {seen.facts['tensors']} "
@@ -101,6 +112,22 @@ class SchedulerWrongFrequency(Rule):
                 continue
             site = max(schedule.sites, key=schedule.sites.__getitem__)
             name, length = period
+            if schedule.steps >= 1.8 * entry.steps and 0.9 <= length / max(entry.steps, 1) <= 1.1:
+                yield self.finding(
+                    site,
+                    f"this {schedule.kind} lasts {length} steps, as many as the optimizer took, and was stepped "
+                    f"{schedule.steps} times: the learning rate was between {max(schedule.rates):.3g} and "
+                    f"{min(schedule.rates):.3g}, and ended at {schedule.rates[-1]:.3g}",
+                    why="the schedule is over long before the training",
+                    fix="scheduler.step()  # after every optimizer.step(), not after every micro-batch",
+                    count=schedule.steps,
+                    related=(
+                        (schedule.site, f"made to last {length} steps ({name})"),
+                        (entry.usual_step(), f"the optimizer stepped {entry.steps} times"),
+                    ),
+                    sites={"step": entry.usual_step()},
+                )
+                continue
             per_step = schedule.steps >= 0.9 * entry.steps
             if per_step and epochs >= 2 and per_epoch >= 2:
                 yield from self._too_often(schedule, site, name, length, epochs)

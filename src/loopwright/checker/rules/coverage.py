@@ -10,7 +10,8 @@ from loopwright.events import Finding
 
 if TYPE_CHECKING:
     from loopwright.checker.accounts.books import Accounts
-    from loopwright.checker.accounts.coverage import Fact
+    from loopwright.checker.accounts.coverage import Fact, Held
+    from loopwright.observe.sites import Site
 
 ENOUGH_STEPS = 3
 
@@ -93,7 +94,9 @@ class DetachedInForward(Rule):
         for order, held in accounts.parameters.held.items():
             del order
             reached = accounts.parameters.reached
-            cut = [f for f in held.unreached if f.fresh and f.cut and not reached.get(f.key)]
+            never = [f for f in held.unreached if f.fresh and not reached.get(f.key)]
+            yield from self._left_out([f for f in never if not f.cut], held)
+            cut = [f for f in never if f.cut]
             cuts = accounts.parameters.cuts
             if not cut or not cuts or not held.reached or held.entry.steps < ENOUGH_STEPS:
                 continue
@@ -111,6 +114,24 @@ class DetachedInForward(Rule):
                     (cut[-1].made, "made here, never trained"),
                     (seen.sites["forward"], "the forward pass"),
                 ),
+            )
+
+    def _left_out(self, facts: list[Fact], held: Held) -> Iterator[Finding]:
+        """Modules that ran with gradients, and what they returned went on without: a router under no_grad."""
+        by_call: dict[Site, list[Fact]] = {}
+        for one in facts:
+            if one.left_out is not None and held.reached and held.entry.steps >= ENOUGH_STEPS:
+                by_call.setdefault(one.left_out[0], []).append(one)
+        for site, cut in by_call.items():
+            places = cut[0].left_out[1] if cut[0].left_out is not None else []
+            yield self.finding(
+                site,
+                f"{len(cut)} of {held.total} parameters of this model ({listed(cut)}: {elements(cut)}) never got a "
+                "gradient: what was returned here with a graph is used further down without it",
+                why="they keep their random first values",
+                fix="take out of the graph only what is not to be trained, the choice of an expert say, not its weight",
+                count=held.entry.steps,
+                related=tuple((one, "used without its graph") for one in places[-3:]),
             )
 
 

@@ -182,10 +182,19 @@ class LossBroadcast(LossRule):
             )
         for seen in accounts.graphs.broadcast.values():
             facts = seen.facts
-            n = facts["difference"][0]
-            target = (n,) if facts["prediction"] == (n, 1) else (n, 1)
+            n = facts["joint"][0]
+            other = (n,) if facts["given"] == (n, 1) else (n, 1)
             at = facts.get("position") or seen.sites["backward"]
-            yield self._one(at, facts["prediction"], target, facts["difference"], seen.count)
+            if facts["weights"] is None:
+                yield self._one(at, facts["given"], other, facts["joint"], seen.count)
+                continue
+            yield self.finding(
+                at,
+                f"losses of shape {facts['given']} and weights of shape {other} were spread to {facts['joint']}",
+                why="every loss meets every weight, so all are weighed with the mean of the weights",
+                fix="weights.squeeze(1) * losses, or weights * losses.unsqueeze(1): equal shapes",
+                count=seen.count,
+            )
 
     def _one(
         self, at: object, prediction: object, target: object, joint: object, count: int
