@@ -1,11 +1,13 @@
 """What `loopwright check` costs: counted events × measured cost, beside an interleaved benchmark with a null.
 
-    python benchmarks/check_overhead.py [ROUNDS]
+    python benchmarks/check_overhead.py [ROUNDS] [PART ...]
 
-Part 1 measures each hook alone (a call with it, minus the same call without). Part 2 trains in turns of
-100 steps unobserved, observed, and unobserved again ("null"), for a step of about 2 ms and for a model of
-10⁷ parameters, in CPU time of the process, after the first 1,500 observed steps, in which everything is
-seen, and prints what lies between the medians. Part 3 trains for
+Parts: ``24`` and ``52`` (modules called, steps of about 2 and 4 ms), ``large`` (10⁷ parameters), ``memory``;
+all without a name. The cost of each kind of event is measured first. Then each model trains in turns of 50
+steps unobserved, observed, and unobserved again ("null"), in an order that changes with the round, in CPU
+time of the process, after the first 1,600 observed steps, in which everything is seen. Rounds are compared
+each within itself, observed with the mean of the other two and null with plain, since what else the machine
+does changes from round to round; 28 rounds see one whole period of rest and attention. ``memory`` trains for
 many steps observed and prints the process's memory before and after.
 """
 
@@ -24,15 +26,20 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from loopwright.checker.session import Session
 
-STEPS = 100
+STEPS = 50
 
 
-def small():
-    """A step of about 2 ms on one core: 12 layers, 52 modules called."""
+def small(blocks=12):
+    """A step of about 4 ms on one core: 12 blocks, 52 modules called."""
     layers = []
-    for _ in range(12):
+    for _ in range(blocks):
         layers += [nn.Linear(192, 192), nn.LayerNorm(192), nn.ReLU(), nn.Dropout(0.1)]
     return nn.Sequential(nn.Linear(64, 192), *layers, nn.Linear(192, 10)), 48
+
+
+def smaller():
+    """Of about 2 ms: 24 modules called."""
+    return small(5)
 
 
 def large():
@@ -81,21 +88,28 @@ def interleaved(make, rounds):
     first = time.process_time() - start
     session.observer.uninstall()
     before = dict(session.observer.counts)
-    for _ in range(rounds):
-        for name, taken in times.items():
+    for turn in range(rounds):
+        names = list(times)
+        for name in names[turn % 3 :] + names[: turn % 3]:
             if name == "observed":
                 session.observer.install()
             start = time.process_time()
             train()
-            taken.append((time.process_time() - start) * 1000 / STEPS)
+            times[name].append((time.process_time() - start) * 1000 / STEPS)
             if name == "observed":
                 session.observer.uninstall()
                 counted = dict(session.observer.counts)
     assert session.observer.failure is None, session.observer.failure
     steps = rounds * STEPS
-    means = {name: statistics.fmean(values) for name, values in times.items()}
     seen = {kind: (count - before.get(kind, 0)) / steps for kind, count in counted.items()}
-    return {name: statistics.median(values) for name, values in times.items()}, means, seen, first
+    return times, seen, first
+
+
+def percent(ratios):
+    """Median, mean and standard error of the mean of ratios, as a difference in per cent."""
+    spread = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
+    middle, mean = statistics.median(ratios) - 1, statistics.fmean(ratios) - 1
+    return f"{100 * middle:+.2f} % (mean {100 * mean:+.2f} ± {100 * spread:.2f})"
 
 
 def costs():
@@ -142,28 +156,35 @@ def memory(steps=3000):
 
 def main():
     torch.set_num_threads(1)
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 28
+    parts = sys.argv[2:] or ["24", "52", "large", "memory"]
     print(
         f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
         f"torch {torch.__version__}"
     )
     each = costs()
     print("µs an event:", ", ".join(f"{kind} {cost:.1f}" for kind, cost in sorted(each.items())))
-    for name, make in (("2 ms step", small), ("10^7 parameters", large)):
-        times, means, events, first = interleaved(make, rounds)
+    for part, make in (("24", smaller), ("52", small), ("large", large)):
+        if part not in parts:
+            continue
+        times, events, first = interleaved(make, rounds)
         computed = sum(each.get(kind, 0) * count for kind, count in events.items())
-        plain = times["plain"]
+        plain = statistics.median(times["plain"])
+        three = list(zip(*times.values(), strict=True))
+        observed = percent([2 * seen / (before + after) for before, seen, after in three])
         print(
-            f"{name}: {plain:.3f} ms a step, observed {100 * (times['observed'] / plain - 1):+.2f} %, "
-            f"null {100 * (times['null'] / plain - 1):+.2f} %; {sum(events.values()):.1f} events a step "
-            f"x cost = {computed:.1f} µs = {computed / plain / 10:.2f} %; means {means}; "
-            f"the first 1,600 steps took {first:.2f} s, unobserved {1.6 * plain:.2f} s"
+            f"{part}: {plain:.3f} ms a step, observed {observed}, "
+            f"null {percent([after / before for before, _, after in three])}; "
+            f"{sum(events.values()):.2f} events a step x cost = {computed:.1f} µs "
+            f"= {computed / plain / 10:.2f} %; the first 1,600 steps took {first:.2f} s, "
+            f"unobserved {1.6 * plain:.2f} s"
         )
-    first, last = memory()
-    print(
-        f"memory: {first[0]} kB, {first[1]} objects after 500 steps; "
-        f"{last[0]} kB, {last[1]} objects after 3,500"
-    )
+    if "memory" in parts:
+        first, last = memory()
+        print(
+            f"memory: {first[0]} kB, {first[1]} objects after 500 steps; "
+            f"{last[0]} kB, {last[1]} objects after 3,500"
+        )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,14 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_compiled():
+    """Operations of a forward are not noted in a process that has compiled something: other tests look at them."""
+    yield
+    torch._dynamo.reset()
+    torch._dynamo.eval_frame.cached_backends.clear()
+
+
 def train(wrap):
     """Losses of a few steps with ``wrap(model)``."""
     torch.manual_seed(0)

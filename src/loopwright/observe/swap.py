@@ -7,14 +7,18 @@ and globals, and Dynamo's tables, which go by identity, still know the function.
 assignment. Methods that are written in C have no code: those get an attribute on a Python subclass, which
 is deleted again.
 
-Cost (benchmarks/check_overhead.py): a hook that does nothing adds 0.12 µs to a call.
+Cost: a hook that does nothing adds 0.12 µs to a call, and 0.3 where the arguments are ``*args, **kwargs``,
+which are packed anew for each function that they go through. Where calls are many and most of them nobody's
+concern, ``Straight`` lets these through in the exchanged code itself.
 """
 
 from __future__ import annotations
 
 import builtins
 import inspect
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any, Protocol
 
@@ -29,22 +33,47 @@ class Patch(Protocol):
         """Put back what was there."""
 
 
+@dataclass(frozen=True)
+class Straight:
+    """When a call is no concern of the hook: both texts are Python, in the function's own parameters."""
+
+    condition: str
+    result: str
+    """What the function itself does then, written out: a call of ``original`` would pack arguments again."""
+    names: dict[str, Any]
+    """What else the condition mentions."""
+
+
 class CodeSwap:
     """One function whose code calls ``hook(*its arguments)``; ``original`` is the function as it was."""
 
-    def __init__(self, function: Callable[..., Any], make_hook: Callable[[Any], Any]):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        make_hook: Callable[[Any], Any],
+        straight: Straight | None = None,
+    ):
         self.function = plain_function(function)
         self.code = self.function.__code__
         self.original = _copy(self.function)
         # Looked up among the builtins: no module gains a name, and Dynamo can follow it.
-        self.name = f"{PREFIX}{id(self.function):x}__"
-        setattr(builtins, self.name, make_hook(self.original))
-        self.function.__code__ = _calling(self.code, self.name)
+        name = f"{PREFIX}{id(self.function):x}__"
+        self.names = {name: make_hook(self.original)}
+        first = "pass"
+        if straight is not None:
+            longer = {short: f"{name}{short}__" for short in straight.names}
+            self.names |= {longer[short]: value for short, value in straight.names.items()}
+            condition = re.sub(r"\w+", lambda one: longer.get(one[0], one[0]), straight.condition)
+            first = f"if {condition}: return {straight.result}"
+        for one, value in self.names.items():
+            setattr(builtins, one, value)
+        self.function.__code__ = _calling(self.code, name, first)
 
     def restore(self) -> None:
         """Put the function's own code back."""
         self.function.__code__ = self.code
-        delattr(builtins, self.name)
+        for name in self.names:
+            delattr(builtins, name)
 
 
 class AttributePatch:
@@ -89,8 +118,8 @@ def _copy(function: FunctionType) -> FunctionType:
     return copied
 
 
-def _calling(code: CodeType, hook: str) -> CodeType:
-    """Code with the same parameters that returns ``hook(parameters)``.
+def _calling(code: CodeType, hook: str, first: str) -> CodeType:
+    """Code with the same parameters that does ``first``, and returns ``hook(parameters)``.
 
     Defaults belong to the function, not to its code, and go on applying.
     """
@@ -118,6 +147,7 @@ def _calling(code: CodeType, hook: str) -> CodeType:
         f"def outer({', '.join(free)}):\n"
         f"    def f({', '.join(takes)}):\n"
         f"        {'; '.join(free) or 'pass'}\n"
+        f"        {first}\n"
         f"        return {hook}({', '.join(gives)})\n"
         f"    return f\n"
     )
