@@ -19,7 +19,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def nothing_stays_compiled():
-    """Operations of a forward are not noted in a process that has compiled something: other tests look at them."""
+    """Where something is compiled, operations are not noted: other tests look at them."""
     yield
     torch._dynamo.reset()
     torch._dynamo.eval_frame.cached_backends.clear()
