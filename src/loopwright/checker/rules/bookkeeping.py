@@ -112,7 +112,12 @@ class SchedulerWrongFrequency(Rule):
                 continue
             site = max(schedule.sites, key=schedule.sites.__getitem__)
             name, length = period
-            if schedule.steps >= 1.8 * entry.steps and 0.9 <= length / max(entry.steps, 1) <= 1.1:
+            if (
+                name not in ("step_size", "T_0")  # which begin again
+                and entry.steps >= 8
+                and schedule.steps >= 1.8 * entry.steps
+                and 0.9 <= length / entry.steps <= 1.1
+            ):
                 yield self.finding(
                     site,
                     f"this {schedule.kind} lasts {length} steps, as many as the optimizer took, and was stepped "
