@@ -82,7 +82,7 @@ def returned_at(frame: FrameType, value: Any) -> Position | None:
         owner = held.get(called.value.id, frame.f_globals.get(called.value.id))
         function = inspect.getattr_static(type(owner), called.attr, None)
     else:
-        name = called.id if isinstance(called, ast.Name) else None
+        name = called.id if isinstance(called, ast.Name) else ""
         function = held.get(name, frame.f_globals.get(name))
         if isinstance(function, torch.nn.Module):
             function = type(function).forward
