@@ -6,7 +6,7 @@
     python3 start.py lint            ruff, codespell, pyrefly
     python3 start.py docs            build the documentation into site/
     python3 start.py kills           kill whole training programs, run them again, compare their bits
-    python3 start.py kills --ranks 100   the same with one rank of two, under DDP and FSDP2
+    python3 start.py kills --ranks 100   the same with one rank, under DDP, FSDP2 and replicas of shards
     python3 start.py mutants         make mistakes in a copy of the engine: the fault tests must fail
     python3 start.py setup           set up for development, nothing else
 
@@ -87,9 +87,11 @@ def docs(words):
 
 def kills(words):
     """Kill training programs at random moments; ``--count 500 --seed 0``; or ``--ranks 100``."""
-    if words[:1] == ["--ranks"] and words[1:2]:  # half of them under DDP, half under FSDP2
+    if (
+        words[:1] == ["--ranks"] and words[1:2]
+    ):  # a third of them each: DDP, FSDP2, replicas of shards on four ranks
         tests = [PYTHON, "-m", "pytest", "-q", "-s", "-m", "", "-k", "random_kills"]
-        each = str(max(1, int(words[1]) // 2))
+        each = str(max(1, int(words[1]) // 3))
         return become(
             [*tests, "tests/parallel/test_sharded.py"],
             cwd=ROOT,

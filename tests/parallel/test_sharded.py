@@ -154,21 +154,23 @@ def test_replicas_of_shards(ranks):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_random_kills(ranks, parallel):
+@pytest.mark.parametrize(
+    ("parallel", "size"), [("ddp", 2), ("fsdp", 2), ({"strategy": "fsdp", "replicas": 2}, 4)]
+)
+def test_random_kills(ranks, parallel, size):
     """A rank that is killed at any moment, in the middle of a save too, leaves a run that goes on alike.
 
     RANK_KILLS says how many kills there are; RANK_KILLS_SEED begins elsewhere.
     """
     settings = {"PARALLEL": json.dumps(parallel), "EVERY": "1", "EMA": "1"}
-    whole = [mine[-1] for mine in ranks.run(PROGRAM, 2, **settings)]
+    whole = [mine[-1] for mine in ranks.run(PROGRAM, size, **settings)]
     draw = random.Random(int(os.environ.get("RANK_KILLS_SEED", "1")))
     wanted, killed, missed, inside = int(os.environ.get("RANK_KILLS", "3")), 0, 0, 0
     while killed < wanted:
         fresh(ranks)
-        who, at, delay = draw.randrange(2), draw.randrange(12), draw.uniform(0, 0.05)
+        who, at, delay = draw.randrange(size), draw.randrange(12), draw.uniform(0, 0.05)
         started = ranks.start(
-            PROGRAM, 2, HOW="later", AT=str(at), WHO=str(who), DELAY=str(delay), **settings
+            PROGRAM, size, HOW="later", AT=str(at), WHO=str(who), DELAY=str(delay), **settings
         )
         ended = [one.wait(60) for one in started]
         assert ended[who].rc in (0, -signal.SIGKILL), ended[who].err
@@ -178,11 +180,13 @@ def test_random_kills(ranks, parallel):
             continue
         killed += 1
         inside += any(ranks.folder.glob("run/checkpoints/.tmp-*"))
-        again = [mine[-1] for mine in ranks.run(PROGRAM, 2, **settings)]
+        again = [mine[-1] for mine in ranks.run(PROGRAM, size, **settings)]
         for one, expected in zip(again, whole, strict=True):
             for name in ("weights", "averaged", "rows", "kept"):
                 assert one[name] == expected[name], (name, who, at, delay)
-    print(f"{parallel}: {killed} kills, {inside} inside a save, all went on to the same bits")
+    print(
+        f"{parallel} on {size} ranks: {killed} kills, {inside} inside a save, all went on to the same bits"
+    )
 
 
 @pytest.mark.long
