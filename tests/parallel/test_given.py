@@ -51,18 +51,7 @@ def shards_of(model):
 lw.Run(model=nn.Linear(1, 1), optimizer=adam, progress=False).close()  # the ranks meet
 """
 
-DDP = (
-    COMMON
-    + """
-mine = DistributedDataParallel(Net())
-run = trained(mine, optimizer=adam(mine.parameters()))
-tell(same=same(mine, by_hand(DistributedDataParallel(Net()))), taken=run.model is mine,
-     wrapped=sum(isinstance(part, DistributedDataParallel) for part in run.model.modules()),
-     moved=not same(mine, Net()))
-"""
-)
-
-FSDP = (
+PROGRAM = (
     COMMON
     + """
 from loopwright.errors import LoopwrightError
@@ -115,19 +104,23 @@ for step in run.loop(DataLoader(TensorDataset(x, y), batch_size=3), epochs=2):
     turns.append([step.updates, list(sent)])
 run.close()
 tell(turns=turns, rates=rates)
+
+mine = DistributedDataParallel(Net())
+run = trained(mine, optimizer=adam(mine.parameters()))
+tell(same=same(mine, by_hand(DistributedDataParallel(Net()))), taken=run.model is mine,
+     wrapped=sum(isinstance(part, DistributedDataParallel) for part in run.model.modules()),
+     moved=not same(mine, Net()))
 """
 )
 
 
-def test_a_ddp_of_the_programs_own(ranks):
-    """A model in DDP already trains with the bits of DDP by hand, and gets no second one around it."""
-    for (told,) in ranks.run(DDP, 2):
-        assert told == {"same": True, "taken": True, "wrapped": 1, "moved": True}
+def test_what_the_program_has_wrapped(ranks):
+    """A model in DDP, or sharded, stays as it is and trains with PyTorch's own bits.
 
-
-def test_fsdp_of_the_programs_own(ranks):
-    """A sharded model stays as it is; keywords reach fully_shard; one window, one message of gradients."""
-    for own, mixed, memory, partly, counted in ranks.run(FSDP, 2):
+    Keywords reach fully_shard. Gradients of shards travel once in a window, and what FSDP2 frees goes back to the system.
+    """
+    for own, mixed, memory, partly, counted, ddp in ranks.run(PROGRAM, 2):
+        assert ddp == {"same": True, "taken": True, "wrapped": 1, "moved": True}
         assert own.pop("shards") == own.pop("as_before") == ["", "layers.0", "layers.1"]
         assert own == {"same": True, "still": True, "taken": True, "moved": True}
         assert mixed == {"same": True, "seen": "torch.bfloat16", "moved": True}

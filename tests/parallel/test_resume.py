@@ -26,8 +26,9 @@ model = nn.Sequential(nn.Linear(4, 6), norm, nn.Dropout(0.3), nn.ReLU(), nn.Line
 data = TensorDataset(x, y)
 loader = (DataLoader(Stream(), batch_size=3) if os.environ.get("DATA") == "stream"
           else DataLoader(data, batch_size=3, shuffle=True))
-run = lw.Run("run", model=model, optimizer=lambda p: torch.optim.AdamW(p, lr=0.01), accumulate=3,
-             ema=0.9, scheduler=lw.warmup_constant(2), clip=1.0, progress=False,
+run = lw.Run("run", model=model, optimizer=lambda p: torch.optim.AdamW(p, lr=0.01), ema=0.9,
+             accumulate=int(os.environ.get("ACCUMULATE", 3)), clip=1.0, progress=False,
+             scheduler=lw.warmup_constant(2),
              checkpoint=lw.Checkpoint(every_steps=int(os.environ.get("EVERY", 1))))
 draws = []
 with run:
@@ -56,7 +57,8 @@ with run:
             run.keep_best("accuracy")
     with run.averaged():
         averaged = digest(*model.parameters(), *model.buffers())
-tell(weights=digest(*model.parameters()), averaged=averaged, turns=run.counts["0"]["turn"],
+tell(weights=digest(*model.parameters()), buffers=digest(*model.buffers()), averaged=averaged,
+     turns=run.counts["0"]["turn"],
      rows=[row.values for row in run.history.epochs] if RANK == 0 else None,
      best=run.best, random=digest(torch.get_rng_state()), dropped=draws[-1:], here=len(draws))
 """
@@ -107,6 +109,17 @@ def test_killed_and_stopped(ranks):
     resumed = last(ranks.run(PROGRAM, 2))
     assert 0 < resumed[0]["here"] < 7
     assert same(resumed, whole)
+
+
+@pytest.mark.long
+def test_killed_in_the_last_window(ranks):
+    """A run that goes on inside a window leaves each rank the BatchNorm's buffers that it would have had."""
+    alone = {"EPOCHS": "1", "ACCUMULATE": "4"}  # one window of 4 turns
+    whole = last(ranks.run(PROGRAM, 2, **alone))
+    assert whole[0]["buffers"] != whole[1]["buffers"]
+    fresh(ranks)
+    interrupt(ranks, "kill", 3, 1, **alone)
+    assert same(last(ranks.run(PROGRAM, 2, **alone)), whole)
 
 
 @pytest.mark.long

@@ -54,6 +54,20 @@ def synchronise(module: nn.Module, *, wanted: bool) -> None:
         let(wanted)
 
 
+def takes_buffers(module: nn.Module) -> bool | None:
+    """Whether the coming forward begins with the first rank's buffers; None where no DDP decides that.
+
+    It does after a forward that averaged gradients, and at first: not inside an accumulation window.
+    """
+    return module.require_forward_param_sync if isinstance(module, DDP) else None
+
+
+def let_take_buffers(module: nn.Module, takes: bool | None) -> None:
+    """Let the coming forward begin as ``takes_buffers`` said of it in an earlier process."""
+    if isinstance(module, DDP) and takes is not None:
+        module.require_forward_param_sync = takes
+
+
 class Guarded:
     """A hook before a wrapped module's forward: called past its DDP, it would train one rank alone.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import StateError
 from loopwright.parallel.apart import spread
-from loopwright.parallel.wrapping import guard
+from loopwright.parallel.wrapping import guard, let_take_buffers, takes_buffers
 from loopwright.train import randomness, saving
 from loopwright.train.boundary import Boundary
 from loopwright.train.callsite import user_line
@@ -29,10 +29,12 @@ class LifecycleOverRanks(Lifecycle):
         self._world = self._parts.world
         self._guards: list[Any] = []
         self._size_before = 0
+        self._take_buffers: dict[str, Any] = {}
         self._late = False
 
     def _take_up(self, state: dict[str, Any]) -> None:
         self._size_before = state["ranks"]["size"]
+        self._take_buffers = state["ranks"]["take_buffers"]
 
     def _ready(self, loop: Loop, *, resumed: bool) -> None:
         self._parts.wish = None
@@ -42,7 +44,10 @@ class LifecycleOverRanks(Lifecycle):
         source: Any = loop.source
         if not resumed:
             source.set_seed(spread(self._world))
-        elif self._size_before != self._world.size:
+        elif self._size_before == self._world.size:
+            for key, takes in self._take_buffers.items():
+                let_take_buffers(self._run.callables[key], takes)
+        else:
             # All have the first one's generators.
             assert loop.restored is not None
             randomness.restore(loop.restored["random"], self._run.device)
@@ -89,7 +94,10 @@ class LifecycleOverRanks(Lifecycle):
             key: {name for name, _ in model.named_buffers(remove_duplicate=False)}
             for key, model in self._run.models.items()
         }
-        return gathered(saving.collect(self._run, loop, ended), buffers, self._world)
+        state = gathered(saving.collect(self._run, loop, ended), buffers, self._world)
+        callables = self._run.callables.items()
+        state["ranks"]["take_buffers"] = {key: takes_buffers(module) for key, module in callables}
+        return state
 
     def end(self, loop: Loop, how: str) -> None:
         """End a loop on all ranks, and for a signal that one of them has heard in the last turn."""

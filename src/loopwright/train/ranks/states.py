@@ -43,7 +43,7 @@ def scattered(state: dict[str, Any] | None, world: World) -> dict[str, Any] | No
     if found is None:
         return None
     ranks = found.get("ranks") or {"size": 1, "others": []}
-    found["ranks"] = {"size": ranks["size"]}
+    found["ranks"] = {"size": ranks["size"], "take_buffers": ranks.get("take_buffers", {})}
     if ranks["size"] != world.size:
         _begin_the_rest(found, ranks["size"])
     elif not world.is_first:
