@@ -117,7 +117,8 @@ tell(same=same(mine, by_hand(DistributedDataParallel(Net()))), taken=run.model i
 def test_what_the_program_has_wrapped(ranks):
     """A model in DDP, or sharded, stays as it is and trains with PyTorch's own bits.
 
-    Keywords reach fully_shard. Gradients of shards travel once in a window, and what FSDP2 frees goes back to the system.
+    Keywords reach fully_shard. Gradients of shards travel once in a window, and what FSDP2 frees goes back to
+    the system.
     """
     for own, mixed, memory, partly, counted, ddp in ranks.run(PROGRAM, 2):
         assert ddp == {"same": True, "taken": True, "wrapped": 1, "moved": True}
