@@ -3,20 +3,33 @@
 The profiler's record callbacks change no kernel and no value. A marker at every boundary between statements
 stands in the same stream as the allocations; what we allocate ourselves lies inside a marker of its own and
 is left out.
+
+A call that the profiler saw begin writes its end into the profiler's memory, also when that profiler is gone
+and another one runs: the numbers go into whatever lies there by then, and the process crashes later. So only
+calls of torch's own functions are recorded, which end before the program's next statement, and not those of
+``record_function`` (an optimizer's step is one, a loader's fetch, and what a program opens itself). Where
+statements of the program run inside such a function after all, counting does not go on once it ended there.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch._C._profiler import _RecordFunctionFast
+from torch._C._profiler import RecordScope, _RecordFunctionFast
+
+from loopwright.observe.swap import AttributePatch
 
 OURS = "loopwright at work"
 MARK = "loopwright segment "
+END = "loopwright end"
+STARTS = ("_prepare_profiler", "_enable_profiler")
+"""What every profiler of torch's calls when it begins."""
+OTHERS = "the program runs a profiler of its own, so allocations were not counted"
 
 
 class Memory:
@@ -26,6 +39,8 @@ class Memory:
         self.profile: Any = None
         self.refused = ""
         self.visits: list[Any] = []
+        self.patches: list[AttributePatch] = []
+        self.thread = 0
 
     @property
     def running(self) -> bool:
@@ -37,14 +52,33 @@ class Memory:
         if self.running or self.refused:
             return
         if torch._C._autograd._profiler_enabled():
-            self.refused = "the program runs a profiler of its own, so allocations were not counted"
+            self.refused = OTHERS
             return
-        from torch.autograd.profiler import profile
+        from torch.autograd import profiler
 
-        made = profile(use_cpu=True, profile_memory=True, use_device="cuda" if _cuda() else None)
-        with _silence():
-            made.__enter__()
+        made = profiler.profile(
+            use_cpu=True, profile_memory=True, use_device="cuda" if _cuda() else None
+        )
+        only = AttributePatch(profiler, "_enable_profiler", _of_functions)
+        try:
+            with _silence():
+                made.__enter__()
+        finally:
+            only.restore()
         self.profile = made
+        self.thread = threading.get_ident()
+        self.patches = [AttributePatch(profiler, name, self._giving_way) for name in STARTS]
+
+    def _giving_way(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """The program's own profiler begins: two at a time take each other's results."""
+
+        def begins(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == self.thread:
+                self.stop()
+                self.refused = OTHERS
+            return original(*args, **kwargs)
+
+        return begins
 
     def mark(self, visit: Any) -> None:
         """What is allocated from here on belongs to ``visit``."""
@@ -74,10 +108,20 @@ class Memory:
         made, self.profile = self.profile, None
         if made is None:
             return []
+        for patch in reversed(self.patches):
+            patch.restore()
+        with _RecordFunctionFast(END):
+            pass
         made.__exit__(None, None, None)
         found: list[tuple[int, int, int]] = []
         segment = -1
-        for event in _in_order(made.kineto_results.experimental_event_tree()):
+        tree = made.kineto_results.experimental_event_tree()
+        around = _around_the_end(tree)
+        if around:
+            self.refused = (
+                f"allocations were counted until a loop's turn began in a call of {around}"
+            )
+        for event in _in_order(tree):
             name = event.name
             if name.startswith(MARK):
                 segment = int(name.removeprefix(MARK))
@@ -86,6 +130,11 @@ class Memory:
                 if size:
                     found.append((segment, size, event.start_time_ns))
         return found
+
+
+def _of_functions(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Begin a profiler that is told of torch's functions alone."""
+    return lambda config, activities: original(config, activities, {RecordScope.FUNCTION})
 
 
 @contextmanager
@@ -99,6 +148,18 @@ def _silence() -> Iterator[None]:
     finally:
         for name in missing:
             del os.environ[name]
+
+
+def _around_the_end(tree: list[Any]) -> str:
+    """The function of torch's that still ran when counting ended; empty where none did."""
+    pending = [(event, "") for event in tree]
+    while pending:
+        event, around = pending.pop()
+        if event.name == END:
+            return around
+        around = around or ("" if event.name == OURS else event.name)
+        pending += [(below, around) for below in event.children]
+    return ""
 
 
 def _in_order(tree: list[Any]) -> Iterator[Any]:
