@@ -199,3 +199,50 @@ def test_a_rate_that_two_optimizers_share_is_changed_once():
     for name, factor in (("half the learning rate", 0.5), ("twice the learning rate", 2)):
         assert found[name]["lr"] == 0.125 * factor
         assert found[name]["delta"] == pytest.approx(found[name]["delta_unchanged"] * factor)
+
+
+def train_scaled():
+    """Three steps with a scaled loss."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.125)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(torch.randn(8, 4)), torch.ones(8, 1))
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def train_with_flags():
+    """Three steps of an outer loop that switches gradients off for what it has trained, and on again."""
+    torch.manual_seed(0)
+    first, second = nn.Linear(4, 4), nn.Linear(4, 1)
+    one, other = (torch.optim.SGD(net.parameters(), lr=0.125) for net in (first, second))
+    for _ in range(3):
+        for p in second.parameters():
+            p.requires_grad_(True)
+        for _ in range(2):
+            other.zero_grad()
+            second(first(torch.ones(8, 4)).detach()).square().mean().backward()
+            other.step()
+        for p in second.parameters():
+            p.requires_grad_(False)
+        one.zero_grad()
+        second(first(torch.randn(8, 4))).square().mean().backward()
+        one.step()
+
+
+@pytest.mark.parametrize("train", [train_scaled, train_with_flags])
+def test_a_scaled_loss_and_gradients_switched_off(train):
+    """Such steps are run again too; the loss is the unscaled one, and half the rate moves half as far."""
+    seen = recorded_here(train, timed=0, whatifs=True)
+    (number, *_) = [at for at, one in enumerate(seen.loops) if one.kind == "training"]
+    second = next(one for one in seen.steps if (one.loop, one.number) == (number, 2))
+    assert second.not_replayed == ""
+    half = {one.name: one.values for one in second.whatifs}["half the learning rate"]
+    assert half["lr"] == 0.0625
+    if train is train_scaled:
+        assert half["loss_before"] == second.losses[0]
+        assert half["delta"] == pytest.approx(half["delta_unchanged"] / 2)

@@ -112,6 +112,7 @@ class Beginning:
                 for name, value in frame.f_locals.items()
                 if not name.startswith("__")
             }
+        self.flags = [p.requires_grad for p in self.parameters]
         self.scalers = [(one, _scaler_state(one)) for one in self.reach.scalers]
         self.seen_grads: list[Any] = []
         self.loss: float | None = None
@@ -182,6 +183,7 @@ class Again:
             ends = [tensor.detach().clone() for tensor in tensors]
         versions = [tensor._version for tensor in tensors]
         grads = [p.grad for p in one.parameters]
+        flags = [p.requires_grad for p in one.parameters]
         states = [optimizer.state for optimizer in one.optimizers]
         scalers = [
             {name: vars(scaler)[name] for name in SCALED if name in vars(scaler)}
@@ -198,6 +200,7 @@ class Again:
                 for tensor, end in zip(tensors, ends, strict=True):
                     tensor.detach().copy_(end)
             set_versions(tensors, versions)
+            _require(one.parameters, flags)
             for parameter, grad in zip(one.parameters, grads, strict=True):
                 parameter.grad = grad
             for optimizer, state in zip(one.optimizers, states, strict=True):
@@ -213,6 +216,7 @@ class Again:
         with values.quiet():
             for tensor, content in zip(one.tensors(), one.contents, strict=True):
                 tensor.detach().copy_(content)
+        _require(one.parameters, one.flags)
         for parameter, grad in zip(one.parameters, one.grads, strict=True):
             parameter.grad = None if grad is None else grad.clone()
         for optimizer, state in zip(one.optimizers, one.states, strict=True):
@@ -242,11 +246,20 @@ class Again:
     def _hooks(self) -> Iterator[None]:
         """Backward passes report here."""
         method, function = torch.Tensor.backward, torch.autograd.backward
+        scale = torch.amp.GradScaler.scale
+        scales: dict[int, float] = {}
+
+        def scaled(scaler: torch.amp.GradScaler, outputs: Any) -> Any:
+            found = scale(scaler, outputs)
+            if isinstance(found, torch.Tensor):
+                scales.clear()
+                scales[id(found)] = float(scaler.get_scale())
+            return found
 
         def report(root: Any) -> None:
             first = root if isinstance(root, torch.Tensor) else next(iter(root))
             if self.loss is None and first.numel() == 1:
-                self.loss, self.root = float(first.detach()), first
+                self.loss, self.root = float(first.detach()) / scales.get(id(first), 1.0), first
             if self.to_loss:
                 raise Enough
 
@@ -272,11 +285,20 @@ class Again:
 
         torch.Tensor.backward = backward  # type: ignore[method-assign,assignment]
         torch.autograd.backward = autograd_backward  # type: ignore[assignment]
+        torch.amp.GradScaler.scale = scaled  # type: ignore[method-assign,assignment]
         try:
             yield
         finally:
             torch.Tensor.backward = method  # type: ignore[method-assign]
             torch.autograd.backward = function
+            torch.amp.GradScaler.scale = scale  # type: ignore[method-assign]
+
+
+def _require(parameters: list[torch.Tensor], flags: list[bool]) -> None:
+    """Which of them get gradients."""
+    for parameter, flag in zip(parameters, flags, strict=True):
+        if parameter.is_leaf and parameter.requires_grad != flag:
+            parameter.requires_grad_(flag)
 
 
 def _unique(found: list[Any]) -> list[Any]:

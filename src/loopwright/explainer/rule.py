@@ -195,7 +195,7 @@ def _adam(
     rows.append(
         (
             "v ← β₂·v + (1−β₂)·g²",
-            f"v ← {beta2:g} · {old_v:.5g} + {1 - beta2:.3g} · {grad:.5g}² = {v:.5g}",
+            f"v ← {beta2:g} · {old_v:.5g} + {1 - beta2:.3g} · {_squared(grad)} = {v:.5g}",
         )
     )
     if group.get("amsgrad"):
@@ -213,3 +213,8 @@ def _last(w: float, lr: float, direction: float, after: float) -> str:
     places = digits(w, lr * direction)
     sign, size = ("−", direction) if direction >= 0 else ("+", -direction)
     return f"w ← {w:.{places}f} {sign} {lr:g} · {size:.5g} = {after:.{places}f}"
+
+
+def _squared(value: float) -> str:
+    """A minus sign is squared too."""
+    return f"({value:.5g})²" if value < 0 else f"{value:.5g}²"

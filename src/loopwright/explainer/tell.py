@@ -152,13 +152,12 @@ def _let_go(facts: dict[str, Any]) -> str:
         return ""
     if not facts["freed"]:
         return f"; the graph with its {size(saved)} is kept"
-    if freed == saved:
-        return f"; the {size(saved)} that they kept are freed"
     still = ", ".join(f"`{name}`" for name in facts.get("still", ()))
     rest = f"still in use{f' ({still})' if still else ''}"
     if not freed:
         return f"; the {size(saved)} that they kept are {rest}"
-    return f"; of the {size(saved)} that they kept {size(freed)} are freed, the rest is {rest}"
+    but = f", but for {size(saved - freed)} that are {rest}" if freed < saved else ""
+    return f"; the {size(saved)} that they kept are freed{but}"
 
 
 def _step(event: EventNote, line: LineNote) -> Iterator[str]:

@@ -105,7 +105,9 @@ def _asked(beginning: Beginning, turn: Any) -> list[WhatIf]:
     try:
         with few.restored():
             return Questions(few, turn).ask()
-    except OtherwiseError:
+    except Exception as reason:
+        if isinstance(reason, NotReplayedError) and not isinstance(reason, OtherwiseError):
+            raise
         every = Again(beginning, turn.everything(), whole=True)
         if every.size == few.size and not every.left_out:
             raise
