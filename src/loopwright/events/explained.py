@@ -276,6 +276,8 @@ class LoopNote:
     inside: int | None = None
     """The loop whose turns it runs in."""
     optimizers: list[str] = field(default_factory=list)
+    passes: list[int] = field(default_factory=list)
+    """Where in its losses each time begins that it was entered."""
 
 
 @dataclass(slots=True)

@@ -113,6 +113,7 @@ def _loop(one: LoopRecord, numbers: dict[int, int], recording: Recording) -> Loo
         one.loop.function if one.loop else "", one.by_library, one.turns, one.entered,
         numbers[id(around)] if around is not None else None,
         list(dict.fromkeys(name for _, name in one.optimizers)),
+        [at for at in one.passes if at < min(len(one.losses), LOSSES_KEPT)],
     )  # fmt: skip
 
 

@@ -345,7 +345,7 @@ class Recording:
             self.loops[loop] = record
             record.inside = parent.record if parent is not None else None
         if index == 1:
-            record.entered += 1
+            record.enters()
         mode = self.policy.mode(record, parent, index)
         record.turns += 1
         turn = Turn(loop, record, record.turns, index, mode, parent, began)

@@ -41,11 +41,19 @@ class LoopRecord:
     optimizers: list[Any] = field(default_factory=list)
     """Weak references to those that made a step in it, with their names."""
     losses: list[float] = field(default_factory=list)
+    passes: list[int] = field(default_factory=list)
+    """Where in ``losses`` each of its passes begins."""
     by_library: str = ""
     data: Any = None
     """Where its batches come from, as ``tries`` describes it."""
     tried: dict[str, Any] | None = None
     """What ``tries`` measured, by the kind of change."""
+
+    def enters(self) -> None:
+        """A pass over it begins."""
+        self.entered += 1
+        if not self.passes or self.passes[-1] != len(self.losses):
+            self.passes.append(len(self.losses))
 
     def saw(self, kind: str, count: int = 1) -> None:
         """An event happened directly in it."""

@@ -297,7 +297,7 @@ def cards(step: StepNote, timed: TimingNote | None) -> list[dict[str, Any]]:
     made = []
     for phase in PHASES:
         row = brief.get(phase)
-        seconds = timed.phases.get(phase, 0.0) if timed is not None else 0.0
+        seconds = timed.phases.get(phase, 0.0) if timed is not None and row else 0.0
         made.append({
             "phase": phase, "words": row[2] if row else "", "places": row[1].split(",") if row else [],
             "seconds": microtime(seconds) if seconds else "",
@@ -360,6 +360,10 @@ def stock(record: ExplainRecord, recorded: list[StepNote]) -> list[tuple[str, in
     return [row for row in rows if row[1]]
 
 
+def _size(one: tuple[int, int]) -> int:
+    return one[1] - one[0]
+
+
 def losses(record: ExplainRecord, loop: int) -> Markup | None:
     """Batch losses, and the mean of each pass over the data beside them."""
     found = record.losses.get(str(loop), [])
@@ -367,11 +371,12 @@ def losses(record: ExplainRecord, loop: int) -> Markup | None:
         return None
     note = record.loops[loop]
     series = [Series("batch loss", list(range(1, len(found) + 1)), found)]
-    size = note.turns // note.entered if note.entered else 0
-    if note.entered > 1 and size * note.entered == note.turns:
-        ends = list(range(size, len(found) + 1, size))
-        means = [sum(found[end - size : end]) / size for end in ends]
-        xs = [x for end in ends for x in (end - size + 1, end)]
+    passes = list(zip(note.passes, [*note.passes[1:], len(found)], strict=True))
+    if record.stopped and len(passes) > 1 and _size(passes[-1]) != _size(passes[-2]):
+        passes.pop()  # the program was ended in it
+    if note.entered > 1 and passes:
+        means = [sum(found[start:end]) / (end - start) for start, end in passes]
+        xs = [x for start, end in passes for x in (start + 1, end)]
         series.append(Series("epoch mean", xs, [y for mean in means for y in (mean, mean)]))
     drawn = line_chart(series, title="loss of each batch", width=1080, height=220)
     return Markup(f"<p>{legend(series)}</p>{drawn}")  # noqa: S704  escaped there
