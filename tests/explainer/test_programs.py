@@ -143,3 +143,27 @@ def test_two_ranks(run_cli, tmp_path):
     assert "rank 1: cross_entropy" in done.out
     assert "Loss of each rank: rank 0" in done.out
     assert "<small>rank 1</small>" in (tmp_path / "seen.html").read_text()
+
+
+@pytest.mark.long
+def test_what_only_another_rank_runs(run_cli, tmp_path):
+    """A line that the first rank leaves out has what another one does there beside it."""
+    text = (PROGRAMS / "ranks" / "training.py").read_text()
+    only = "            if rank == 1:\n                shown = inputs.sum().item()\n"
+    (tmp_path / "two.py").write_text(
+        text.replace("optimizer.step()\n", f"optimizer.step()\n{only}")
+    )
+    words = ("--json=seen.json", "--html", "seen.html", "two.py", "nothing")
+    done = run_cli("explain", *words, cwd=tmp_path)
+    assert done.rc == 0, done.err
+    found = json.loads((tmp_path / "seen.json").read_text())
+    number = 1 + (tmp_path / "two.py").read_text().splitlines().index(only.splitlines()[1])
+    beside = [
+        line["ranks"] for step in found["steps"] for line in step["lines"] if line["line"] == number
+    ]
+    assert beside
+    for ranks in beside:
+        assert ranks["0"] == ["It does not run this line."]
+        assert ranks["1"] != ranks["0"]
+    assert "rank 0: It does not run this line." in done.out
+    assert "It does not run this line." in (tmp_path / "seen.html").read_text()

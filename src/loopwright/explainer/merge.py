@@ -9,8 +9,10 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from loopwright.events.explained import ExplainRecord, StepNote
+from loopwright.events.explained import ExplainRecord, LineNote, StepNote
 from loopwright.explainer.narrate import narrate
+
+_RUNS, _RUNS_NOT = "It runs this line.", "It does not run this line."
 
 
 def read(folder: Path) -> ExplainRecord | None:
@@ -55,10 +57,34 @@ def side_by_side(chosen: ExplainRecord, others: list[ExplainRecord]) -> None:
             lines = {(other.files[one.file].path, one.line): one for one in peer.lines}
             for line in step.lines:
                 there = lines.get((chosen.files[line.file].path, line.line))
-                told = there.sentences if there is not None else ["It does not run this line."]
+                told = there.sentences if there is not None else [_RUNS_NOT]
                 own = [one for one in told if one not in line.sentences]
                 if own:
                     line.ranks[rank] = own
+            step.lines += _only_there(chosen, step, other, peer, rank)
+
+
+def _only_there(
+    chosen: ExplainRecord, step: StepNote, other: ExplainRecord, peer: StepNote, rank: str
+) -> list[LineNote]:
+    """Return lines that the other rank runs in a step and the chosen one does not."""
+    files = {file.path: number for number, file in enumerate(chosen.files)}
+    here = {(chosen.files[line.file].path, line.line): line for line in step.lines}
+    more = []
+    for there in peer.lines:
+        path = other.files[there.file].path
+        known = here.get((path, there.line))
+        if known is not None:
+            if not known.visits:  # another rank has run it, too
+                known.ranks[rank] = there.sentences or [_RUNS]
+        elif path in files:
+            more.append(
+                LineNote(
+                    files[path], there.line, there.end_line, visits=0,
+                    ranks={str(chosen.rank): [_RUNS_NOT], rank: there.sentences or [_RUNS]},
+                )
+            )  # fmt: skip
+    return more
 
 
 def _loop_of(record: ExplainRecord, step: StepNote) -> tuple[str, int, str]:

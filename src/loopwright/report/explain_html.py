@@ -256,7 +256,7 @@ def variants(notes: list[Note]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     several = len({note.loop for note in notes}) > 1
     for note in notes:
-        if not note.line.sentences:
+        if not (note.line.sentences or note.line.ranks):
             continue
         same = next(
             (

@@ -136,7 +136,7 @@ def _chosen(record: ExplainRecord, notes: list[Note], step: int | None) -> list[
             if _kind(other) != kind:
                 chosen.append((other, f"{whose}step {other.number}: "))
                 break
-    with_words = [one for one in chosen if one[0].line.sentences]
+    with_words = [one for one in chosen if one[0].line.sentences or one[0].line.ranks]
     return with_words[:4]
 
 
