@@ -85,9 +85,16 @@ def counts(run):
     return run.totals, [(row.turn, row.values) for row in run.history.epochs]
 
 
+QUICK = [("perceptron", "adamw"), ("perceptron", "momentum"), ("batch norm", "adamw")]
+PAIRS = [*((model, "adamw") for model in MODELS), *(("perceptron", name) for name in OPTIMIZERS)]
+
+
 @pytest.mark.parametrize(
     ("model", "optimizer"),
-    [*((model, "adamw") for model in MODELS), *(("perceptron", name) for name in OPTIMIZERS)],
+    [
+        pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.long)
+        for pair in dict.fromkeys(PAIRS)
+    ],
 )
 def test_same_bits(model, optimizer, stretches):
     """Weights, buffers, losses, norms, the optimizer's state and the next draws are the plain loop's."""
@@ -100,7 +107,7 @@ def test_same_bits(model, optimizer, stretches):
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
+@pytest.mark.parametrize("optimizer", [pytest.param("momentum", marks=pytest.mark.long), "adamw"])
 def test_same_bits_with_settings(optimizer, setting, stretches):
     """Clipping, schedules and bf16 are within; an average has to see each update."""
     plain, expected = fitted("perceptron", optimizer, capture=None, **SETTINGS[setting])
