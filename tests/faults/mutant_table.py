@@ -325,6 +325,13 @@ DISK = [
         (ONE,),
     ),
     Mutant(
+        "lines whose write failed are dropped", "train/history.py",
+        '        except OSError as error:\n            raise DiskError(\n                f"cannot write',
+        "        except OSError as error:\n            self._lines = []\n"
+        '            raise DiskError(\n                f"cannot write',
+        ("test_room.py::test_the_history_fails_once",),
+    ),
+    Mutant(
         "a torn line swallows the next one", "train/history.py",
         'file.write(b"\\n")', "pass",
         (LINES,),

@@ -70,6 +70,28 @@ def test_a_failed_background_write_is_told(case, whole):
     assert problem(one, one.run(), whole(SETTINGS)) == ""
 
 
+@pytest.mark.parametrize(
+    "part", [0, *(pytest.param(n, marks=pytest.mark.long) for n in range(1, 6))]
+)
+def test_the_history_fails_once(case, whole, part):
+    """A line of the history that the disk refuses once is there when the run has gone on."""
+    logged = case(SETTINGS)
+    logged.run(log=True)
+    count = sum(op.path.endswith("metrics.jsonl") for op in logged.log())
+    assert count > 15
+    wrong = {}
+    for number in [count // 4, count // 4 + 1] if part == 0 else range(part, count, 5):
+        one = case(SETTINGS)
+        ending = one.run(
+            env={"FAULTS_ONLY": "metrics.jsonl"},
+            fail_from=number, fail_until=number + 1, fail_errno=errno.EIO,
+        )  # fmt: skip
+        assert slug(ending.result.err) in SLUGS
+        if found := problem(one, one.run(), whole(SETTINGS)):
+            wrong[number] = found
+    assert wrong == {}
+
+
 WAYS = [(code, once) for once in (False, True) for code in (errno.ENOSPC, errno.EIO, errno.EDQUOT)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 
 import pytest
 import torch
@@ -20,10 +21,12 @@ def lines(path) -> list[dict]:
 
 
 def turns(history, values, first=1, loop="0"):
-    """Note turns with these losses and bring them to the host."""
+    """Note turns with these losses and bring them to the host and into the file."""
     for i, value in enumerate(values):
         history.turn(first + i, value, 1, 0.1, None if value is None else 2.0)
-    return history.flush(loop, 0.5)
+    losses = history.flush(loop, 0.5)
+    history.put_down()
+    return losses
 
 
 def same(one: History, other: History) -> bool:
@@ -239,6 +242,24 @@ def test_cannot_write(tmp_path):
         turns(History(tmp_path / "metrics.jsonl"), [1.0])
     assert caught.value.slug == "cannot-write"
     assert "metrics.jsonl" in str(caught.value)
+
+
+def test_a_write_that_fails_once(tmp_path):
+    """Its lines go on waiting, and stand in the file once, however much of them the disk had taken."""
+    path = tmp_path / "metrics.jsonl"
+    history = History(path)
+    turns(history, [1.0])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, before[1]))
+    try:
+        with pytest.raises(DiskError):
+            turns(history, [2.0, 3.0], first=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    history.log(3, 0, {"score": 0.5})
+    history.sync()
+    assert [record["kind"] for record in lines(path)] == ["steps", "steps", "log"]
+    assert same(read(path), history)
 
 
 def test_to_host():

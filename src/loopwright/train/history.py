@@ -52,6 +52,8 @@ class History:
         self._norms: list[float | Tensor | None] = []
         self.grad_norm: float | None = None  # of the last update
         self._last = 0  # the latest turn of any record
+        self._lines: list[bytes] = []
+        self._good: int | None = None  # bytes of the file that are known to be whole lines
         self._mended = False
         self._named = False  # the file's name is known to be on the disk
         self.unreadable = ""
@@ -81,7 +83,7 @@ class History:
         self._norms += norms
 
     def flush(self, loop: str, seconds: float) -> tuple[list[float], list[float]]:
-        """Bring what waits to the host and to the file; returns the losses and their weights."""
+        """Bring what waits to the host, and to ``put_down``; returns the losses and their weights."""
         if not self._losses:
             return [], []
         losses = [math.nan if x is None else x for x in to_host(self._losses)]
@@ -104,7 +106,7 @@ class History:
         return [losses[i] for i in kept], [weights[i] for i in kept]
 
     def log(self, turn: int, epoch: int, values: dict[str, float]) -> None:
-        """Note named values at a turn."""
+        """Note named values at a turn; ``put_down`` writes them."""
         self.write({"kind": "log", "turn": turn, "epoch": epoch, "values": values})
         for name, value in values.items():
             self._point(name, turn, value)
@@ -118,12 +120,14 @@ class History:
                 "seconds": round(row.seconds, 6), "values": row.values,
             }
         )  # fmt: skip
+        self.put_down()
 
     def forget_after(self, turn: int) -> None:
         """Make the records of later turns void, if there are any: they will be trained again."""
         if self._last > turn or any(row.turn > turn for row in self.epochs):
-            self.write({"kind": "resumed", "turn": turn})
             self.resumed(turn)
+            self.write({"kind": "resumed", "turn": turn})
+            self.put_down()
 
     def resumed(self, turn: int) -> None:
         """Forget the records of later turns."""
@@ -180,23 +184,37 @@ class History:
             self._stride[name] = stride * 2
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one line to the file, if there is one."""
-        if self.path is None:
+        """Make a record a line for the file, if there is one."""
+        if self.path is not None:
+            self._lines.append(_line(record).encode() + b"\n")
+
+    def put_down(self) -> None:
+        """Append the lines that wait to the file; those of a write that fails go on waiting.
+
+        A run that ends by that failure saves its last boundary, if the disk takes it after all: what was
+        measured before belongs to it.
+        """
+        if self.path is None or not self._lines:
             return
         try:
             with open(self.path, "a+b", opener=_no_link) as file:
+                if self._good is not None:  # a write failed: how much of it is there is not known
+                    file.truncate(self._good)
                 if not self._mended:  # a line that a crash cut off must not swallow this one
                     self._mended = True
                     if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                         file.write(b"\n")
-                file.write(_line(record).encode() + b"\n")
+                self._good = file.seek(0, os.SEEK_END)
+                file.write(b"".join(self._lines))
         except OSError as error:
             raise DiskError(
                 f"cannot write {self.path}: {error.strerror or error}", slug="cannot-write"
             ) from error
+        self._lines, self._good = [], None
 
     def sync(self) -> None:
-        """Wait until the file's lines, and its name, are on the disk."""
+        """Wait until all lines, and the file's name, are on the disk."""
+        self.put_down()
         if self.path is None or not self.path.exists():
             return
         with disk.failures("write the history", self.path):

@@ -454,6 +454,7 @@ class Loop:
         losses, weights = self.run.history.flush(self.name, self.seconds)
         loss = self.values.add_losses(losses, weights)
         self.values.settle(self.epoch, self.run.history)
+        self.run.history.put_down()
         return loss
 
     # -- time ----------------------------------------------------------------------------------
