@@ -4,16 +4,17 @@
 
 Parts: ``24`` and ``52`` (modules called, steps of about 2 and 4 ms), ``large`` (10⁷ parameters), ``memory``;
 all without a name. The cost of each kind of event is measured first. Then each model trains in turns of 50
-steps unobserved, observed, and unobserved again ("null"), in an order that changes with the round, in CPU
-time of the process, after the first 1,600 observed steps, in which everything is seen. Rounds are compared
-each within itself, observed with the mean of the other two and null with plain, since what else the machine
-does changes from round to round; 28 rounds see one whole period of rest and attention. ``memory`` trains for
-many steps observed and prints the process's memory before and after.
+steps unobserved, observed, and unobserved again ("null"), each in a process of its own, in an order that
+changes with the round, in CPU time, after the first 1,600 steps, in which everything is seen. Rounds are
+compared each within itself, observed with the mean of the other two and null with plain, since what else the
+machine does changes from round to round; 28 rounds see one whole period of rest and attention. ``memory``
+trains for many steps observed and prints the process's memory before and after.
 """
 
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import platform
 import resource
 import statistics
@@ -75,34 +76,49 @@ def trainer(make):
     return train
 
 
-def interleaved(make, rounds):
-    """Median CPU ms a step: unobserved, observed (one session that goes on), unobserved again."""
+def serve(make, observed, pipe):
+    """Train turns when asked, in a process of its own; the first 1,600 steps are seen in full."""
+    torch.set_num_threads(1)
     train = trainer(make)
-    train()
-    times = {"plain": [], "observed": [], "null": []}
     session = Session()
-    counted = {}
-    session.observer.install()
+    if observed:
+        session.observer.install()
     start = time.process_time()
     train(1600)
-    first = time.process_time() - start
-    session.observer.uninstall()
+    pipe.send(time.process_time() - start)
     before = dict(session.observer.counts)
-    for turn in range(rounds):
-        names = list(times)
-        for name in names[turn % 3 :] + names[: turn % 3]:
-            if name == "observed":
-                session.observer.install()
-            start = time.process_time()
-            train()
-            times[name].append((time.process_time() - start) * 1000 / STEPS)
-            if name == "observed":
-                session.observer.uninstall()
-                counted = dict(session.observer.counts)
+    while pipe.recv():
+        start = time.process_time()
+        train()
+        pipe.send((time.process_time() - start) * 1000 / STEPS)
     assert session.observer.failure is None, session.observer.failure
-    steps = rounds * STEPS
-    seen = {kind: (count - before.get(kind, 0)) / steps for kind, count in counted.items()}
-    return times, seen, first
+    counts = session.observer.counts
+    pipe.send({kind: count - before.get(kind, 0) for kind, count in counts.items()})
+
+
+def interleaved(make, rounds):
+    """CPU ms a step of each turn: unobserved, observed, unobserved again; a process each, in turns."""
+    context = multiprocessing.get_context("spawn")
+    pipes, processes, first = {}, [], {}
+    for name in ("plain", "observed", "null"):
+        pipes[name], theirs = context.Pipe()
+        processes.append(context.Process(target=serve, args=(make, name == "observed", theirs)))
+        processes[-1].start()
+        first[name] = pipes[name].recv()
+    times = {name: [] for name in pipes}
+    names = list(pipes)
+    for turn in range(rounds):
+        for name in names[turn % 3 :] + names[: turn % 3]:
+            pipes[name].send(True)
+            times[name].append(pipes[name].recv())
+    seen = {}
+    for name, process in zip(names, processes, strict=True):
+        pipes[name].send(False)
+        counts = pipes[name].recv()
+        if name == "observed":
+            seen = {kind: count / rounds / STEPS for kind, count in counts.items()}
+        process.join()
+    return times, seen, first["observed"]
 
 
 def percent(ratios):

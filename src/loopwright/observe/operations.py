@@ -9,7 +9,6 @@ and go, and compile again.
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import torch
 
 from loopwright.observe import graph
 from loopwright.observe.sites import Site, site
-from loopwright.observe.swap import AttributePatch
+from loopwright.observe.swap import AttributePatch, anything_compiled
 
 if TYPE_CHECKING:
     from loopwright.observe.watch import Observer
@@ -62,8 +61,7 @@ class Operations:
 
     def begin(self) -> bool:
         """A recorded forward of this thread begins; False where its operations cannot be noted."""
-        backends = getattr(sys.modules.get("torch._dynamo.eval_frame"), "cached_backends", {})
-        if any(one is not None for one in backends.values()):  # None: something was kept from it
+        if anything_compiled():
             return False
         self.here.operations = []
         with self.lock:

@@ -18,7 +18,7 @@ import torch
 
 from loopwright.events import Event
 from loopwright.observe.sites import Site, site
-from loopwright.observe.swap import Patch
+from loopwright.observe.swap import AttributePatch, Patch, anything_compiled
 
 Handler = Callable[[Event], None]
 _set_eval_frame = torch._C._dynamo.eval_frame.set_eval_frame
@@ -101,6 +101,7 @@ class Observer:
         self._turn_at = FIRST
         self._rare: dict[Any, int] = {}
         self._patches: list[Patch] = []
+        self._methods: list[AttributePatch] = []
 
     def handlers(self, when: str, kind: str) -> list[Handler]:
         """The listeners' methods for one kind; ``when`` is "before" or "after"."""
@@ -121,6 +122,8 @@ class Observer:
         try:
             for patch in install_points(self):
                 self._patches.append(patch)
+                if isinstance(patch, AttributePatch) and patch.owner is torch.Tensor:
+                    self._methods.append(patch)
         except BaseException:  # of any kind: torch must not stay half patched
             self.uninstall()
             raise
@@ -131,7 +134,7 @@ class Observer:
 
     def uninstall(self) -> None:
         """Take every hook out, the last one first; a second call does nothing."""
-        patches, self._patches = self._patches, []
+        patches, self._patches, self._methods = self._patches, [], []
         for patch in reversed(patches):
             patch.restore()
         if Observer.active is self:
@@ -189,10 +192,8 @@ class Observer:
         """One more forward or backward; now and then the observer falls asleep or wakes up."""
         self.ticks += 1
         if self.ticks >= self._turn_at:
-            self.resting = not self.resting
-            self._turn_at = self.ticks + (PERIOD - WINDOW if self.resting else WINDOW)
-            if not self.resting:
-                self._woken()
+            self._turn_at = self.ticks + (WINDOW if self.resting else PERIOD - WINDOW)
+            self._rest(not self.resting)
 
     def rare(self, event: Event) -> None:
         """Something happened that is worth opening one's eyes for."""
@@ -204,10 +205,20 @@ class Observer:
     def wake(self) -> None:
         """See everything for a window."""
         if self.resting:
-            self.resting = False
             self._turn_at = 0
-            self._woken()
+            self._rest(False)
         self._turn_at = max(self._turn_at, self.ticks + WINDOW)
+
+    def _rest(self, resting: bool) -> None:
+        """Fall asleep, or wake up: the hooks on a tensor's methods are not there meanwhile."""
+        self.resting = resting
+        for method in self._methods:
+            if not resting:
+                method.put()
+            elif not anything_compiled():  # Dynamo's guards would see them go
+                method.lift()
+        if not resting:
+            self._woken()
 
     def _woken(self) -> None:
         for one in self.listeners:
