@@ -206,6 +206,29 @@ def test_many_layers_do_not_keep_the_observer_awake(resting):
         session.end()
 
 
+def test_methods_are_plain_at_rest():
+    """An optimizer calls ``add_`` for each parameter: while nobody listens there is no hook on it."""
+    names = ("item", "add_", "mul_", "copy_", "lerp_")
+    session = Session()
+    session.start()
+    try:
+        observer = session.observer
+        hooked = [name in vars(torch.Tensor) for name in names]
+        observer._turn_at = observer.ticks + 1
+        observer.tick()
+        assert observer.resting
+        resting = [name in vars(torch.Tensor) for name in names]
+        observer.wake()
+        awake = [name in vars(torch.Tensor) for name in names]
+        assert (hooked, resting, awake) == ([True] * 5, [False] * 5, [True] * 5)
+        observer._turn_at = observer.ticks + 1
+        observer.tick()
+        assert observer.resting
+    finally:
+        session.end()
+    assert not any(name in vars(torch.Tensor) for name in names)
+
+
 def test_third_party_names_are_seen():
     """A name imported before the observation began is observed too."""
     from torch.nn.functional import cross_entropy

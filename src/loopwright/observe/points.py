@@ -24,7 +24,7 @@ from loopwright.observe import graph
 from loopwright.observe.operations import Operations
 from loopwright.observe.sites import Site, site
 from loopwright.observe.swap import AttributePatch, CodeSwap, Patch, Straight, plain_function
-from loopwright.observe.watch import around
+from loopwright.observe.watch import PER_STEP, TICKS, around
 
 if TYPE_CHECKING:
     from loopwright.observe.watch import Observer
@@ -74,19 +74,20 @@ def install_points(observer: Observer) -> Iterator[Patch]:
     for kind, through_torch, functions in _table():
         if observer.wanted(kind):
             for function in functions:
-                yield CodeSwap(function, around(observer, kind, through_torch=through_torch))
+                hook = around(observer, kind, through_torch=through_torch)
+                yield CodeSwap(function, hook, rests=kind in PER_STEP - TICKS)
     if observer.wanted("forward"):
         call = torch.nn.Module.__call__
         yield CodeSwap(call, _forward(observer), _straight(observer, call))
     if observer.wanted("loss"):
         for name in LOSSES:
-            yield CodeSwap(getattr(torch.nn.functional, name), _loss(observer))
+            yield CodeSwap(getattr(torch.nn.functional, name), _loss(observer), rests=True)
     if observer.wanted("clip"):
         for function in (torch.nn.utils.clip_grad_norm_, torch.nn.utils.clip_grad_value_):
-            yield CodeSwap(function, _clip(observer))
+            yield CodeSwap(function, _clip(observer), rests=True)
     if observer.wanted("dropout"):
         for name in DROPOUTS:
-            yield CodeSwap(getattr(torch.nn.functional, name), _dropout(observer))
+            yield CodeSwap(getattr(torch.nn.functional, name), _dropout(observer), rests=True)
     if observer.wanted("step"):
         yield from _step(observer)
     if observer.wanted("zero_grad"):
@@ -96,14 +97,15 @@ def install_points(observer: Observer) -> Iterator[Patch]:
         yield CodeSwap(iterator.__next__, _fetch(observer))
     if observer.wanted("item"):
         for name in NUMBERS:
-            yield AttributePatch(torch.Tensor, name, _method(observer, "item", name))
+            yield AttributePatch(torch.Tensor, name, _method(observer, "item", name), rests=True)
     for name, kind in WRITES.items():
         if observer.wanted(kind):
-            yield AttributePatch(torch.Tensor, name, _method(observer, kind, name))
+            yield AttributePatch(torch.Tensor, name, _method(observer, kind, name), rests=True)
     if observer.wanted("transfer"):
         for name in MOVES:
-            yield AttributePatch(torch.Tensor, name, _method(observer, "transfer", name))
-            yield CodeSwap(getattr(torch.nn.Module, name), around(observer, "transfer"))
+            hook = _method(observer, "transfer", name)
+            yield AttributePatch(torch.Tensor, name, hook, rests=True)
+            yield CodeSwap(getattr(torch.nn.Module, name), around(observer, "transfer"), rests=True)
 
 
 def _table() -> Iterator[tuple[str, bool, list[Callable[..., Any]]]]:
@@ -462,7 +464,7 @@ class _OwnZeroGrad:
                 self.seen.add(one)
                 if "zero_grad" in vars(one):
                     hook = around(self.observer, "zero_grad", depth=1)
-                    yield AttributePatch(one, "zero_grad", hook)
+                    yield AttributePatch(one, "zero_grad", hook, rests=True)
 
     def after_optimizer(self, event: Event) -> None:
         """An optimizer was made: look at its class."""

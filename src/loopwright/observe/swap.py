@@ -46,14 +46,20 @@ class Straight:
 
 
 class CodeSwap:
-    """One function whose code calls ``hook(*its arguments)``; ``original`` is the function as it was."""
+    """One function whose code calls ``hook(*its arguments)``; ``original`` is the function as it was.
+
+    It can be ``lifted`` in between, and ``put`` again. With ``rests`` that is done while nobody listens.
+    """
 
     def __init__(
         self,
         function: Callable[..., Any],
         make_hook: Callable[[Any], Any],
         straight: Straight | None = None,
+        *,
+        rests: bool = False,
     ):
+        self.rests = rests
         self.function = plain_function(function)
         self.code = self.function.__code__
         self.original = _copy(self.function)
@@ -68,11 +74,20 @@ class CodeSwap:
             first = f"if {condition}: return {straight.result}"
         for one, value in self.names.items():
             setattr(builtins, one, value)
-        self.function.__code__ = _calling(self.code, name, first)
+        self.hooked = _calling(self.code, name, first)
+        self.put()
+
+    def put(self) -> None:
+        """Give the function the code that calls the hook."""
+        self.function.__code__ = self.hooked
+
+    def lift(self) -> None:
+        """Give the function its own code."""
+        self.function.__code__ = self.code
 
     def restore(self) -> None:
-        """Put the function's own code back."""
-        self.function.__code__ = self.code
+        """Put the function's own code back, for good."""
+        self.lift()
         for name in self.names:
             delattr(builtins, name)
 
@@ -84,7 +99,10 @@ class AttributePatch:
     does nothing, and an optimizer calls some for each of its parameters.
     """
 
-    def __init__(self, owner: Any, name: str, make_hook: Callable[[Any], Any]):
+    def __init__(
+        self, owner: Any, name: str, make_hook: Callable[[Any], Any], *, rests: bool = False
+    ):
+        self.rests = rests
         self.owner, self.name = owner, name
         self.own = name in vars(owner)
         self.before = vars(owner).get(name)
