@@ -326,9 +326,13 @@ DISK = [
     ),
     Mutant(
         "lines whose write failed are dropped", "train/history.py",
-        '        except OSError as error:\n            raise DiskError(\n                f"cannot write',
-        "        except OSError as error:\n            self._lines = []\n"
-        '            raise DiskError(\n                f"cannot write',
+        """            except OSError as error:
+                raise DiskError(
+                    f"cannot write""",
+        """            except OSError as error:
+                self._lines = []
+                raise DiskError(
+                    f"cannot write""",
         ("test_room.py::test_the_history_fails_once",),
     ),
     Mutant(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import resource
+import sys
+import threading
 
 import pytest
 import torch
@@ -260,6 +262,31 @@ def test_a_write_that_fails_once(tmp_path):
     history.sync()
     assert [record["kind"] for record in lines(path)] == ["steps", "steps", "log"]
     assert same(read(path), history)
+
+
+def test_lines_while_a_checkpoint_is_written(tmp_path):
+    """A checkpoint's background write puts lines down too: none is lost, none stands twice."""
+    path = tmp_path / "metrics.jsonl"
+    history = History(path)
+    ended = threading.Event()
+
+    def puts():
+        while not ended.is_set():
+            history.put_down()
+
+    other = threading.Thread(target=puts)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        other.start()
+        for turn in range(1, 2001):
+            history.log(turn, 0, {"score": 0.5})
+    finally:
+        ended.set()
+        other.join()
+        sys.setswitchinterval(before)
+    history.put_down()
+    assert [record["turn"] for record in lines(path)] == list(range(1, 2001))
 
 
 def test_to_host():

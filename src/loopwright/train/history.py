@@ -10,6 +10,7 @@ import errno
 import json
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class History:
         self._norms: list[float | Tensor | None] = []
         self.grad_norm: float | None = None  # of the last update
         self._last = 0  # the latest turn of any record
+        self._writing = threading.Lock()
         self._lines: list[bytes] = []
         self._good: int | None = None  # bytes of the file that are known to be whole lines
         self._mended = False
@@ -186,7 +188,9 @@ class History:
     def write(self, record: dict[str, Any]) -> None:
         """Make a record a line for the file, if there is one."""
         if self.path is not None:
-            self._lines.append(_line(record).encode() + b"\n")
+            line = _line(record).encode() + b"\n"
+            with self._writing:
+                self._lines.append(line)
 
     def put_down(self) -> None:
         """Append the lines that wait to the file; those of a write that fails go on waiting.
@@ -194,23 +198,26 @@ class History:
         A run that ends by that failure saves its last boundary, if the disk takes it after all: what was
         measured before belongs to it.
         """
-        if self.path is None or not self._lines:
-            return
-        try:
-            with open(self.path, "a+b", opener=_no_link) as file:
-                if self._good is not None:  # a write failed: how much of it is there is not known
-                    file.truncate(self._good)
-                if not self._mended:  # a line that a crash cut off must not swallow this one
-                    self._mended = True
-                    if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                        file.write(b"\n")
-                self._good = file.seek(0, os.SEEK_END)
-                file.write(b"".join(self._lines))
-        except OSError as error:
-            raise DiskError(
-                f"cannot write {self.path}: {error.strerror or error}", slug="cannot-write"
-            ) from error
-        self._lines, self._good = [], None
+        with self._writing:  # a checkpoint's background write does it too
+            if self.path is None or not self._lines:
+                return
+            try:
+                with open(self.path, "a+b", opener=_no_link) as file:
+                    if (
+                        self._good is not None
+                    ):  # a write failed: how much of it is there is not known
+                        file.truncate(self._good)
+                    if not self._mended:  # a line that a crash cut off must not swallow this one
+                        self._mended = True
+                        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                            file.write(b"\n")
+                    self._good = file.seek(0, os.SEEK_END)
+                    file.write(b"".join(self._lines))
+            except OSError as error:
+                raise DiskError(
+                    f"cannot write {self.path}: {error.strerror or error}", slug="cannot-write"
+                ) from error
+            self._lines, self._good = [], None
 
     def sync(self) -> None:
         """Wait until all lines, and the file's name, are on the disk."""
