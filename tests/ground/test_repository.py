@@ -108,6 +108,20 @@ def test_start_is_plain_python():
     ast.parse((ROOT / "start.py").read_text(), feature_version=(3, 7))
 
 
+def test_nothing_that_a_command_has_written():
+    """At the top stand the files of the project alone; a page of ``explain`` was among them once."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    top = {name for name in listed.stdout.splitlines() if "/" not in name}
+    kinds = {Path(name).suffix for name in top if not name.startswith(".")}
+    assert kinds <= {"", ".md", ".toml", ".txt", ".py", ".yml"}, sorted(top)
+    assert [name for name in top if name.endswith(".py")] == ["start.py"]
+    assert [name for name in top if name.endswith(".txt")] == ["constraints.txt"]
+
+
 def test_no_large_file():
     """No tracked file is over 300 kB."""
     listed = subprocess.run(
