@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -109,9 +113,88 @@ def test_item_inside_a_graph():
 
     session = Session()
     session.start()
+    torch._dynamo.trace_rules.clear_lru_cache()  # whichever test came first
     seen = run()
     session.end()
     assert seen == run() == [3.0, 3.0, 3.0]
+
+
+FIRST_COMPILED = """
+import sys, warnings
+import torch
+from torch import nn
+from torch.nn import functional as F
+from loopwright.checker.session import Session
+
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
+
+
+class Model(nn.Module):
+    def forward(self, x):
+        with torch.no_grad():
+            weights = torch.ones(2, 4, 3)
+            torch.Tensor.mul_(weights, 0.5).add_(1)
+            torch.Tensor.copy_(weights, torch.Tensor.lerp_(weights, weights * 2, 0.5))
+        x = torch.Tensor.to(x, torch.float64).float() * weights
+        x = F.scaled_dot_product_attention(x, x, x) + torch.softmax(torch.reshape(x, (2, 4, 3)), 1)
+        return torch.Tensor.view(torch.log_softmax(x, 1), 2, 12)
+
+
+class Outer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = Model()
+        self.layer = nn.Linear(12, 2)
+
+    def forward(self, x):
+        compiled = torch.compile(self.part, fullgraph=True, backend="aot_eager")
+        read = torch.compile(lambda x: x * torch.Tensor.item(x.sum()), backend="aot_eager")
+        return self.layer(compiled(x)), read(torch.ones(3)).tolist()
+
+
+session = Session()
+if "observed" in sys.argv:
+    session.start()
+    assert torch.Tensor.item is not torch._C.TensorBase.item
+assert "torch._dynamo" not in sys.modules, "it is the program that is to bring Dynamo"
+torch.manual_seed(0)
+outer, given = Outer(), torch.randn(2, 4, 3)
+first = outer(given)
+again = outer(given)
+session.end()
+assert session.observer.failure is None, session.observer.failure
+rules, tensors = torch._dynamo.trace_rules, torch._dynamo.variables.tensor
+for name in ("item", "tolist", "to", "cpu", "mul_", "add_", "copy_", "lerp_", "view", "softmax"):
+    assert vars(torch._C.TensorBase)[name] in rules.get_tensor_method(), name
+    assert tensors.all_tensor_attrs[name] is vars(torch._C.TensorBase)[name], name
+known = rules.get_torch_obj_rule_map()
+for one in (torch.reshape, torch.softmax, torch.log_softmax, F.scaled_dot_product_attention):
+    assert one in known, one
+assert not [one for one in sys.meta_path if "loopwright" in type(one).__module__]
+loaders = [tensors.__spec__.loader, rules.__spec__.loader]
+assert not [one for one in loaders if "exec_module" in vars(one)]
+print(first, again)
+"""
+
+
+def test_dynamo_comes_under_observation(tmp_path):
+    """Its tables hold torch's own functions, also where it is first imported inside a recorded forward."""
+    program = tmp_path / "program.py"
+    program.write_text(FIRST_COMPILED)
+    printed = [
+        subprocess.run(
+            [sys.executable, program, how],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for how in ("alone", "observed")
+    ]
+    assert [one.returncode for one in printed] == [0, 0], printed[-1].stderr
+    assert printed[0].stdout == printed[1].stdout
 
 
 class Inside(nn.Module):

@@ -79,6 +79,7 @@ def snapshot():
                 except (TypeError, ValueError):
                     code = None
             found[owner.__name__, name] = (id(value), id(code))
+    found["sys", "meta_path"] = tuple(map(id, sys.meta_path))
     hooks = sys.modules["torch.optim.optimizer"]
     found["hooks"] = (
         tuple(hooks._global_optimizer_pre_hooks),

@@ -57,7 +57,7 @@ class Operations:
         self.here = observer.here
         self.lock = threading.Lock()
         self.users = 0
-        self.patches: list[AttributePatch] = []
+        self.patches = observer.passing
 
     def begin(self) -> bool:
         """A recorded forward of this thread begins; False where its operations cannot be noted."""
@@ -67,7 +67,7 @@ class Operations:
         with self.lock:
             self.users += 1
             if self.users == 1:
-                self.patches = [AttributePatch(*one, self._hook) for one in FUNCTIONS]
+                self.patches += [AttributePatch(*one, self._hook) for one in FUNCTIONS]
         return True
 
     def end(self) -> None:
@@ -75,9 +75,8 @@ class Operations:
         with self.lock:
             self.users -= 1
             if self.users == 0:
-                for patch in reversed(self.patches):
-                    patch.restore()
-                self.patches = []
+                while self.patches:
+                    self.patches.pop().restore()
 
     def _hook(self, original: Callable[..., Any]) -> Callable[..., Any]:
         here = self.here

@@ -107,19 +107,19 @@ class AttributePatch:
         self.own = name in vars(owner)
         self.before = vars(owner).get(name)
         self._hook = make_hook(getattr(owner, name))
-        self._there = False
+        self.there = False
         self.put()
 
     def put(self) -> None:
         """Set the hook, where it is not."""
-        if not self._there:
-            self._there = True
+        if not self.there:
+            self.there = True
             setattr(self.owner, self.name, self._hook)
 
     def lift(self) -> None:
         """Put back what was there before, where it is not."""
-        if self._there:
-            self._there = False
+        if self.there:
+            self.there = False
             if self.own:
                 setattr(self.owner, self.name, self.before)
             else:

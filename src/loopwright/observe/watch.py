@@ -11,12 +11,14 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from loopwright.events import Event
+from loopwright.observe.dynamo import Originals
 from loopwright.observe.sites import Site, site
 from loopwright.observe.swap import AttributePatch, CodeSwap, Patch, anything_compiled
 
@@ -104,6 +106,8 @@ class Observer:
         self._rare: dict[Any, int] = {}
         self._patches: list[Patch] = []
         self._resting: list[CodeSwap | AttributePatch] = []
+        self.passing: list[AttributePatch] = []
+        """Attributes that are there for the length of a recorded forward."""
 
     def handlers(self, when: str, kind: str) -> list[Handler]:
         """The listeners' methods for one kind; ``when`` is "before" or "after"."""
@@ -124,6 +128,10 @@ class Observer:
         try:
             for patch in install_points(self):
                 self.add(patch)
+            if self.wanted("forward") or any(
+                isinstance(one, AttributePatch) for one in self._patches
+            ):
+                self.add(Originals(self.lifted))
         except BaseException:  # of any kind: torch must not stay half patched
             self.uninstall()
             raise
@@ -141,6 +149,22 @@ class Observer:
             patch.restore()
         if Observer.active is self:
             Observer.active = None
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Attributes are the originals meanwhile: functions keep their identity, attributes do not."""
+        there = [one for one in self._attributes() if one.there]
+        for patch in reversed(there):
+            patch.lift()
+        try:
+            yield
+        finally:
+            for patch in self._attributes():  # those that were taken out meanwhile stay out
+                if patch in there:
+                    patch.put()
+
+    def _attributes(self) -> list[AttributePatch]:
+        return [one for one in self._patches + self.passing if isinstance(one, AttributePatch)]
 
     @property
     def installed(self) -> bool:
