@@ -14,7 +14,13 @@ from loopwright.checker import registry
 FILES = sorted(
     file for file in PROGRAMS.rglob("*.py") if file.parent.name not in ("ranks", "loops")
 )
-NEEDS_RANKS = {"ddp-bypassed", "ddp-missing-set-epoch", "ddp-duplicate-data", "ranks-diverge"}
+NEEDS_RANKS = {
+    "ddp-bypassed",
+    "ddp-missing-set-epoch",
+    "ddp-duplicate-data",
+    "collective-mismatch",
+    "ranks-diverge",
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from checker.watched import PROGRAMS
+from loopwright.checker import merge
+from loopwright.observe import process
 
-pytestmark = pytest.mark.long
 PROGRAM = PROGRAMS / "ranks" / "training.py"
 LINES = {
     "ddp-bypassed": "model.module(inputs)",
@@ -18,6 +20,17 @@ LINES = {
 }
 
 
+ORDERS = PROGRAMS / "ranks" / "collectives.py"
+OBSERVED = """
+import runpy, sys
+from loopwright.checker.process import start
+start()
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("mistake", [*LINES, "nothing"])
 def test_two_ranks(run_cli, tmp_path, mistake):
     """Each mistake is found once, at its line, by both ranks together; none without one."""
@@ -40,3 +53,77 @@ def test_two_ranks(run_cli, tmp_path, mistake):
     assert LINES[mistake] in PROGRAM.read_text().splitlines()[line - 1]
     assert ranks == [0, 1]
     assert done.rc == 1
+
+
+@pytest.fixture
+def collectives(run_cli, tmp_path):
+    """``collectives(kind, ranks)``: errors and warnings with the text of their lines, notes, and the end."""
+
+    def check(kind, ranks):
+        found = tmp_path / "found.json"
+        done = run_cli(
+            "check", f"--json={found}", ORDERS, kind, str(ranks), cwd=tmp_path, timeout=120
+        )
+        record = json.loads(found.read_text())
+        told = [
+            (one["rule"], ORDERS.read_text().splitlines()[one["line"] - 1].strip(), one)
+            for one in record["findings"]
+            if one["severity"] != "hint"
+        ]
+        return told, record["notes"], done
+
+    return check
+
+
+def test_values_that_are_mixed_up_in_silence(run_program, tmp_path):
+    """One rank adds up floats and the other one integers: both end, and it is found."""
+    env = {**os.environ, process.FOLDER: str(tmp_path)}
+    done = run_program(["-c", OBSERVED, str(ORDERS), "another type", "2"], cwd=tmp_path, env=env)
+    assert done.rc == 0, done.err
+    record = merge.read(tmp_path)
+    (found,) = record.findings
+    assert (found.rule, found.ranks) == ("collective-mismatch", [0, 1])
+    assert "# typed" in ORDERS.read_text().splitlines()[found.place.line - 1]
+    assert "rank 0 called all_reduce() of 1 float32 value (SUM), rank 1" in found.message
+    assert (record.notes, record.files) == ([], [str(ORDERS)])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kind", "ranks", "line"),
+    [
+        ("another order", 2, "dist.all_reduce(parameter.grad)  # averaged"),
+        ("another order", 3, "dist.all_reduce(parameter.grad)  # averaged"),
+        ("one more, in silence", 2, "dist.all_reduce(torch.full((1,), 100.0))"),
+        ("no partner", 2, "dist.barrier()"),
+        ("no partner", 3, "dist.barrier()"),
+        ("another type", 3, "dist.all_reduce(counted)  # typed"),
+        ("barrier beside ddp", 2, "dist.barrier()"),
+    ],
+)
+def test_orders_that_differ(collectives, kind, ranks, line):
+    """Found once, at the line that one rank alone comes to, beside the program's own failure."""
+    ((rule, text, found),), _, done = collectives(kind, ranks)
+    assert (rule, text, found["ranks"]) == ("collective-mismatch", line, [*range(ranks)])
+    assert done.rc != 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize(
+    "kind", ["nothing", "much", "met again", "launched twice", "uneven ends under join"]
+)
+def test_one_order(collectives, kind, ranks):
+    """Messages, groups, threads, handles, roots in turn, another launch, a rank that joins: no word."""
+    told, notes, done = collectives(kind, ranks)
+    assert (told, notes, done.rc) == ([], [], 0)
+
+
+@pytest.mark.long
+def test_where_the_others_waited(collectives):
+    """A rank that fails by itself is no mistake of order; a note says where another one waited for it."""
+    told, notes, done = collectives("an exception of its own", 3)
+    assert told == []
+    assert done.rc == 1
+    (note,) = notes
+    assert "all_reduce() of 1 float32 value (SUM) (collectives.py:20)" in note

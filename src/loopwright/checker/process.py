@@ -32,6 +32,7 @@ def _renew() -> None:
     global _session
     steps = os.environ.get(STEPS)
     _session = Session(steps=int(steps) if steps else None)
+    _session.accounts.collectives.folder = Path(os.environ[process.FOLDER])
     _session.start()
 
 
@@ -53,7 +54,10 @@ def _write() -> None:
     session = _session
     if session is None:
         return
-    found = session.end(ended_well=process.ended_by() is None)
+    well = process.ended_by() is None
+    found = session.end(ended_well=well)
+    if session.accounts.complete:
+        session.accounts.collectives.end(well=well)
     if not session.observer.counts and not found and _forked:
         return  # a DataLoader's worker
     record = {

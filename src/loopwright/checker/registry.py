@@ -40,6 +40,7 @@ FAMILIES = (
 )
 ACROSS_RANKS = {
     "ddp-duplicate-data": "All ranks train on the same batches: there is no DistributedSampler.",
+    "collective-mismatch": "Ranks call different collectives, or the same in another order.",
     "ranks-diverge": "The ranks of a distributed training hold different weights.",
 }
 """Rules that need all ranks: ``merge`` finds them when the processes have ended."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from typing import Any
 
 from loopwright.checker.accounts.books import Accounts
+from loopwright.checker.accounts.collectives import meeting
 from loopwright.checker.accounts.ranks import rank_facts
 from loopwright.checker.registry import rules
 from loopwright.events import Finding
@@ -73,6 +75,9 @@ class Session:
             "files": list(dict.fromkeys(code.co_filename for code in known_codes())),
             "notes": self.notes,
             "rank": self.accounts.ranks.rank,
+            "met": meeting(),
+            "began": self.accounts.collectives.began,
+            "ended": time.time(),
             "ranks": rank_facts(self.accounts.ranks),
         }
 

@@ -48,6 +48,8 @@ PHASE_OF = {
     "save": None,
     "wrap": None,
     "collective": None,
+    "message": None,
+    "group": None,
 }
 """Every kind of event that can be observed, and the phase that it is part of."""
 

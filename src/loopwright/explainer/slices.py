@@ -24,7 +24,7 @@ NEEDED = (
     "unscale",
     "scaler_step",
 )
-NEVER = ("fetch", "save", "load", "collective", "seed", "wrap")
+NEVER = ("fetch", "save", "load", "collective", "message", "group", "seed", "wrap")
 WRITERS = frozenset(
     (
         "write",
@@ -163,6 +163,8 @@ def _does(kind: str) -> str:
         "save": "save a file",
         "load": "load a file",
         "collective": "talk to other ranks",
+        "message": "talk to another rank",
+        "group": "make or end a process group",
         "seed": "set a seed",
         "wrap": "wrap the model",
     }[kind]

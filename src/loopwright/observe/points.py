@@ -21,6 +21,7 @@ from torch.optim.optimizer import (
 
 from loopwright.events import Event
 from loopwright.observe import graph
+from loopwright.observe.collectives import collective_points
 from loopwright.observe.operations import Operations
 from loopwright.observe.sites import Site, site
 from loopwright.observe.swap import AttributePatch, CodeSwap, Patch, Straight, plain_function
@@ -101,6 +102,7 @@ def install_points(observer: Observer) -> Iterator[Patch]:
     for name, kind in WRITES.items():
         if observer.wanted(kind):
             yield AttributePatch(torch.Tensor, name, _method(observer, kind, name), rests=True)
+    yield from collective_points(observer)
     if observer.wanted("transfer"):
         for name in MOVES:
             hook = _method(observer, "transfer", name)
@@ -134,16 +136,6 @@ def _table() -> Iterator[tuple[str, bool, list[Callable[..., Any]]]]:
     yield "load", False, [torch.serialization.load]
     yield "save", False, [torch.serialization.save]
     yield "wrap", True, [DistributedDataParallel.__init__]
-    if torch.distributed.is_available():
-        names = (
-            "all_reduce",
-            "all_gather",
-            "reduce_scatter",
-            "broadcast",
-            "reduce",
-            "all_gather_into_tensor",
-        )
-        yield "collective", False, [getattr(torch.distributed, name) for name in names]
 
 
 def _methods(base: type, name: str) -> list[Callable[..., Any]]:

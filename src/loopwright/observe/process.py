@@ -122,9 +122,11 @@ def at_end(write: Callable[[], None]) -> None:
 
 
 def _is_child() -> bool:
+    """Whether multiprocessing began this process; a spawned one knows its parent only after its imports."""
     from multiprocessing import process
 
-    return process.parent_process() is not None
+    spawned = getattr(process.current_process(), "_inheriting", False)
+    return spawned or process.parent_process() is not None
 
 
 def after_fork(renew: Callable[[], None]) -> None:
@@ -134,6 +136,12 @@ def after_fork(renew: Callable[[], None]) -> None:
 
 
 def ended_by() -> str | None:
-    """The type of the exception that ends this process, if one does; asked from an exit function."""
-    last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    """The type of the exception that ends this process, if one does; asked from an exit function.
+
+    A child of multiprocessing runs those while the exception is on its way, with torch's spawn as
+    ``SystemExit(1)``.
+    """
+    last = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None) or sys.exc_info()[1]
+    if isinstance(last, SystemExit) and not last.code:
+        return None
     return type(last).__name__ if last is not None else None

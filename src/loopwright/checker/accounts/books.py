@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loopwright.checker.accounts.collectives import Collectives
 from loopwright.checker.accounts.data import Data
 from loopwright.checker.accounts.gradients import Gradients
 from loopwright.checker.accounts.graphs import Graphs
@@ -32,6 +33,7 @@ class Accounts:
         self.modes = Modes(self.optimizers, here)
         self.schedules = Schedules(self.optimizers, self.losses)
         self.ranks = Ranks(self.optimizers, self.data, self.parameters)
+        self.collectives = Collectives()
         self.waits = Waits()
         self.writes = Writes(self.optimizers, here)
         self.mixing = Mixing(here)
@@ -53,6 +55,7 @@ class Accounts:
             self.data,
             self.schedules,
             self.ranks,
+            self.collectives,
             self.waits,
             self.writes,
             self.mixing,

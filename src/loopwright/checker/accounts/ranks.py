@@ -17,6 +17,7 @@ from loopwright.checker.accounts.optimizers import Optimizers
 from loopwright.checker.accounts.parameters import Parameters
 from loopwright.events import Event
 from loopwright.observe import content
+from loopwright.observe.collectives import REDUCING
 from loopwright.observe.sites import Site, caller_outside
 
 
@@ -86,11 +87,13 @@ class Ranks:
 
     def after_collective(self, event: Event) -> None:
         """Reduced by hand, after a backward pass that went past the wrapper."""
+        if event.subject not in REDUCING:
+            return
         self.collectives_in_training += any(one.backwards_without for one in self.wrapped)
-        if self.reduced is None and not self.wrapped and event.args:
+        if self.reduced is None and not self.wrapped and isinstance(event.args[0], torch.Tensor):
             self._by_hand(event.args[0])
 
-    def _by_hand(self, tensor: Any) -> None:
+    def _by_hand(self, tensor: torch.Tensor) -> None:
         """A gradient of some optimizer's is reduced: whose is it?"""
         for entry in self.optimizers.live():
             for parameter in entry.parameters():

@@ -1,0 +1,1 @@
+"""What only all ranks of a program together show: compared when their processes have ended."""

@@ -1,0 +1,180 @@
+"""The order of collectives, compared by journals that are written here: what is proven, and what is not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from loopwright.checker.ranks import journal, order
+
+MEETING = {"met": {"MASTER_PORT": "29500"}, "began": 100.0}
+
+
+class Rank:
+    """Writes what one rank calls, as its process would."""
+
+    def __init__(self, folder, rank, size=2, told=MEETING):
+        folder = folder / str(rank)
+        folder.mkdir(parents=True)
+        self.rank, self.size, self.index, self.counted = rank, size, 0, 0
+        self.lines = {}
+        self.journal = journal.Journal(folder, told)
+        self.journal.line({"world": 1, "rank": rank, "size": size})
+        self.group = self.journal.line(
+            {"group": "0", "device": "", "ranks": [*range(size)], "in": 1}
+        )
+
+    def call(self, op="all_reduce", line=10, *, root=0, kind="float32", values=1, came_back=True):
+        """One collective that this rank calls itself."""
+        place = {"file": "train.py", "line": line}
+        told = {"op": op, "key": [root, "SUM", kind, values], "says": f"{op}()", "place": place}
+        key = json.dumps(told)
+        number = self.lines[key] = self.lines.get(key) or self.journal.line(told)
+        slot = self.journal.begin(self.group, self.index, self.counted, number)
+        self.index += 1
+        self.counted += 1
+        if came_back is not None:
+            self.journal.end(slot, raised=not came_back)
+        return self
+
+    def its_own(self, count=1):
+        """Collectives that PyTorch makes."""
+        self.counted += count
+        self.journal.doing(0, self.counted)
+        return self
+
+    def mark(self, mark):
+        """Something that makes less sure."""
+        self.journal.line({"mark": mark, "of": self.group})
+        return self
+
+    def end(self, *, well=True):
+        """The process ends by itself."""
+        self.journal.close(well=well)
+        return self
+
+
+@pytest.fixture
+def ranks(tmp_path):
+    """``ranks(size)``: that many, and what is said about them when they are done."""
+
+    def make(size=2):
+        return [Rank(tmp_path, rank, size) for rank in range(size)]
+
+    return make
+
+
+@pytest.fixture
+def told(tmp_path):
+    """``told()``: findings and notes."""
+
+    def compare():
+        found = [one for folder in sorted(tmp_path.iterdir()) for one in journal.read(folder)]
+        return order.compared(found)
+
+    return compare
+
+
+def test_the_same_on_all(ranks, told):
+    """Equal orders are no finding, whichever lines they come from."""
+    for one in ranks(3):
+        one.call(line=10 + one.rank).call("barrier", 20).end()
+    assert told() == ([], [])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"op": "barrier"}, {"root": 1}, {"kind": "float64"}, {"values": 2}],
+    ids=lambda one: next(iter(one)),
+)
+def test_two_calls_that_do_not_belong_together(ranks, told, other):
+    """Another operation, root, type or number: at that place, with the line that only one rank comes to."""
+    first, second, third = ranks(3)
+    for one in (first, second, third):
+        one.call(line=10, values=7, kind="float64")
+        one.call(line=20) if one is not second else one.call(**{"line": 21, **other})
+        one.end()
+    ((found,), _) = told()
+    assert (found.rule, found.place.line, found.ranks) == ("collective-mismatch", 21, [0, 1, 2])
+    assert "collective number 2: ranks 0, 2 called all_reduce(), rank 1" in found.message
+    assert [one.line for one in found.related] == [20]
+
+
+def test_an_unknown_size_fits_all(ranks, told):
+    """Kinds of calls beyond those that are told apart are compared without their sizes."""
+    first, second = ranks()
+    first.call(values=3).end()
+    second.call(values=None, kind=None).end()
+    assert told() == ([], [])
+
+
+def test_one_too_many_is_found_at_its_line(ranks, told):
+    """A rank that ended has one call less: it is the line that only the other one came to."""
+    first, second = ranks()
+    first.call(line=10).call(line=15).call(line=10).call(line=10, came_back=False).end(well=False)
+    second.call(line=10).call(line=10).call(line=10).end()
+    ((found,), _) = told()
+    assert (found.place.line, found.ranks) == (15, [0, 1])
+    assert "line 15 was reached once on rank 0, never on rank 1" in found.evidence
+
+
+def test_a_failed_call_that_was_answered_for_is_none(ranks, told):
+    """Who catches the exception of a collective without a partner has thought of it."""
+    first, second = ranks()
+    first.call().call("barrier", came_back=False).end()
+    second.call().end()
+    assert told() == ([], [])
+
+
+def test_a_rank_that_failed_is_not_out_of_order(ranks, told):
+    """The others wait for one that has an exception of its own: told as a note, where they waited."""
+    first, second = ranks()
+    first.call().call(line=12, came_back=None)
+    second.call().end(well=False)
+    found, notes = told()
+    assert found == []
+    assert notes == ["rank 0 was still in all_reduce() (train.py:12) when it was ended"]
+
+
+def test_against_one_that_pytorch_made(ranks, told):
+    """A call whose number is one of PyTorch's own on the other rank is out of order."""
+    first, second = ranks()
+    first.its_own(3).call("barrier", 30, came_back=None)
+    second.its_own(4)
+    ((found,), _) = told()
+    assert found.place.line == 30
+    assert "rank 0 called barrier() where the collective of rank 1" in found.message
+
+
+@pytest.mark.parametrize("mark", ["messages", "uncounted", "threads", "after an exception"])
+def test_numbers_that_prove_nothing(ranks, told, mark):
+    """Where PyTorch's numbers count messages too, or nothing, or threads take turns, it is not known."""
+    first, second = ranks()
+    first.its_own(3).call("barrier", 30, came_back=None)
+    second.its_own(4).mark(mark)
+    assert told()[0] == []
+
+
+def test_a_rank_that_is_there_twice(ranks, told, tmp_path):
+    """Two trainings at one time with nothing to tell them apart by: nothing is claimed."""
+    for one in ranks():
+        one.call(values=3).end()
+    Rank(tmp_path / "again", 0).call(values=4).end()
+    found = [journal.read(tmp_path / one)[0] for one in ("0", "1", "again/0")]
+    assert order.compared(found) == ([], [])
+    assert order.compared(found[:2]) == ([], [])
+    assert order.compared(found[1:])[0] != []
+
+
+def test_many_calls(ranks, told, tmp_path):
+    """Of many calls the first and the last are kept; a mistake among the last is found at its number."""
+    many = journal.FIRST + 3 * journal.LAST
+    for one in ranks():
+        for _ in range(many):
+            one.call()
+        one.call("barrier" if one.rank else "all_reduce", came_back=None)
+    (book,) = journal.read(tmp_path / "0")[0].books
+    assert (book.length, len(book.calls)) == (many + 1, journal.FIRST + journal.LAST)
+    ((found,), _) = told()
+    assert f"{many + 1:,}" in found.message
