@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import pickle
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from loopwright.checker.session import Session
 from loopwright.observe import points
+from loopwright.observe.modules import Places
 from loopwright.observe.swap import plain_function
 from loopwright.observe.watch import Observer
 from observe.training import TRAININGS, everything, plain
@@ -207,6 +209,111 @@ def test_many_layers_do_not_keep_the_observer_awake(resting):
         session.end()
 
 
+def asleep(observer):
+    """Put the observer to sleep, as its next tick would."""
+    observer._turn_at = observer.ticks + 1
+    observer.tick()
+    return observer.resting
+
+
+def test_inner_calls_go_straight_at_rest():
+    """At rest a known inner module does not come to the hook; an outermost or an unknown one does."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    session = Session()
+    session.start()
+    try:
+        observer = session.observer
+        model(torch.ones(1, 2))
+        assert asleep(observer)
+        observer._turn_at = 10_000
+        observer.wake = lambda: None
+        before = observer.ticks
+        model(torch.ones(1, 2))
+        assert observer.ticks == before + 1
+        model[0](torch.ones(1, 2))
+        assert observer.ticks == before + 1
+        nn.Linear(2, 1)(torch.ones(1, 2))
+        assert observer.ticks == before + 2
+        del observer.wake
+        observer.wake()
+        observer._turn_at = 10_000
+        model[0](torch.ones(1, 2))
+        assert asleep(observer)
+        observer._turn_at = 10_000
+        model[0](torch.ones(1, 2))
+        assert observer.ticks == before + 5  # seen as the outermost, it is one from now on
+    finally:
+        session.end()
+    assert session.observer.failure is None
+
+
+def test_modules_that_died_are_forgotten():
+    """What is known of a module goes with it: another one may come to stand at its address."""
+    places = Places()
+    first, second = nn.Linear(1, 1), nn.Linear(1, 1)
+    places.called_inside(first)
+    places.called_inside(second)
+    places.called_outside(second)
+    assert places.inside == {id(first)}
+    del first, second
+    assert [*places.inside, *places._outside, *places._refs] == []
+
+
+def test_no_sleep_in_the_middle_of_a_forward():
+    """Where a forward computes gradients itself, the observer stays awake until its inner calls are told."""
+    inner = []
+
+    class Learns(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(1, 1), nn.Linear(1, 1)
+
+        def forward(self, x):
+            observer._turn_at = 1
+            gradient = torch.autograd.grad(self.first(x).sum(), self.first.weight)[0]
+            return self.second(x) + gradient
+
+    class Listens:
+        def before_forward(self, event):
+            observer.here.inner = []
+
+        def after_forward(self, event):
+            inner.extend(type(call.module).__name__ for call in observer.here.inner)
+
+        def after_grad(self, event):
+            pass
+
+    model = Learns()
+    observer = Observer([Listens()])
+    observer.install()
+    try:
+        model(torch.ones(1, 1))
+        assert inner == ["Linear", "Linear"]
+        assert not observer.resting
+        observer.tick()
+        assert observer.resting
+    finally:
+        observer.uninstall()
+
+
+def test_windows_thin_out():
+    """Rests become longer as a program goes on, and none is longer than an eighth of what has passed."""
+    observer = Observer([])
+    turns = [(0, False)]
+    for _ in range(400_000):
+        observer.tick()
+        if observer.resting != turns[-1][1]:
+            turns.append((observer.ticks, observer.resting))
+    rests = [(at, until - at) for (at, resting), (until, _) in pairwise(turns) if resting]
+    windows = [until - at for (at, resting), (until, _) in pairwise(turns) if not resting]
+    assert windows[0] == 3000
+    assert set(windows[1:]) == {150}
+    assert {length for at, length in rests if at < 30_000} == {3946}
+    assert all(length <= max(3946, at / 8) for at, length in rests)
+    late = [length for at, length in rests if at > 200_000]
+    assert min(late) > 20_000
+
+
 def test_methods_are_plain_at_rest():
     """An optimizer calls ``add_`` for each parameter: while nobody listens there is no hook on it."""
     names = ("item", "add_", "mul_", "copy_", "lerp_")
@@ -215,16 +322,12 @@ def test_methods_are_plain_at_rest():
     try:
         observer = session.observer
         hooked = [name in vars(torch.Tensor) for name in names]
-        observer._turn_at = observer.ticks + 1
-        observer.tick()
-        assert observer.resting
+        assert asleep(observer)
         resting = [name in vars(torch.Tensor) for name in names]
         observer.wake()
         awake = [name in vars(torch.Tensor) for name in names]
         assert (hooked, resting, awake) == ([True] * 5, [False] * 5, [True] * 5)
-        observer._turn_at = observer.ticks + 1
-        observer.tick()
-        assert observer.resting
+        assert asleep(observer)
     finally:
         session.end()
     assert not any(name in vars(torch.Tensor) for name in names)

@@ -17,7 +17,7 @@ from loopwright.explainer.alone import library_alone
 from loopwright.explainer.modulecalls import ModuleCalls
 from loopwright.explainer.names import name_of
 from loopwright.explainer.saved import holders
-from loopwright.observe.points import traced
+from loopwright.observe.modules import traced
 
 if TYPE_CHECKING:
     from loopwright.explainer.record import Recording

@@ -16,7 +16,7 @@ import torch
 from loopwright.events.explained import GraphNote, GroupNote
 from loopwright.explainer.saved import Saved
 from loopwright.observe.graph import is_leaf_node
-from loopwright.observe.points import InnerCall
+from loopwright.observe.modules import InnerCall
 
 LIMIT = 20_000
 OUTSIDE = "outside modules"

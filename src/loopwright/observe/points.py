@@ -1,7 +1,7 @@
 """The functions of torch that are worth watching, and which kind of event each one is.
 
-A table for what is plain, and three special ones: modules (only the outermost call is an event), the
-optimizers' step (torch has global hooks for it), and methods written in C.
+A table for what is plain, and three special ones: modules (``module_calls``), the optimizers' step (torch
+has global hooks for it), and methods written in C.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from torch.optim.optimizer import (
 )
 
 from loopwright.events import Event
-from loopwright.observe import graph
 from loopwright.observe.collectives import collective_points
-from loopwright.observe.operations import Operations
-from loopwright.observe.sites import Site, site
-from loopwright.observe.swap import AttributePatch, CodeSwap, Patch, Straight, plain_function
+from loopwright.observe.modules import module_calls, traced
+from loopwright.observe.sites import site
+from loopwright.observe.swap import AttributePatch, CodeSwap, Patch
 from loopwright.observe.watch import PER_STEP, TICKS, around
 
 if TYPE_CHECKING:
@@ -76,10 +75,11 @@ def install_points(observer: Observer) -> Iterator[Patch]:
         if observer.wanted(kind):
             for function in functions:
                 hook = around(observer, kind, through_torch=through_torch)
-                yield CodeSwap(function, hook, rests=kind in PER_STEP - TICKS)
+                # Tensor.backward calls autograd.backward, which ticks at rest.
+                rests = kind in PER_STEP - TICKS or function is torch.Tensor.backward
+                yield CodeSwap(function, hook, rests=rests)
     if observer.wanted("forward"):
-        call = torch.nn.Module.__call__
-        yield CodeSwap(call, _forward(observer), _straight(observer, call))
+        yield module_calls(observer)
     if observer.wanted("loss"):
         for name in LOSSES:
             yield CodeSwap(getattr(torch.nn.functional, name), _loss(observer), rests=True)
@@ -144,144 +144,6 @@ def _methods(base: type, name: str) -> list[Callable[..., Any]]:
     for one in classes:
         classes += [sub for sub in one.__subclasses__() if sub.__module__.startswith("torch.")]
     return [vars(one)[name] for one in dict.fromkeys(classes) if name in vars(one)]
-
-
-def traced() -> bool:
-    """True inside torch.func transforms and jit tracing, where tensors are not what they seem."""
-    return (
-        torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._get_tracing_state() is not None
-    )
-
-
-def sees_evaluation(observer: Observer) -> bool:
-    """A forward without gradients, after forwards with them, opens the observer's eyes now and then."""
-    if torch.is_grad_enabled():
-        return False
-    observer.evaluations += 1
-    if observer.evaluations & (observer.evaluations - 1):
-        return False
-    observer.wake()
-    return True
-
-
-class InnerCall:
-    """A call of a module inside another one's: no tensor is kept, only what it was like."""
-
-    __slots__ = (
-        "direct",
-        "elements",
-        "grad",
-        "made_by",
-        "module",
-        "needs",
-        "pointer",
-        "result_made_by",
-        "result_needs",
-        "site",
-        "training",
-    )
-
-    def __init__(self, module: Any, args: tuple[Any, ...], where: Site | None = None):
-        self.site = where
-        """The program's line that called it, also through a container of torch's."""
-        self.direct = False
-        first = next((one for one in args if isinstance(one, torch.Tensor)), None)
-        self.module = module
-        self.training = module.training
-        self.grad = torch.is_grad_enabled()
-        self.elements = self.pointer = self.made_by = self.result_made_by = 0
-        self.needs = self.result_needs = False
-        if first is not None:
-            self.elements, self.needs = first.numel(), first.requires_grad
-            self.pointer, self.made_by = graph.storage_pointer(first), graph.made_by(first)
-
-    def left(self, result: Any) -> None:
-        """Note the result."""
-        if isinstance(result, (tuple, list)) and result:
-            result = result[0]
-        if isinstance(result, torch.Tensor):
-            self.result_needs, self.result_made_by = result.requires_grad, graph.made_by(result)
-
-
-def _straight(observer: Observer, call: Any) -> Straight | None:
-    """Inner calls that nobody records, nearly all: 0.21 µs each, and 0.49 through the hook."""
-    if plain_function(call).__code__.co_names != ("_compiled_call_impl", "_call_impl"):
-        return None  # another torch's, of which we do not know what it does
-    return Straight(
-        "not compiling() and here.depth and here.inner is None",
-        "(self._compiled_call_impl or self._call_impl)(*args, **kwargs)",
-        {"compiling": torch.compiler.is_compiling, "here": observer.here},
-    )
-
-
-def _forward(observer: Observer) -> Callable[[Any], Any]:
-    """Modules: the outermost call of a thread is an event, inner ones are only counted in.
-
-    While a listener has set ``here.inner`` to a list, inner calls are appended to it as ``InnerCall``;
-    otherwise they do not come here at all (``_straight``).
-    """
-    before = observer.handlers("before", "forward")
-    after = observer.handlers("after", "forward")
-    here = observer.here
-    operations = Operations(observer)
-    compiling = torch.compiler.is_compiling
-
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if compiling():
-                return original(self, *args, **kwargs)
-            if here.depth:
-                inner = here.inner
-                if inner is None:
-                    return original(self, *args, **kwargs)
-                if here.inner_call is None:
-                    direct = site(2)
-                    call = InnerCall(self, args, direct or site(2, through_torch=True))
-                    call.direct = direct is not None
-                else:
-                    call = here.inner_call(self, args)
-                inner.append(call)
-                result = original(self, *args, **kwargs)
-                call.left(result)
-                return result
-            if here.busy:
-                return original(self, *args, **kwargs)
-            if self._parameters or self._modules:  # a transform is called for every sample
-                observer.tick()
-            if observer.resting and not sees_evaluation(observer):
-                # Inner calls are no ticks, or a model of 52 modules would keep us awake.
-                here.depth = 1
-                try:
-                    return original(self, *args, **kwargs)
-                finally:
-                    here.depth = 0
-            if traced():
-                return original(self, *args, **kwargs)
-            where = site(2)
-            if where is None:
-                return original(self, *args, **kwargs)
-            event = observer.event("forward", where, self, args, kwargs)
-            observer.tell(before, event)
-            looks_inside = here.inner is not None and here.inner_call is None
-            looks_inside = looks_inside and operations.begin()
-            here.depth = 1
-            try:
-                event.result = original(self, *args, **kwargs)
-            except BaseException:  # the program's, whatever it is, and passed on
-                event.failed = True
-                raise
-            finally:
-                here.depth = 0
-                if looks_inside:
-                    operations.end()
-                observer.tell(after, event)
-                here.inner = here.operations = None
-            return event.result
-
-        return hook
-
-    return make
 
 
 def _loss(observer: Observer) -> Callable[[Any], Any]:

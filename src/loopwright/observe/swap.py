@@ -48,7 +48,8 @@ class Straight:
 class CodeSwap:
     """One function whose code calls ``hook(*its arguments)``; ``original`` is the function as it was.
 
-    It can be ``lifted`` in between, and ``put`` again. With ``rests`` that is done while nobody listens.
+    It can be ``lifted`` in between, and ``put`` again. With ``rests`` that is done while nobody listens;
+    where ``resting`` is given, calls of which it is true go straight through meanwhile.
     """
 
     def __init__(
@@ -56,38 +57,44 @@ class CodeSwap:
         function: Callable[..., Any],
         make_hook: Callable[[Any], Any],
         straight: Straight | None = None,
+        resting: Straight | None = None,
         *,
         rests: bool = False,
     ):
-        self.rests = rests
+        self.rests = rests or resting is not None
         self.function = plain_function(function)
         self.code = self.function.__code__
         self.original = _copy(self.function)
         # Looked up among the builtins: no module gains a name, and Dynamo can follow it.
         name = f"{PREFIX}{id(self.function):x}__"
         self.names = {name: make_hook(self.original)}
-        first = "pass"
-        if straight is not None:
-            longer = {short: f"{name}{short}__" for short in straight.names}
-            self.names |= {longer[short]: value for short, value in straight.names.items()}
-            condition = re.sub(r"\w+", lambda one: longer.get(one[0], one[0]), straight.condition)
-            first = f"if {condition}: return {straight.result}"
+        straight, at_rest = (self._straight(name, one) for one in (straight, resting))
         for one, value in self.names.items():
             setattr(builtins, one, value)
-        self.hooked = _calling(self.code, name, first)
+        self.hooked = _calling(self.code, name, straight or "pass")
+        self.lifted = _calling(self.code, name, at_rest) if at_rest else self.code
         self.put()
+
+    def _straight(self, name: str, straight: Straight | None) -> str:
+        """The statement; what it mentions goes to ``names``."""
+        if straight is None:
+            return ""
+        longer = {short: f"{name}{short}__" for short in straight.names}
+        self.names |= {longer[short]: value for short, value in straight.names.items()}
+        condition = re.sub(r"\w+", lambda one: longer.get(one[0], one[0]), straight.condition)
+        return f"if {condition}: return {straight.result}"
 
     def put(self) -> None:
         """Give the function the code that calls the hook."""
         self.function.__code__ = self.hooked
 
     def lift(self) -> None:
-        """Give the function its own code."""
-        self.function.__code__ = self.code
+        """Give the function its own code, or the code for a time of rest."""
+        self.function.__code__ = self.lifted
 
     def restore(self) -> None:
         """Put the function's own code back, for good."""
-        self.lift()
+        self.function.__code__ = self.code
         for name in self.names:
             delattr(builtins, name)
 

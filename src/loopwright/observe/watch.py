@@ -48,11 +48,12 @@ PER_STEP = frozenset(
 """Kinds that happen in every step: while the observer rests they are let through unseen."""
 TICKS = frozenset(("forward", "backward", "grad", "step", "fetch"))
 """Of these, the ones whose hooks have something to do at rest: ticks, counted steps, an epoch's end."""
-FIRST, WINDOW, PERIOD = 3000, 150, 4096
+FIRST, WINDOW, PERIOD, THINNING = 3000, 150, 4096, 8
 """In ticks (forwards of roots with weights, and calls of backward; the tutorial loop has three a step,
-as ``Tensor.backward`` calls ``autograd.backward``):
-everything is seen during the first ones, then a window of each period. Rare events (a mode, an epoch, a new
-optimizer) open a window too, at the counts 1, 2, 4, 8, ... of their place.
+as ``Tensor.backward`` calls ``autograd.backward``, and two at rest, where only the latter is hooked):
+everything is seen during the first ones, then a window of each period, which becomes longer: a rest may last
+for an eighth of what has passed. Rare events (a mode, an epoch, a new optimizer) open a window too, at the
+counts 1, 2, 4, 8, ... of their place.
 """
 
 
@@ -66,7 +67,7 @@ class ThreadState(threading.local):
     inner: list[Any] | None = None
     """Where calls of inner modules are recorded, while somebody asks for them."""
     inner_call: Any = None
-    """What is made of each: ``points.InnerCall``, or another class with its two methods."""
+    """What is made of each: ``modules.InnerCall``, or another class with its two methods."""
     operations: list[Any] | None = None
     """What was called inside, while inner calls are recorded: ``operations.Operation``."""
     in_loss = False
@@ -102,6 +103,8 @@ class Observer:
         self.failure: str | None = None
         self.resting = False
         self.ticks = self.evaluations = 0
+        self.recording: set[int] = set()
+        """Threads in a forward whose inner calls are recorded."""
         self._turn_at = FIRST
         self._rare: dict[Any, int] = {}
         self._patches: list[Patch] = []
@@ -217,8 +220,9 @@ class Observer:
     def tick(self) -> None:
         """One more forward or backward; now and then the observer falls asleep or wakes up."""
         self.ticks += 1
-        if self.ticks >= self._turn_at:
-            self._turn_at = self.ticks + (WINDOW if self.resting else PERIOD - WINDOW)
+        if self.ticks >= self._turn_at and not self.recording:
+            rest = max(PERIOD - WINDOW, self.ticks // THINNING)
+            self._turn_at = self.ticks + (WINDOW if self.resting else rest)
             self._rest(not self.resting)
 
     def rare(self, event: Event) -> None:
