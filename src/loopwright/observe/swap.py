@@ -68,10 +68,10 @@ class CodeSwap:
         # Looked up among the builtins: no module gains a name, and Dynamo can follow it.
         name = f"{PREFIX}{id(self.function):x}__"
         self.names = {name: make_hook(self.original)}
-        straight, at_rest = (self._straight(name, one) for one in (straight, resting))
+        awake, at_rest = (self._straight(name, one) for one in (straight, resting))
         for one, value in self.names.items():
             setattr(builtins, one, value)
-        self.hooked = _calling(self.code, name, straight or "pass")
+        self.hooked = _calling(self.code, name, awake or "pass")
         self.lifted = _calling(self.code, name, at_rest) if at_rest else self.code
         self.put()
 
