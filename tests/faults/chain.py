@@ -54,13 +54,16 @@ def generator_of(seed: int, number: int) -> random.Random:
     return random.Random(f"{seed}-{number}")
 
 
-def run_chain(bench: Bench, seed: int, number: int, *, keep: bool = False) -> Chain:
+def run_chain(
+    bench: Bench, seed: int, number: int, *, attempt: int = 0, keep: bool = False
+) -> Chain:
     """Draw program ``number`` of ``seed``, run it whole, then kill it and run it again.
 
     Args:
         bench: where.
         seed: of everything that is drawn.
         number: which program; drawn alike however many there are.
+        attempt: each has other kills of the same program.
         keep: leave the folders also where all was well.
 
     Raises:
@@ -68,6 +71,8 @@ def run_chain(bench: Bench, seed: int, number: int, *, keep: bool = False) -> Ch
     """
     generator = generator_of(seed, number)
     chain = Chain(number, drawn.draw(generator))
+    if attempt:
+        generator = random.Random(f"{seed}-{number}-{attempt}")
     first, case = (bench.case(f"{number}-{name}", chain.settings) for name in ("whole", "killed"))
     whole = run_whole(first)
     chain.kinds = set(whole.operations)

@@ -410,7 +410,12 @@ PROCESSES = [
     Mutant(
         "what a killed end left is not finished", "train/lifecycle.py",
         "if left and newest is not None and", "if False and",
-        (CLI_KILLED, ONCE),
+        (CLI_KILLED,),
+    ),
+    Mutant(
+        "a disk that fails is told in other words", "checkpoint/disk.py",
+        'slug="disk-failed"', 'slug="internal-error"',
+        (ONCE,),
     ),
     Mutant(
         "an error of the background write is lost", "checkpoint/writer.py",

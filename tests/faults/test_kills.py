@@ -13,13 +13,19 @@ SETTINGS = dict(drawn.REPRESENTATIVE)
 
 QUICK = 40
 """One loop, shuffled by a generator of its own, two workers, a checkpoint at every turn."""
+AFTER = 3
+"""A kill after this turn finds a checkpoint that is not the first one."""
 
 
 @pytest.mark.parametrize("number", [QUICK])
 def test_sample(bench, number):
     """A drawn program that is killed up to three times ends with the bits of one that is not."""
-    chain = run_chain(bench, 20, number)
-    assert (chain.verdict, chain.why) == (IDENTICAL, "")
+    for attempt in range(5):  # on a busy machine a kill may land before anything was saved
+        chain = run_chain(bench, 20, number, attempt=attempt)
+        assert (chain.verdict, chain.why) == (IDENTICAL, "")
+        if any(kill.turn > AFTER for kill in chain.kills):
+            return
+    pytest.fail(f"no kill landed after turn {AFTER}")
 
 
 @pytest.mark.long
