@@ -24,8 +24,9 @@ sys.path.insert(0, str(HERE))
 
 ON_A_GPU = ("tutorial", "tutorial again", "loop", "fit", "exact", "exact_fused", "exact_bf16", "by_hand",
             "lightning", "accelerate")  # fmt: skip
-CONTESTANTS = ("tutorial", "tutorial again", "loop", "fit", "exact", "fit_exact", "lightning", "accelerate",
-               "ignite", "hf_trainer", "skorch_net", "keras_torch", "torchtnt_train")  # fmt: skip
+CONTESTANTS = ("tutorial", "tutorial again", "loop", "fit", "exact", "fit_exact", "tuned",
+               "lightning", "accelerate", "ignite", "hf_trainer", "skorch_net", "keras_torch",
+               "torchtnt_train")  # fmt: skip
 
 
 class Process:

@@ -1,0 +1,57 @@
+"""``run.compile_step`` with what ``--tune`` chooses on two cores with AVX-512; numbers are rounded otherwise.
+
+One long loop is cut into blocks, since a short one would not be compiled.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from time import perf_counter
+
+import torch
+from torch.utils.data import DataLoader
+
+import loopwright as lw
+
+CHOSEN = {
+    "digits MLP": {"mode": "exact"},
+    "Fashion MLP": {"mode": "fast", "precision": "bf16"},
+    "Fashion CNN": {"mode": "exact", "precision": "bf16", "channels_last": True},
+    "char transformer": {"mode": "exact", "precision": "bf16"},
+}
+"""Compiling pays on the Fashion MLP alone; digits take as long compiled as replayed."""
+WARM = {"fast": 80, "exact": 8}
+"""Turns that record, prove, compile and try."""
+
+
+class Contestant:
+    """The captured step of one long visible loop."""
+
+    def __init__(self, work):
+        chosen = CHOSEN[work.name]
+        self.work, criterion = work, work.criterion
+        self.place = tempfile.TemporaryDirectory()
+        if chosen.get("channels_last"):
+            work.model.to(memory_format=torch.channels_last)
+        self.run = run = lw.Run(
+            f"{self.place.name}/run",
+            model=work.model,
+            optimizer=work.optimizer(work.model.parameters()),
+            device=work.device.type,
+            precision=chosen.get("precision", "fp32"),
+        )
+        self.train = run.compile_step(
+            lambda batch: criterion(run.model(batch[0]), batch[1]), mode=chosen["mode"]
+        )
+        loader = DataLoader(work.data, batch_size=work.batch_size, shuffle=True)
+        self.turns = iter(run.loop(loader, steps=10_000_000))
+        self.block(WARM[chosen["mode"]])
+
+    def block(self, steps):
+        """Train so many turns more of the loop."""
+        started = perf_counter()
+        for _ in range(steps):
+            self.train(next(self.turns))
+        self.work.settle()
+        assert self.train.why_not is None, self.train.why_not
+        return perf_counter() - started
