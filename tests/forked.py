@@ -300,6 +300,7 @@ def _end(request: dict) -> None:
         trace = error.__traceback__
         while trace and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, RUNPY):
             trace = trace.tb_next
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
         sys.excepthook(type(error), error, trace)
         if isinstance(error, KeyboardInterrupt):
             code = -signal.SIGINT

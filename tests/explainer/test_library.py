@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from explainer.recorded import recorded_here
+from loopwright.report import explain_html
 
 FETCHING = """
 def batches(loader):
@@ -161,3 +162,47 @@ def test_why_there_are_no_what_ifs(seen):
     text = seen.files[0].text.splitlines()
     number = 1 + text.index("    fit(step, optimizer, loader)")
     assert second.not_replayed.startswith(f"line {number} runs the loop inside a library")
+
+
+WITHOUT = """
+def fit(step, optimizer, batches, valid, epochs):
+    for epoch in range(epochs):
+        for batch in batches:
+            step(batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        evaluate(step, valid)
+"""
+EVALUATING = """
+def evaluate(step, valid):
+    with torch.no_grad():
+        for batch in valid:
+            step(batch)
+"""
+
+
+def test_batches_of_its_own():
+    """A library that fetches no batch from a DataLoader for training, and does so for validation."""
+    space = {"torch": torch}
+    exec(compile(WITHOUT, json.__file__, "exec"), space)
+    exec(compile(EVALUATING, csv.__file__, "exec"), space)
+    losses = []
+
+    def program():
+        torch.manual_seed(0)
+        model = nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        valid = torch.utils.data.DataLoader(torch.rand(4, 2), batch_size=2)
+
+        def step(batch):
+            loss = model(batch).square().mean()
+            losses.append(loss.item())
+            return loss
+
+        space["fit"](step, optimizer, torch.rand(4, 3, 2), valid, 3)
+
+    seen = recorded_here(program, steps=2, timed=3)
+    assert {one.kind: one.turns for one in seen.loops} == {"training": 12, "evaluation": 6}
+    trained = [loss for epoch in range(3) for loss in losses[6 * epoch :][:4]]
+    assert list(seen.losses.values()) == [trained]
+    assert explain_html.losses(seen, 0) is not None  # no pass over data is known

@@ -523,6 +523,31 @@ def program(folder, *, out="run", head="", body="pass", tail=""):
     return path
 
 
+KEPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from small import loader, make, turn
+
+run = make("run")
+it = iter(run.loop(loader(), epochs=3))
+for _ in range(4):
+    turn(run, next(it))
+"""
+
+
+@pytest.mark.parametrize(("tail", "kind"), [("", "finished"), ("raise ValueError(7)", "failed")])
+def test_kept_until_the_process_ends(tail, kind, run_program, tmp_path):
+    """A program that takes turns by hand and ends has left the loop there, quietly."""
+    path = tmp_path / "train.py"
+    path.write_text(KEPT.format(tests=str(Path(__file__).parent)) + tail)
+    rc, _, err = run_program([path], cwd=tmp_path)
+    assert (rc, "Exception ignored" in err) == (int(bool(tail)), False)
+    outcome = json.loads((tmp_path / "run" / "outcome.json").read_text())
+    assert (outcome["outcome"]["kind"], outcome["totals"]["updates"]) == (kind, 4)
+    saved = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert ("loop-0-end" in saved) == (kind == "finished")
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(program_server, tmp_path_factory):
     """What the program prints when nothing happens to it."""

@@ -36,7 +36,7 @@ class Stretches:
     """What happens outside of the program's own loops, cut into turns.
 
     A library's training loop begins a turn with each batch. Where nothing is fetched, a turn begins with the
-    first forward or ``zero_grad`` after a step.
+    first forward or ``zero_grad`` after a step, or after an evaluation.
     """
 
     def __init__(self, recording: Recording):
@@ -57,11 +57,13 @@ class Stretches:
         turn, self.turn = self.turn, None
         if turn is None:
             return
-        if not turn.events and not turn.inner:  # it began with a fetch that found nothing more
+        learns = any(turn.count(one) for one in LEARNING)
+        follows = turn.record.turns > 1 or turn.record.by_library
+        idle = follows and not any(turn.count(one) for one in STEPPING)
+        if (idle or not turn.events) and not turn.inner:  # no batch was left for it
             turn.record.turns -= 1
             self.recording.setup += turn.visits
             return
-        learns = any(turn.count(one) for one in LEARNING)
         if learns or turn.count("forward"):
             self._move(turn, evaluates=not learns)
             self.evaluated[self.data] = not learns
@@ -73,6 +75,8 @@ class Stretches:
         if recording.turn is not None and self.turn is None:
             return
         by = _library(event)
+        if kind in ("forward", "zero_grad"):
+            by = self._without_batches(by)
         data = _fetched(event) if kind == "fetch" else (0, True)
         if self._begins(kind, by):
             recording.split()
@@ -95,10 +99,25 @@ class Stretches:
         unused = not any(turn.count(one) for one in STEPPING[1:])
         if kind == "fetch" and turn.events and unused and turn.count("fetch") < AHEAD:
             return not self._belongs(turn.record, by)
+        if kind == "fetch":
+            return True
         if turn.record.fetches > 0:
-            return kind == "fetch"
+            return kind in ("forward", "zero_grad") and self._goes_on_training(turn.record, by)
         stepped = bool(turn.events.get("step", 0) and turn.count("forward"))
         return kind in ("forward", "zero_grad") and stepped
+
+    def _goes_on_training(self, record: LoopRecord, by: str) -> bool:
+        """Whether a loop that fetches its batches otherwise than by a DataLoader follows an evaluation."""
+        trained = self.recording.loops.get(("library", by, False))
+        other = by != record.by_library and trained is not None and not trained.fetches
+        return other and torch.is_grad_enabled()
+
+    def _without_batches(self, by: str) -> str:
+        """Where a loop stands that trains without a DataLoader, whatever file its turn begins in."""
+        for key, record in self.recording.loops.items():
+            if isinstance(key, tuple) and not key[2] and not record.fetches:
+                return record.by_library
+        return by
 
     def _follow(self, turn: Turn) -> None:
         """What the program's statement does from here on is the turn's."""
@@ -122,7 +141,8 @@ class Stretches:
     def _belongs(self, record: LoopRecord, by: str) -> bool:
         """What a library did before its first batch (clearing gradients) is part of its loop's first turn."""
         loops = self.recording.loops
-        if not any(key[:2] == ("library", by) for key in loops if isinstance(key, tuple)):
+        known = any(key[:2] == ("library", by) for key in loops if isinstance(key, tuple))
+        if not known and record.turns == 1:
             (key,) = (key for key, one in loops.items() if one is record)
             loops["library", by, key[2]] = loops.pop(key)
             record.by_library = by

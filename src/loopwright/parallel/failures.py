@@ -12,7 +12,11 @@ SILENT = "rank-silent"
 """The slug: this is told in place of PyTorch's own error, which names no rank."""
 
 _LOST = re.compile(r"gloo/transport|Connection closed by peer|NCCL communicator was aborted")
-_LATE = re.compile(r"Timed out waiting \d+ms|Watchdog caught collective operation timeout")
+_LATE = re.compile(
+    r"Timed out waiting \d+ms|Application timeout caused pair closure"
+    r"|Watchdog caught collective operation timeout"
+)
+"""The first where a rank waits for an answer, the second where it gives one after another has waited."""
 
 
 def lost_the_others(error: BaseException | None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -371,7 +372,7 @@ def losses(record: ExplainRecord, loop: int) -> Markup | None:
         return None
     note = record.loops[loop]
     series = [Series("batch loss", list(range(1, len(found) + 1)), found)]
-    passes = list(zip(note.passes, [*note.passes[1:], len(found)], strict=True))
+    passes = list(pairwise([*note.passes, len(found)]))
     if record.stopped and len(passes) > 1 and _size(passes[-1]) != _size(passes[-2]):
         passes.pop()  # the program was ended in it
     if note.entered > 1 and passes:

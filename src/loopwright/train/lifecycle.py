@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -235,6 +236,16 @@ class Lifecycle:
                 self._tell(f"the run's end could not be written: {error}")
             else:
                 self._run.deferred = error
+
+    def process_ends(self) -> None:
+        """End a loop whose iterator somebody holds until the interpreter's end (``it = iter(run.loop(…))``).
+
+        The program has either come to its end, and left the loop where it was, or an exception has ended it.
+        """
+        loop = self._run.active
+        if loop is not None:
+            self.leave(loop, "exception" if hasattr(sys, "last_value") else "break", None)
+            self.release(loop)
 
     def _leave(self, loop: Loop, how: str, frame: FrameType | None) -> None:
         step = loop.current

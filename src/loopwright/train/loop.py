@@ -148,9 +148,10 @@ class Loop:
                     break
             run.lifecycle.end(self, how)
         except GeneratorExit:
-            left = frame_that_left(sys._getframe(1))
-            how = "break" if left_without_exception(left) else "exception"
-            run.lifecycle.leave(self, how, left)
+            if run.active is self:  # else the process's end has ended it
+                left = frame_that_left(sys._getframe(1))
+                how = "break" if left_without_exception(left) else "exception"
+                run.lifecycle.leave(self, how, left)
             raise
         except BaseException as error:
             run.lifecycle.fail(self, error)

@@ -16,6 +16,7 @@ _RUNS: weakref.WeakSet[Run] = weakref.WeakSet()
 @atexit.register
 def _close_all() -> None:
     for run in list(_RUNS):
+        run.lifecycle.process_ends()
         run.close()
 
 
