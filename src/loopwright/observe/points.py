@@ -332,10 +332,13 @@ def _method(observer: Observer, kind: str, name: str) -> Callable[[Any], Any]:
     after = observer.handlers("after", kind)
     here = observer.here
     compiling = torch.compiler.is_compiling
+    outside = (
+        kind not in WRITES.values()
+    )  # an average may be kept inside forward: momentum contrast
 
     def make(original: Any) -> Any:
         def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if compiling() or observer.resting or here.busy or here.depth:
+            if compiling() or observer.resting or here.busy or (here.depth and outside):
                 return original(self, *args, **kwargs)
             where = site(1)
             if where is None:

@@ -152,6 +152,49 @@ def attribute_set_anywhere(codes: Iterable[CodeType], name: str) -> Position | N
     return None
 
 
+def item_set_anywhere(codes: Iterable[CodeType], attribute: str, key: str) -> Position | None:
+    """The first line in any of ``codes`` that sets ``something.attribute[key]``."""
+    for code in codes:
+        latest = ""
+        for one in dis.get_instructions(code):
+            if one.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                latest = one.argval
+            elif one.opname == "LOAD_CONST" and one.argval == key and latest == attribute:
+                latest = key
+            elif one.opname == "STORE_SUBSCR" and latest == key:
+                return resolve(code, one.offset)
+            elif one.opname not in _BETWEEN:
+                latest = ""
+    return None
+
+
+_BETWEEN = ("CACHE", "EXTENDED_ARG", "COPY", "SWAP", "NOP")
+
+
+def program_codes(frame: FrameType | None) -> Iterator[CodeType]:
+    """The code of a frame and of those above it, and of what their modules define."""
+    seen: set[int] = set()
+    todo: list[Any] = []
+    while frame is not None:
+        todo.append(frame.f_code)
+        if id(frame.f_globals) not in seen:
+            seen.add(id(frame.f_globals))
+            for one in list(frame.f_globals.values()):
+                todo += vars(one).values() if isinstance(one, type) else (one,)
+        frame = user_frame(frame.f_back)
+    while todo:
+        one = inspect.unwrap(todo.pop(0)) if callable(todo[0]) else todo.pop(0)
+        code = one if isinstance(one, CodeType) else getattr(one, "__code__", None)
+        if (
+            isinstance(code, CodeType)
+            and id(code) not in seen
+            and kind_of(code.co_filename) == USER
+        ):
+            seen.add(id(code))
+            yield code
+            todo += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+
+
 _DECORATOR = torch.no_grad()(lambda: None).__code__.co_filename
 _WITHOUT = ("no_grad", "inference_mode")
 _CUTTING_GRAPH = ("detach", "detach_", "data", "numpy")

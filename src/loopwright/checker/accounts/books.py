@@ -6,6 +6,7 @@ from typing import Any
 
 from loopwright.checker.accounts.collectives import Collectives
 from loopwright.checker.accounts.data import Data
+from loopwright.checker.accounts.drawn import Drawn
 from loopwright.checker.accounts.gradients import Gradients
 from loopwright.checker.accounts.graphs import Graphs
 from loopwright.checker.accounts.losses import Losses
@@ -15,6 +16,7 @@ from loopwright.checker.accounts.optimizers import Optimizers
 from loopwright.checker.accounts.parameters import Parameters
 from loopwright.checker.accounts.picks import Picks
 from loopwright.checker.accounts.ranks import Ranks
+from loopwright.checker.accounts.rescaled import Rescaled
 from loopwright.checker.accounts.schedules import Schedules
 from loopwright.checker.accounts.waits import Waits
 from loopwright.checker.accounts.writes import Writes
@@ -27,7 +29,9 @@ class Accounts:
         self.optimizers = Optimizers()
         self.gradients = Gradients(self.optimizers)
         self.parameters = Parameters(self.optimizers, here)
-        self.data = Data(self.gradients)
+        self.rescaled = Rescaled(self.gradients)
+        self.drawn = Drawn(self.optimizers)
+        self.data = Data(self.gradients, self.drawn)
         self.losses = Losses(self.data, self.parameters)
         self.graphs = Graphs()
         self.modes = Modes(self.optimizers, here)
@@ -46,12 +50,14 @@ class Accounts:
         """In the order in which they hear of an event: parameters record inner calls before modes look."""
         return [
             self.optimizers,
+            self.rescaled,  # what the gradient account forgets at the scaler's step
             self.gradients,
             self.parameters,
             self.losses,
             self.losses.targets,
             self.graphs,
             self.modes,
+            self.drawn,
             self.data,
             self.schedules,
             self.ranks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,8 +11,13 @@ from torch import nn
 
 from loopwright.checker.accounts.optimizers import Entry
 from loopwright.observe import content, graph
-from loopwright.observe.sites import Position, Site
-from loopwright.observe.storing import attribute_set, cuts_of_result
+from loopwright.observe.sites import Position, Site, user_frame
+from loopwright.observe.storing import (
+    attribute_set,
+    cuts_of_result,
+    item_set_anywhere,
+    program_codes,
+)
 
 if TYPE_CHECKING:
     from loopwright.checker.accounts.parameters import Parameters
@@ -170,6 +176,7 @@ def survey(book: Parameters) -> Survey:
             elif parameter.grad is None and not entry.state_of(parameter):
                 held.unreached.append(fact(parameter))
         found.ignored += _ignored(entry)
+        _into_defaults(entry)
         if entry.steps >= 4:
             found.equal_rows += _equal_rows(entry, fact)
     for root in list(book.roots.values()):
@@ -318,3 +325,20 @@ def _ignored(entry: Entry) -> list[tuple[Entry, str, Any, Any]]:
         and isinstance(value, (int, float))
         and value != group[name]
     ]
+
+
+def _into_defaults(entry: Entry) -> None:
+    """Was a setting written into the defaults, which only new groups read, and into no group?"""
+    optimizer = entry.ref()
+    if optimizer is None or not entry.of_torch or len(optimizer.param_groups) != entry.groups:
+        return
+    for name, before in entry.defaults.items():
+        value = optimizer.defaults.get(name)
+        used = [group.get(name) for group in optimizer.param_groups]
+        if not isinstance(value, (int, float)) or value == before or value in used:
+            continue
+        seen = entry.tally.add("written into the defaults")
+        seen.facts |= {"name": name, "value": value, "used": used[0]}
+        if "at" not in seen.facts:
+            codes = program_codes(user_frame(sys._getframe(1)))
+            seen.facts["at"] = item_set_anywhere(codes, "defaults", name)

@@ -8,15 +8,28 @@ import zlib
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DistributedSampler, IterableDataset, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+)
 
+from loopwright.checker.accounts.drawn import Drawn, state_of_generator
 from loopwright.checker.accounts.gradients import Gradients
 from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
-from loopwright.observe import content
+from loopwright.observe import content, graph
 from loopwright.observe.sites import Site
 
 TARGETS_LOOKED_AT = 256
+INDICES = 1 << 18
+"""Longer lists of indices are not compared."""
+WHOLE = (SequentialSampler, RandomSampler)
+"""Samplers that give every sample of their data set."""
 
 
 class Loader:
@@ -34,6 +47,7 @@ class Loader:
         self.distributed = isinstance(sampler, DistributedSampler)
         self.shuffles = bool(getattr(sampler, "shuffle", False))
         self.sampler_ref = weakref.ref(sampler)
+        self.samples = samples_behind(loader, sampler)
         self.epochs = 0
         self.fetches = 0
         self.exhausted = 0
@@ -78,14 +92,13 @@ class Loader:
 class Data:
     """The account; see the module."""
 
-    def __init__(self, gradients: Gradients):
+    def __init__(self, gradients: Gradients, drawn: Drawn):
         self.gradients = gradients
+        self.drawn = drawn
         self.loaders: dict[int, Loader] = {}
         self._iterators: dict[int, tuple[weakref.ref[Any], Loader]] = {}
         self.current: Loader | None = None
         self.fetches = 0
-        self.seeds = Tally()
-        self.steps_at_seed: dict[tuple[Site, Any], list[int]] = {}
 
     def after_epoch(self, event: Event) -> None:
         """A loader is iterated over."""
@@ -129,8 +142,8 @@ class Data:
 
     def _generator_state(self, entry: Loader) -> None:
         """At the first epoch, and while some seed was set more than once (5 kB are hashed)."""
-        if not entry.states or any(seen.count > 1 for _, seen in self.seeds.items()):
-            state = zlib.crc32(torch.get_rng_state().numpy().tobytes())
+        if not entry.states or any(seen.count > 1 for _, seen in self.drawn.seeds.items()):
+            state = state_of_generator()
             entry.same_states += state in entry.states
             entry.states.add(state)
 
@@ -243,15 +256,6 @@ class Data:
             updated.append((name, ref, now))
         entry.watched = updated
 
-    def after_seed(self, event: Event) -> None:
-        """The generator was set to a value."""
-        value = event.args[0] if event.args else event.kwargs.get("seed")
-        key = (event.site, value if isinstance(value, int) else None)
-        self.seeds.add(key, seed=event.site).facts["value"] = value
-        self.steps_at_seed.setdefault(key, [])
-        if len(self.steps_at_seed[key]) < 64:
-            self.steps_at_seed[key].append(self.gradients.optimizers.total_steps)
-
 
 def _ref(value: Any) -> Any:
     try:
@@ -292,6 +296,32 @@ def sampler_of(loader: Any) -> Any:
             return batches.sampler
         batches = getattr(batches, "batch_sampler", None)
     return loader.sampler
+
+
+def samples_behind(loader: Any, sampler: Any) -> tuple[Any, ...] | None:
+    """Which samples a loader can give: their source, and a number for the set of their indices.
+
+    Two data sets that are made of the same tensors are one source. None for streams, and where nothing
+    can be said.
+    """
+    dataset, chosen = loader.dataset, getattr(sampler, "indices", None)
+    if isinstance(dataset, IterableDataset) or (chosen is not None and len(chosen) > INDICES):
+        return None
+    indices = None if chosen is None else [int(one) for one in chosen]
+    while isinstance(dataset, Subset):
+        above = dataset.indices
+        if len(above) > INDICES:
+            return None
+        indices = [int(above[one]) for one in (range(len(above)) if indices is None else indices)]
+        dataset = dataset.dataset
+    source: Any = id(dataset)
+    if type(dataset) is TensorDataset:
+        source = tuple(
+            (graph.storage_pointer(t), t.storage_offset(), tuple(t.shape)) for t in dataset.tensors
+        )
+    if indices is None and chosen is None and type(sampler) not in WHOLE:
+        return None  # a sampler of the program's own, or one that weighs, may leave some out
+    return source, None if indices is None else zlib.crc32(str(sorted(set(indices))).encode())
 
 
 def samples_of(batch: Any) -> int:

@@ -15,6 +15,7 @@ from torch import nn
 
 from loopwright.checker.accounts.optimizers import Entry, Optimizers
 from loopwright.checker.accounts.tally import Tally
+from loopwright.checker.accounts.teachers import Teachers
 from loopwright.events import Event
 from loopwright.observe import content, graph
 from loopwright.observe.sites import Site, stack
@@ -26,10 +27,12 @@ CHAINS = 8
 class Stamp:
     """One call of ``train()`` or ``eval()``."""
 
-    __slots__ = ("first_place", "mode", "number", "site")
+    __slots__ = ("first_place", "mode", "number", "site", "subject", "undone")
 
-    def __init__(self, number: int, site: Site, *, mode: bool):
-        self.number, self.site, self.mode = number, site, mode
+    def __init__(self, number: int, site: Site, *, mode: bool, subject: int = 0):
+        self.number, self.site, self.mode, self.subject = number, site, mode, subject
+        self.undone: Stamp | None = None
+        """The ``eval()`` of the same module that this ``train()`` undid before anything was called."""
         self.first_place: Place | None = None
         """Where a module that it set was called first afterwards."""
 
@@ -58,6 +61,8 @@ class Place:
         self.noisy_calls = self.recorded = 0
         self.inherited = 0
         """Recorded calls whose training mode was left over from training."""
+        self.undone: Stamp | None = None
+        """The ``train()`` that came between an ``eval()`` and these calls."""
         self.repeated_inputs = 0
         self.last_input: tuple[int, int, tuple[int, ...]] | None = None
         self.numbers = 0
@@ -125,7 +130,9 @@ class Modes:
         self.here = here
         self.places: dict[tuple[int, Site], Place] = {}
         self.stamps: dict[int, Stamp] = {}
-        self.newest = 0
+        self.teachers = Teachers(optimizers)
+        self.newest = self.latest = 0
+        """The numbers of the newest stamp and of the latest forward."""
         self.trained_in_train: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.functional = Tally()
         """F.dropout without ``training=`` in a module that is in eval mode."""
@@ -155,15 +162,20 @@ class Modes:
         """``train()`` or ``eval()`` was called: stamp what it set."""
         if event.failed or not isinstance(event.subject, nn.Module):
             return
-        stamp = Stamp(event.number, event.site, mode=event.subject.training)
+        subject = event.subject
+        stamp = Stamp(event.number, event.site, mode=subject.training, subject=id(subject))
         self.newest = event.number
-        for module in event.subject.modules():
+        for module in subject.modules():
             if depends_on_mode(module) is not None:
+                old = self.stamps.get(id(module))
+                if stamp.mode and old is not None and not old.mode and old.subject == id(subject):
+                    stamp.undone = old if old.number > self.latest else None
                 self.stamps[id(module)] = stamp
 
     def before_forward(self, event: Event) -> None:
         """Count the call; record inside it when its mode is new here."""
         module = event.subject
+        self.latest = event.number
         key = (id(module), event.site)
         place = self.places.get(key)
         if place is None or place.ref() is not module:
@@ -286,6 +298,7 @@ class Modes:
 
     def _recorded(self, place: Place, event: Event, inner: list[Any]) -> None:
         place.recorded += 1
+        teachers = self.teachers.inside(inner, depends_on_mode)
         acting: list[tuple[nn.Module, str]] = []
         resting: list[tuple[nn.Module, str]] = []
         for module, training in [(c.module, c.training) for c in inner] + [
@@ -302,15 +315,19 @@ class Modes:
             place.noisy_calls += 1
             for _, what in acting:
                 place.noisy[what] = place.noisy.get(what, 0) + 1
-            since = max(
-                (self.stamps[id(m)].number for m, _ in acting if id(m) in self.stamps), default=0
-            )
-            if self.trained_at.get(id(event.subject), 0) > since:
-                place.inherited += 1
+            stamps = [self.stamps[id(m)] for m, _ in acting if id(m) in self.stamps]
+            since = max((one.number for one in stamps), default=0)
+            trained = self.trained_at.get(id(event.subject), 0)
+            undone = [one for one in stamps if one.undone is not None]
+            place.inherited += trained > since or (bool(undone) and trained > 0)
+            if undone and trained <= since:
+                place.undone = undone[0]
         if torch.is_grad_enabled():
             self._pending = [*self._pending[-8:], (place, event.subject, acting + resting)]
         for module, _ in acting:
             if isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is not None:
+                if id(module) in teachers:
+                    continue
                 if module.weight.requires_grad:
                     self.free_norms[id(module)] = event.number
                 else:

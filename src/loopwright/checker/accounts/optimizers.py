@@ -56,11 +56,20 @@ class Entry:
         self.discards = 0
         self.tally = Tally()
         self.attributes = frozenset(vars(optimizer))
+        self.defaults = {
+            name: value
+            for name, value in getattr(optimizer, "defaults", {}).items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+        """Its settings for groups that name none, as it was made."""
+        self.groups = len(optimizer.param_groups) if hasattr(optimizer, "param_groups") else 0
         self.moved = False
         """A sampled value has changed since the first gradient."""
         self.samples: list[tuple[Any, torch.Tensor]] = []
         self.frozen_steps = self.frozen_count = 0
         """Steps in which everything that it holds was frozen."""
+        self.frozen_alone = 0
+        """Its latest steps, in a row, with all of it frozen, each after a backward pass that no other had."""
         self.frozen_groups: dict[int, int] = {}
         """Group number -> size, of several groups: those that have been frozen as a whole in every step."""
         self.thrown: set[int] = set()
@@ -111,6 +120,9 @@ class Optimizers:
         self.entries: list[Entry] = []
         self._by_id: dict[int, Entry] = {}
         self.total_steps = 0
+        self.passes = self._passes_at_step = 0
+        self._frozen: Entry | None = None
+        """Stepped last, with all of it frozen, after a pass of its own so far."""
 
     def after_optimizer(self, event: Event) -> None:
         """A new one."""
@@ -171,11 +183,13 @@ class Optimizers:
             self._compare_taken(entry, event.subject)
         groups = event.subject.param_groups
         first = next((one for group in groups for one in group["params"]), None)
-        if first is not None and not first.requires_grad:
+        frozen = first is not None and not first.requires_grad
+        if frozen:
             parameters = entry.parameters()
-            if not any(one.requires_grad for one in parameters):
-                entry.frozen_steps += 1
-                entry.frozen_count = len(parameters)
+            frozen = not any(one.requires_grad for one in parameters)
+            entry.frozen_steps += frozen
+            entry.frozen_count = len(parameters) if frozen else entry.frozen_count
+        self._alone(entry, frozen=frozen)
         if entry.steps == 1 and 2 <= len(groups) <= 16:
             entry.frozen_groups = {n: len(group["params"]) for n, group in enumerate(groups)}
         for number in list(entry.frozen_groups):
@@ -194,6 +208,19 @@ class Optimizers:
             )
             entry.parameter_ids = frozenset(map(id, entry.parameters()))
             entry.bytes = sum(p.numel() * p.element_size() for p in entry.parameters())
+
+    def after_backward(self, event: Event) -> None:
+        """One more backward pass."""
+        self.passes += not event.failed
+
+    def _alone(self, entry: Entry, *, frozen: bool) -> None:
+        """Does this step belong to a pass of its own? One that steps all it has may freeze some by turns."""
+        own = self.passes > self._passes_at_step
+        if not own and self._frozen is not None:
+            self._frozen.frozen_alone = 0
+        entry.frozen_alone = entry.frozen_alone + 1 if frozen and own else 0
+        self._frozen = entry if frozen and own else None
+        self._passes_at_step = self.passes
 
     def step_unseen(self, optimizer: Any) -> None:
         """Count a step while the observer rests."""

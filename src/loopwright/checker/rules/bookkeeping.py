@@ -382,19 +382,24 @@ class SeedResetInLoop(Rule):
     about = "manual_seed with the same value inside the loop: every epoch draws the same numbers."
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        for (site, value), seen in accounts.data.seeds.items():
-            steps = accounts.data.steps_at_seed.get((site, value), [])
+        for (site, value), seen in accounts.drawn.seeds.items():
+            steps = accounts.drawn.steps_at_seed.get((site, value), [])
             between = [b - a for a, b in pairwise(steps) if b > a]
             repeats = max(
                 (one.same_states for one in accounts.data.loaders.values() if one.trained),
                 default=0,
             )
-            if value is None or len(between) < 2 or repeats < 2:
+            drawn = accounts.drawn.repeated[(site, value)]
+            if value is None or len(between) < 2 or max(repeats, drawn) < 2:
                 continue
+            alike = (
+                f"{repeats + 1} epochs began with the same generator state"
+                if repeats >= 2
+                else f"the steps after it found the same generator states {drawn + 1} times"
+            )
             yield self.finding(
                 site,
-                f"the generator was set to {value} {seen.count} times, about every {between[0]} steps, and "
-                f"{repeats + 1} epochs began with the same generator state",
+                f"the generator was set to {value} {seen.count} times, about every {between[0]} steps, and {alike}",
                 why="every epoch has the same order, dropout masks and augmentation",
                 fix="torch.manual_seed(seed)  # once, before the loop",
                 count=seen.count,

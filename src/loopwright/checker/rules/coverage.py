@@ -288,6 +288,18 @@ class OptimizerHasFrozenParams(Rule):
                     related=((entry.usual_step(), "steps here"),),
                 )
                 continue
+            if entry.frozen_alone >= max(8, 0.25 * entry.watched):
+                yield self.finding(
+                    entry.usual_step(),
+                    f"all {entry.frozen_count} parameters of this {entry.kind} have been frozen (requires_grad=False) in "
+                    f"its last {entry.frozen_alone} of {entry.steps} steps, each after a backward pass that no other "
+                    "optimizer used",
+                    why="this loss trains nothing any more",
+                    fix="network.requires_grad_(True)  # before its own loss, where it was frozen for another",
+                    count=entry.frozen_alone,
+                    related=((entry.site, "the optimizer is made here"),),
+                )
+                continue
             for number, size in sorted(entry.frozen_groups.items()):
                 if entry.watched >= 2:
                     yield self.finding(

@@ -109,12 +109,24 @@ class ValidatingOnTrainData(Rule):
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         loaders = list(accounts.data.loaders.values())
+        trained_on = {one.samples for one in loaders if one.trained >= 4} - {None}
+        measured_on = [one for one in loaders if not one.trained and one.fetches]
+        held_out = [one for one in measured_on if one.samples not in trained_on]
         for loader in loaders:
             both = [site for site in loader.sites if loader.site_steps.get(site, 0) == 0]
             trains = [site for site in loader.sites if loader.site_steps.get(site, 0) > 0]
-            others = [
-                one for one in loaders if one is not loader and not one.trained and one.fetches
-            ]
+            others = [one for one in measured_on if one is not loader]
+            twin = next((one for one in others if one.samples == loader.samples), None)
+            if twin and loader.samples and loader.trained >= 4 and not held_out:
+                measured = max(twin.site_samples.values(), default=0)
+                yield self.finding(
+                    twin.sites[0],
+                    f"the loader that is measured on gives the samples that are trained on: the same {measured:,} of one "
+                    f"data set; training passes over them {loader.epochs} times, and nothing else is measured on",
+                    why="the measurement says how well the data are remembered, not how well new data are predicted",
+                    fix="evaluate on data that are held out",
+                    related=((trains[0] if trains else loader.sites[0], "trained on here"),),
+                )
             if both and trains and not others and loader.trained >= 4:
                 measured = loader.site_samples.get(both[0], 0)
                 seen = min(measured, loader.site_samples.get(trains[0], 0))

@@ -37,10 +37,17 @@ class EvalInTrainMode(Rule):
                 continue
             if not self._is_evaluation(accounts, place):
                 continue
+            again, set_back = place.undone, ()
+            if again is not None and again.undone is not None:
+                set_back = (
+                    (again.undone.site, "eval() is called here, and nothing runs"),
+                    (again.site, "before train() is called again"),
+                )
             yield self.finding(
                 place.site,
                 f"{place.kind} was measured in train mode {place.calls} times, after training: "
                 f"{named(place.noisy)} acted as in training",
+                related=set_back,
                 why="dropout makes the measurement noisy and batch norm learns from the data that it is measured on",
                 fix="model.eval()  # before measuring, and model.train() before training on",
                 count=place.calls,
@@ -220,6 +227,20 @@ class TeacherInTrainMode(Rule):
                 why="its outputs are noisy, and its batch norm drifts",
                 fix="teacher.eval()",
                 count=place.calls,
+            )
+
+        for teacher in accounts.modes.teachers.found.values():
+            if teacher.moved or teacher.until - teacher.since < 4 or teacher.noisy_calls < 3:
+                continue
+            yield self.finding(
+                teacher.site,
+                f"{teacher.kind}, which is not trained here, was in train mode in {teacher.noisy_calls} of "
+                f"{teacher.calls} looked-at calls, beside a network that learns from the same input: "
+                f"{named(teacher.noisy)} acted as in training",
+                why="its outputs are noisy, and its batch norm drifts",
+                fix="def train(self, mode=True):  # of the module around both\n    super().train(mode)\n"
+                "    self.teacher.eval()\n    return self",
+                count=teacher.noisy_calls,
             )
 
     def _is_stepped(self, accounts: Accounts, place: Place) -> bool:

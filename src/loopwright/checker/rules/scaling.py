@@ -79,6 +79,17 @@ class ClipWithoutUnscale(Rule):
                     count=seen.count,
                     sites={"step": seen.facts["entry"].usual_step()},
                 )
+        for order, what, value, scale in accounts.rescaled.limited():
+            site = accounts.rescaled.sites[order]
+            times = accounts.rescaled.times[order]
+            yield self.finding(
+                site,
+                f"the gradients were limited by hand while still multiplied by the scaler's factor, {scale:g}: their {what} "
+                f"was {value:.3g} at each of the {times} steps that were looked at",
+                why="the limit applies to the scaled gradients: every update is shrunk by the scale",
+                fix="scaler.unscale_(optimizer)  # before the gradients are read",
+                count=times,
+            )
 
 
 class ScalerBypassed(Rule):

@@ -45,6 +45,18 @@ class LrAssignmentIgnored(Rule):
                     count=seen.count,
                     related=((entry.site, "the optimizer is made here"),),
                 )
+            seen = entry.tally.get("written into the defaults")
+            if seen.count >= 2:
+                name, value, used = (seen.facts[one] for one in ("name", "value", "used"))
+                yield self.finding(
+                    seen.facts["at"] or entry.usual_step(),
+                    f"{name} = {value:g} was written into the defaults of this {entry.kind}, which only groups that are "
+                    f"added later read; it steps with {name} = {used:g}",
+                    why="the assignment changes nothing",
+                    fix=f"for group in optimizer.param_groups:\n    group[{name!r}] = {value:g}",
+                    count=seen.count,
+                    related=((entry.site, "the optimizer is made here"),),
+                )
 
 
 class EmaAliasesModel(Rule):

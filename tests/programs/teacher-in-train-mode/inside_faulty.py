@@ -1,0 +1,31 @@
+# expect: teacher-in-train-mode @ self.teacher(inputs)
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(256, 10)
+y = (x[:, 0] > 0).long()
+
+
+class Distiller(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.teacher = nn.Sequential(nn.Linear(10, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 2))
+        self.student = nn.Linear(10, 2)
+        self.teacher.requires_grad_(False).eval()
+
+    def forward(self, inputs):
+        with torch.no_grad():
+            soft = self.teacher(inputs).softmax(1)
+        return F.kl_div(self.student(inputs).log_softmax(1), soft, reduction="batchmean")
+
+
+model = Distiller()
+optimizer = torch.optim.Adam(model.student.parameters(), lr=0.01)
+for epoch in range(4):
+    model.train()
+    for index in torch.randperm(256).split(32):
+        optimizer.zero_grad()
+        model(x[index]).backward()
+        optimizer.step()
