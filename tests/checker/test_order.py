@@ -101,6 +101,16 @@ def test_two_calls_that_do_not_belong_together(ranks, told, other):
     assert [one.line for one in found.related] == [20]
 
 
+def test_a_rank_that_never_came_to_it(ranks, told):
+    """Two ranks differ, and the first one was ended before its first call."""
+    _, second, third = ranks(3)
+    second.call(line=20, values=3)
+    third.call(line=20, values=4)
+    ((found,), _) = told()
+    assert "collective number 1: rank 1 called all_reduce(), rank 2" in found.message
+    assert found.ranks == [0, 1, 2]
+
+
 def test_an_unknown_size_fits_all(ranks, told):
     """Kinds of calls beyond those that are told apart are compared without their sizes."""
     first, second = ranks()

@@ -121,7 +121,7 @@ def worker(rank, port):
         dist.barrier()
     dist.destroy_process_group()
     if KIND == "met again":
-        dist.init_process_group("gloo", init_method=f"{store}2", rank=1 - rank, world_size=WORLD)
+        dist.init_process_group("gloo", init_method=f"{store}2", rank=WORLD - 1 - rank, world_size=WORLD)
         total(loss)
         dist.destroy_process_group()
 

@@ -93,11 +93,12 @@ def _differing(group: list[Member]) -> Finding | None:
     """The first place where the order of a group is not one order."""
     if any("threads" in one.book.marks for one in group):
         return None
-    first, *others = group
-    places = [at for one in others if (at := _apart(first.book, one.book)) is not None]
+    longest = max(
+        group, key=lambda one: one.book.length
+    )  # a rank may be ended before its first call
+    places = [at for one in group if (at := _apart(longest.book, one.book)) is not None]
     if places:
         return _two_calls(group, min(places))
-    longest = max(group, key=lambda one: one.book.length)
     shorter = [one for one in group if one.book.length in longest.book.calls]
     return next(
         (it for one in shorter if (it := _unanswered(group, longest, one)) is not None), None
