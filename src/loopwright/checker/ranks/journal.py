@@ -45,6 +45,7 @@ class Journal:
         self.calls = 0
         self.latest = self._doing = self._ended = 0
         self.line(told)
+        self._head()
 
     def line(self, told: dict[str, Any]) -> int:
         """Note something that happens rarely; returns its number."""
