@@ -135,3 +135,41 @@ def test_what_the_program_has_wrapped(ranks):
                 assert "all_reduce" not in sent
     for name in ("shard-00001-of-00002", "shard-00002-of-00002"):
         assert list((ranks.folder / "run" / "checkpoints").glob(f"*/{name}.safetensors"))
+
+
+ALONE = (
+    COMMON.rpartition("lw.Run(")[0]
+    + """
+dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+def run_of(model, out, stops=False):
+    run = lw.Run(out, model=model, optimizer=adam, clip=1.0, ema=0.9, progress=False,
+                 checkpoint=lw.Checkpoint(every_steps=1))
+    with run:
+        for step in run.loop(DataLoader(TensorDataset(x, y), batch_size=6), epochs=2):
+            a, b = step.batch
+            step.backward(nn.functional.cross_entropy(run.model(a), b))
+            step.update()
+            if stops and step.index == 11:
+                raise KeyboardInterrupt
+        return run.weights(averaged=False)
+def equal(one, other):
+    return [*one] == [*other] and all(map(torch.equal, one.values(), other.values()))
+lw.seed(1)
+plain = run_of(Net(), None)
+lw.seed(1)
+try:
+    run_of(sharded(), "run", stops=True)
+except KeyboardInterrupt:
+    pass
+lw.seed(2)
+again = run_of(sharded(), "run")
+whole = run_of(Net(), "run")  # without FSDP2
+tell(same=equal(plain, again), whole=equal(plain, whole), first=equal(plain, Net().state_dict()))
+"""
+)
+
+
+def test_sharded_by_the_program_in_one_process(ranks):
+    """A mesh of one process trains and goes on with the plain model's bits, and any process reads the run."""
+    ((told,),) = ranks.run(ALONE, 1)
+    assert told == {"same": True, "whole": True, "first": False}

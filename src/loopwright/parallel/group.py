@@ -29,13 +29,14 @@ LIMIT_S = 600.0
 """Seconds that a collective may take before it is an error, unless the run says otherwise."""
 
 
-def join(limit_s: float | None = None) -> World | None:
+def join(limit_s: float | None = None, *, also_alone: bool = False) -> World | None:
     """Return the world of this process, meeting the other ranks at the first call; None when alone.
 
     A group that the program has initialised itself is used and left alone.
 
     Args:
         limit_s: seconds that a collective may take, also that the ranks may take to meet.
+        also_alone: a group of one, which the program has initialised, is a world too.
 
     Raises:
         StateError: a rank has not come, or the meeting place cannot be reached.
@@ -44,6 +45,8 @@ def join(limit_s: float | None = None) -> World | None:
     if not dist.is_available():
         return None
     if dist.is_initialized():
+        if also_alone and dist.get_world_size() == 1:
+            return _of_the_program()
         if current.WORLD is None or current.WORLD.of is not dist.group.WORLD:
             current.WORLD = _of_the_program() if dist.get_world_size() > 1 else None
         return current.WORLD

@@ -27,7 +27,7 @@ class World:
 
     Attributes:
         rank: this process, from 0.
-        size: how many there are, at least 2.
+        size: how many there are; 1 only where the program has sharded over a mesh of one.
         local_rank: this process among those of its machine.
         of: PyTorch's group that this is the face of.
         limit_s: seconds that a collective may take.

@@ -122,10 +122,11 @@ def parts_of_a_run(parallel: str | Mapping[str, Any], model: Any = None) -> Alon
     from loopwright.parallel import group, sharding
 
     limit_s = settings.pop("timeout_s", None)
-    world = group.join(limit_s)
+    sharded = sharding.is_in(model)
+    world = group.join(limit_s, also_alone=sharded)
     if world is None:
         return ALONE
-    if settings["strategy"] == "fsdp" or sharding.is_in(model):
+    if settings["strategy"] == "fsdp" or sharded:
         from loopwright.train.ranks.sharded import Sharded
 
         return Sharded(world, settings)
