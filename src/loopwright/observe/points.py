@@ -259,16 +259,12 @@ def _step(observer: Observer) -> Iterator[Patch]:
     before = observer.handlers("before", "step")
     after = observer.handlers("after", "step")
     here = observer.here
-    compiling = torch.compiler.is_compiling
+    tracing = torch.compiler.is_dynamo_compiling
     uncounted = [one.step_unseen for one in observer.listeners if hasattr(one, "step_unseen")]
     total = 0
 
     def pre(optimizer: Any, args: Any, kwargs: Any) -> None:
-        if compiling() or here.busy:
-            return
-        if observer.resting:
-            for one in uncounted:
-                one(optimizer)
+        if tracing() or observer.resting or here.busy:
             return
         where = site(1, through_torch=True)
         if where is None:
@@ -278,11 +274,18 @@ def _step(observer: Observer) -> Iterator[Patch]:
 
     def post(optimizer: Any, args: Any, kwargs: Any) -> None:
         nonlocal total
-        if compiling() or here.busy:
+        if tracing():
             return
         if observer.resting:
             total += 1
+            if here.in_step:  # it fell asleep inside: the step has been told
+                here.in_step = 0
+            else:
+                for one in uncounted:
+                    one(optimizer)
             observer.stepped(total)
+            return
+        if here.busy:
             return
         where = site(1, through_torch=True)
         if where is None:
