@@ -197,3 +197,36 @@ def test_a_compiled_model_is_left_alone(run_program, tmp_path):
     seen = record(run_program, PROGRAMS / "clean" / "compiled_model.py", tmp_path / "record.json")
     reasons = [one.not_replayed for one in seen.steps if one.not_replayed]
     assert any("is compiled" in reason for reason in reasons)
+
+
+class Slotted:
+    """Of an installed library, as far as can be seen."""
+
+    __slots__ = ("count", "held", "unset")
+
+
+class Plain(Slotted):
+    """With a dictionary as well."""
+
+
+@pytest.mark.parametrize("kind", [Slotted, Plain])
+def test_objects_of_libraries_are_put_back(kind, monkeypatch):
+    """Attributes in slots and in the dictionary, those that were not set, and what they hold."""
+    monkeypatch.setattr(
+        sys.modules[__name__], "__file__", torch.utils.data.__file__.replace("torch", "other")
+    )
+    thing = kind()
+    thing.count, thing.held = 1, [torch.zeros(2)]
+    if kind is Plain:
+        thing.more = {"a": 1}
+    noted = Noted(Reach(sys._getframe()), set())
+    thing.count, thing.unset = 2, 3
+    thing.held[0] += 1
+    thing.held.append(4)
+    if kind is Plain:
+        thing.more["a"] = 2
+        thing.other = 5
+    noted.put_back()
+    assert (thing.count, len(thing.held), thing.held[0].tolist()) == (1, 1, [0, 0])
+    assert not hasattr(thing, "unset")
+    assert kind is Slotted or vars(thing) == {"more": {"a": 1}}

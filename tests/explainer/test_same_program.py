@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -116,6 +118,44 @@ def test_same_program(name, run_program, tmp_path):
     assert alone.rc == seen.rc == 0, seen.err
     assert seen.out == alone.out
     assert len(alone.out) > 100
+
+
+OURS = """
+import torch
+from torch import nn
+import loopwright as lw
+lw.seed(0)
+x = torch.randn(48, 4)
+data = torch.utils.data.TensorDataset(x, (x[:, 0] > 0).long())
+loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 2))
+run = lw.Run(model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=0.1), accumulate=2, ema=0.9,
+             scheduler=lw.warmup_cosine(0.2), clip=1.0, progress=False)
+for step in run.loop(loader, epochs=3):
+    data, labels = step.batch
+    outputs = run.model(data)
+    loss = nn.functional.cross_entropy(outputs, labels)
+    step.log(right=(outputs.argmax(1) == labels).float().mean())
+    step.backward(loss)
+    step.update()
+curves = repr({name: (one.x, one.y) for name, one in run.history.series.items() if "second" not in name})
+totals = repr(run.totals)
+rows = [(row.turn, {k: v for k, v in row.values.items() if "second" not in k}) for row in run.history.epochs]
+rows = repr(rows)
+averaged = repr(run.ema.state_dict())
+"""
+
+
+def test_same_run(run_program, tmp_path):
+    """A run of ours has the same curves, sums, average and weights, although its steps are run again."""
+    (tmp_path / "ours.py").write_text(OURS)
+    seen, alone = (
+        run_program(["-c", PRINTS, "ours.py", how], cwd=tmp_path) for how in ("recorded", "alone")
+    )
+    assert alone.rc == seen.rc == 0, seen.err + alone.err
+    for name, value in json.loads(alone.out).items():
+        assert json.loads(seen.out)[name] == value, name
+    assert json.loads(alone.out).keys() >= {"curves", "totals", "rows", "model", "averaged"}
 
 
 def test_the_comparison_sees_a_difference():

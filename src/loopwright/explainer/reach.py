@@ -1,13 +1,15 @@
 """Everything that a step of a program could change, noted and put back.
 
 Found from the variables of the frame that the loop runs in and from the globals of the program's own modules,
-through attributes of the program's own objects, of modules, optimizers and schedulers, and through
-containers. Contents of tensors, attributes, items, bindings and the states of generators are put back. What
-cannot be put back, an iterator that has moved on, is known by the names that lead to it.
+through attributes of the program's own objects, of modules, optimizers and schedulers, of those of installed
+libraries (a Trainer, an Accelerator, our own Run), and through containers. Contents of tensors, attributes,
+items, bindings and the states of generators are put back. What cannot be put back, an iterator that has moved
+on, is known by the names that lead to it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import types
@@ -21,13 +23,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from loopwright.explainer import values
 from loopwright.explainer.slices import NotReplayedError
 from loopwright.observe import content
-from loopwright.observe.sites import USER, kind_of
+from loopwright.observe.sites import INSTALLED, LIBRARY, PYTHONS, USER, kind_of
 
 CONTAINERS = (list, dict, set, deque)
 WALKED, COPIED, MOST = 1_000, 100_000, 50_000
 """Items of a container that are followed, and that are put back; objects in all."""
 LARGE = 1 << 24
 """Bytes from which on a tensor that is no parameter is not copied, but asked for its version."""
+_WATCHERS = tuple(f"loopwright.{room}" for room in ("observe", "explainer", "checker"))
+_UNSET = object()
 INSIDE = frozenset(vars(torch.nn.Module())) | {"_parameters", "_modules", "_buffers"}
 """Attributes of every module; parameters and buffers are found by themselves."""
 
@@ -123,7 +127,10 @@ class Reach:
             return [(name, one.cell_contents) for one in cells if _filled(one)]
         elif isinstance(value, LRScheduler) or _is_users(value):
             self.objects.append(value)
-            return [(key, one) for key, one in vars(value).items()]
+            return list(vars(value).items())
+        elif _is_librarys(value):
+            self.objects.append(value)
+            return [("", one) for one in _attributes(value).values()]  # no name of the program's
         return []
 
 
@@ -138,7 +145,7 @@ class Noted:
     def __init__(self, reach: Reach, known: set[int]):
         self.reach = reach
         self.attributes = [
-            (one, dict(vars(one))) for one in [*reach.modules, *reach.objects, *reach.optimizers]
+            (one, _attributes(one)) for one in [*reach.modules, *reach.objects, *reach.optimizers]
         ]
         self.groups = [
             (one, [dict(group) for group in one.param_groups]) for one in reach.optimizers
@@ -158,7 +165,7 @@ class Noted:
     def put_back(self) -> None:
         """Everything is as it was."""
         for owner, inner in self.attributes:
-            _rebind(vars(owner), inner)
+            _set_attributes(owner, inner)
         for optimizer, groups in self.groups:
             for group, inner in zip(optimizer.param_groups, groups, strict=True):
                 _rebind(group, inner)
@@ -202,6 +209,54 @@ def _is_users(value: Any) -> bool:
         return False
     module = sys.modules.get(type(value).__module__)
     return kind_of(getattr(module, "__file__", None) or "<frozen>") == USER
+
+
+def _is_librarys(value: Any) -> bool:
+    """An object of an installed library's class; not torch's, not Python's, and nothing that watches."""
+    kind = type(value)
+    if kind.__module__.startswith(_WATCHERS) or isinstance(value, (BaseException, types.FrameType)):
+        return False
+    path = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if path is None or not path.endswith(".py") or kind_of(path) != LIBRARY:
+        return False
+    return not path.startswith(PYTHONS) or any(mark in path for mark in INSTALLED)
+
+
+def _slots(kind: type) -> list[tuple[str, Any]]:
+    """Names and descriptors of the slots of a class."""
+    return [
+        (name, vars(one)[name])
+        for one in kind.__mro__
+        for name in _names(vars(one).get("__slots__", ()))
+        if isinstance(vars(one).get(name), types.MemberDescriptorType)
+    ]
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """What an object holds, in its dictionary and in its slots."""
+    found = dict(getattr(value, "__dict__", {}))
+    for name, slot in _slots(type(value)):
+        with contextlib.suppress(AttributeError):  # one that was never set
+            found[name] = slot.__get__(value)
+    return found
+
+
+def _set_attributes(value: Any, inner: dict[str, Any]) -> None:
+    slots = dict(_slots(type(value)))
+    for name, slot in slots.items():
+        now = getattr(value, name, _UNSET)
+        if now is inner.get(name, _UNSET):
+            continue
+        if name in inner:
+            slot.__set__(value, inner[name])
+        else:
+            slot.__delete__(value)
+    if hasattr(value, "__dict__"):
+        _rebind(vars(value), {name: held for name, held in inner.items() if name not in slots})
 
 
 def _is_compiled(value: Any) -> bool:

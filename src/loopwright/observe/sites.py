@@ -24,11 +24,11 @@ _OURS_USER = (os.path.join(_OURS, "recipes") + os.sep,)
 _TOP = os.path.join(_OURS, "cli", "main.py")
 _FOUND = importlib.util.find_spec("torch")  # looked up, not imported: the command line reads rules
 _TORCH = os.path.dirname(os.path.abspath(_FOUND.origin or "")) + os.sep if _FOUND else os.devnull
-_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_PYTHONS = ("stdlib", "platstdlib", "scripts")  # scripts: what pip makes of console entry points
-_STDLIB = tuple(
-    {os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in _PYTHONS}
-    | {sysconfig.get_paths()[name] + os.sep for name in _PYTHONS}
+INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_PATHS = ("stdlib", "platstdlib", "scripts")  # scripts: what pip makes of console entry points
+PYTHONS = tuple(
+    {os.path.realpath(sysconfig.get_paths()[name]) + os.sep for name in _PATHS}
+    | {sysconfig.get_paths()[name] + os.sep for name in _PATHS}
 )
 _DECORATORS = tuple(
     os.path.join(_TORCH, *parts)
@@ -96,11 +96,11 @@ def _classify(filename: str) -> int:
         return TOP
     if filename.startswith(_OURS) and not filename.startswith(_OURS_USER):
         return LIBRARY
-    if filename.startswith("<frozen") or any(part in filename for part in _INSTALLED):
+    if filename.startswith("<frozen") or any(part in filename for part in INSTALLED):
         return LIBRARY
     if filename.startswith(("<__array_function__", "<eval_with_key>")):
         return LIBRARY
-    return LIBRARY if filename.startswith(_STDLIB) else USER
+    return LIBRARY if filename.startswith(PYTHONS) else USER
 
 
 def site(depth: int, *, through_torch: bool = False) -> Site | None:
