@@ -165,6 +165,9 @@ class Renamer(cst.CSTTransformer):
         mine = self.renames(scope, original_node.value)
         return self.exchange(updated_node) if mine else updated_node
 
+    def visit_ImportFrom(self, node):
+        return False  # a module's path is no attribute of the program: torch.nn.utils.rnn
+
     def leave_Attribute(self, original_node, updated_node):
         scope = self.get_metadata(md.ScopeProvider, original_node, None)
         name = original_node.attr.value
