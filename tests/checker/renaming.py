@@ -24,6 +24,8 @@ LIBRARIES = (
     "torch.multiprocessing", "numpy", "threading", "logging", "random", "collections", "enum", "pathlib",
 )  # fmt: skip
 NOT_OWN = (md.ImportAssignment, md.BuiltinAssignment)
+HELD = frozenset(("data", "target", "images", "feature_names", "target_names"))
+"""What scikit-learn's data sets hold under these names."""
 PASSED_ON = ("partial", "replace")
 """Functions of libraries that give their keywords to a function or class of the program."""
 
@@ -31,7 +33,7 @@ PASSED_ON = ("partial", "replace")
 @functools.cache
 def of_libraries() -> frozenset[str]:
     """Attributes that libraries' objects have: a program's own of the same name may override one."""
-    names = set()
+    names = set(HELD)
     for one in (argparse.Namespace, str, list, dict, set, collections.deque):
         names |= set(dir(one))
     for library in map(importlib.import_module, LIBRARIES):
