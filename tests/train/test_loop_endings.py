@@ -548,6 +548,48 @@ def test_kept_until_the_process_ends(tail, kind, run_program, tmp_path):
     assert ("loop-0-end" in saved) == (kind == "finished")
 
 
+ELSEWHERE = {
+    "a forked child's end": """
+import os
+def files():
+    return {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+before = files()
+if os.fork() == 0:
+    sys.exit(0)
+os.wait()
+print([path.name for path, data in files().items() if before.get(path) != data], flush=True)
+turn(run, next(it))
+""",
+    "a thread that still trains": """
+import threading, time
+it.close()
+def train():
+    for step in run.loop(loader(), epochs=1000):
+        turn(run, step)
+        begun.set()
+        time.sleep(60)
+begun = threading.Event()
+threading.Thread(target=train, daemon=True).start()
+begun.wait()
+""",
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_an_end_elsewhere_is_not_the_loops(what, run_program, tmp_path):
+    """Only the thread that began a loop, of the process that did, ends it at the process's end."""
+    path = tmp_path / "train.py"
+    path.write_text(KEPT.format(tests=str(Path(__file__).parent)) + ELSEWHERE[what])
+    rc, out, err = run_program([path], cwd=tmp_path)
+    assert (rc, "Exception ignored" in err) == (0, False), err
+    saved = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    if what == "a forked child's end":
+        assert out.strip() == "[]"
+        assert "loop-0-end" in saved
+    else:
+        assert not any(name.startswith("loop-1") and name.endswith("end") for name in saved)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(program_server, tmp_path_factory):
     """What the program prints when nothing happens to it."""

@@ -203,9 +203,8 @@ class History:
                 return
             try:
                 with open(self.path, "a+b", opener=_no_link) as file:
-                    if (
-                        self._good is not None
-                    ):  # a write failed: how much of it is there is not known
+                    # Where a write has failed, how much of it is there is not known.
+                    if self._good is not None:
                         file.truncate(self._good)
                     if not self._mended:  # a line that a crash cut off must not swallow this one
                         self._mended = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,7 @@ class Lifecycle:
     def __init__(self, run: Run):
         self._run = run
         self._last_save = self._save_cost = 0.0
+        self._began_in: tuple[int, int] | None = None
         self._resumed = False
 
     def begin(self, loop: Loop) -> bool:
@@ -48,6 +51,7 @@ class Lifecycle:
                 f"loop {self._run.active.name!r} is still running", slug="loop-inside-a-loop",
                 where=user_line(), hint="a second lw.Run for what runs inside another loop",
             )  # fmt: skip
+        self._began_in = _here()
         self._run.stepper.discard()  # what a loop that failed, or a backward before this one, left
         self._bind_schedules(loop)
         loop.base = sum(one["turn"] for one in self._run.counts.values())
@@ -240,10 +244,11 @@ class Lifecycle:
     def process_ends(self) -> None:
         """End a loop whose iterator somebody holds until the interpreter's end (``it = iter(run.loop(…))``).
 
-        The program has either come to its end, and left the loop where it was, or an exception has ended it.
+        The program has either come to its end, and left the loop where it was, or an exception has ended
+        it. A loop of another thread may still be running, and that of a forked child is its parent's.
         """
         loop = self._run.active
-        if loop is not None:
+        if loop is not None and self._began_in == _here():
             self.leave(loop, "exception" if hasattr(sys, "last_value") else "break", None)
             self.release(loop)
 
@@ -443,6 +448,11 @@ class Lifecycle:
             what="holds a run on other data", hint=likely_cause(then, now),
         )  # fmt: skip
         warn_of_other_workers(saved["data"], loop.facts)
+
+
+def _here() -> tuple[int, int]:
+    """Return the process and the thread."""
+    return os.getpid(), threading.get_ident()
 
 
 def _text(error: BaseException) -> str:
