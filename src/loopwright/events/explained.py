@@ -254,6 +254,8 @@ class StepNote:
     whatifs: list[WhatIf] = field(default_factory=list)
     not_replayed: str = ""
     """Why there are no what-ifs."""
+    left_out: list[str] = field(default_factory=list)
+    """What-ifs that were not asked, each with the reason."""
     ranks: dict[str, list[float]] = field(default_factory=dict)
     """Rank -> its losses, where there are several."""
 

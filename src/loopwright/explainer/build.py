@@ -157,6 +157,7 @@ def _step(turn: Turn, numbers: dict[int, int]) -> StepNote:
         _of_inner(turn, "rules"),
         whatifs=turn.whatifs,
         not_replayed=turn.not_replayed,
+        left_out=turn.left_out,
     )
 
 

@@ -235,6 +235,8 @@ class Calls:
     def _backward_begins(self, event: Event, opened: Open) -> None:
         recording = self.recording
         roots = _roots(event)
+        if recording.replays is not None:
+            recording.replays.backward_begins(recording.turn, roots)
         for root in roots:
             if root.grad_fn is None and root.requires_grad:
                 recording.names.leaf(root, self._frame(event))
@@ -420,9 +422,11 @@ class Calls:
         opened.facts["norms"] = sum("BatchNorm" in one for one in modules)
 
     def _item_begins(self, event: Event, opened: Open) -> None:
-        one = event.subject
-        opened.facts.update({"device": str(one.device), "shape": list(one.shape),
-                             "name": name_of(one, self._frame(event))})  # fmt: skip
+        one, recording = event.subject, self.recording
+        name = name_of(one, self._frame(event))
+        opened.facts.update({"device": str(one.device), "shape": list(one.shape), "name": name})
+        if recording.replays is not None and not recording.skips():
+            recording.replays.reads(recording.turn, recording.visit(), one, name, event.site)
 
     def _item_ends(self, event: Event, opened: Open) -> None:
         if isinstance(event.result, (int, float, bool)):

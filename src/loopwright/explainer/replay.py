@@ -20,6 +20,7 @@ import torch
 from loopwright.explainer import slices, values
 from loopwright.explainer.reach import LARGE, Noted, Reach, set_generators, set_versions
 from loopwright.explainer.slices import NotReplayedError
+from loopwright.explainer.taken import Taken
 from loopwright.observe.sites import USER, kind_of
 
 COPIES = 3
@@ -116,6 +117,7 @@ class Beginning:
         self.scalers = [(one, _scaler_state(one)) for one in self.reach.scalers]
         self.seen_grads: list[Any] = []
         self.loss: float | None = None
+        self.taken = Taken()
 
     def tensors(self) -> list[torch.Tensor]:
         """What a step changes in place."""
@@ -170,7 +172,7 @@ class Again:
         self.function = slices.function(body, names, beginning.path, beginning.globals)
         self.names = names
         self.loss: float | None = None
-        self.root: Any = None
+        self.roots: list[torch.Tensor] = []
         self.grads: list[Any] = []
         self.to_loss = False
 
@@ -231,8 +233,8 @@ class Again:
     def run(self, *, to_loss: bool = False) -> dict[str, Any]:
         """Run the step; with ``to_loss`` up to where backward would begin."""
         self.to_loss = to_loss
-        self.loss = self.root = None
-        self.grads = []
+        self.loss = None
+        self.roots, self.grads = [], []
         space = self.beginning.space
         known = self.beginning.known
         with values.quiet():
@@ -257,9 +259,11 @@ class Again:
             return found
 
         def report(root: Any) -> None:
-            first = root if isinstance(root, torch.Tensor) else next(iter(root))
+            roots = [root] if isinstance(root, torch.Tensor) else list(root)
+            first = roots[0]
             if self.loss is None and first.numel() == 1:
-                self.loss, self.root = float(first.detach()) / scales.get(id(first), 1.0), first
+                self.loss = float(first.detach()) / scales.get(id(first), 1.0)
+            self.roots += roots
             if self.to_loss:
                 raise Enough
 

@@ -102,6 +102,8 @@ class Turn:
     phases: dict[str, int] = field(default_factory=dict)
     whatifs: list[Any] = field(default_factory=list)
     not_replayed: str = ""
+    left_out: list[str] = field(default_factory=list)
+    """What-ifs that were not asked, and why."""
     entered: bool = False
     """The first statement of its body has begun."""
     start: Any = None

@@ -6,6 +6,7 @@ Unchanged means: the same loss, the same gradients and the same weights afterwar
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from loopwright.explainer import values
 from loopwright.explainer.changes import other_rate, other_reduction, without_zero_grad
 from loopwright.explainer.replay import Again, Beginning
 from loopwright.explainer.slices import NotReplayedError, OtherwiseError
+from loopwright.explainer.taken import living
 from loopwright.explainer.turns import DEEP
-from loopwright.observe import graph as graphs
 from loopwright.report.formats import apart, count, number
 
 KEPT = 3
@@ -53,14 +54,28 @@ class Replays:
                 f"its beginning could not be copied ({type(error).__name__}: {error})"
             )
 
-    def backward_ended(self, turn: Any, loss: float | None) -> None:
-        """A backward pass of the program has run in the turn, which is part of those around it."""
+    def backward_begins(self, turn: Any, roots: list[torch.Tensor]) -> None:
+        """A backward pass of the program is about to run in the turn, which is part of those around it."""
+        for beginning in self._around(turn):
+            beginning.taken.losses(roots)
+
+    def reads(self, turn: Any, visit: Any, tensor: torch.Tensor, name: str, site: Any) -> None:
+        """The program is about to read a tensor as a number."""
+        for beginning in self._around(turn):
+            statement = visit.statement if visit is not None else None
+            beginning.taken.read(tensor, name, site, statement)
+
+    def _around(self, turn: Any) -> Iterator[Beginning]:
         while turn is not None:
-            beginning = self.beginnings.get(id(turn))
-            if beginning is not None:
-                beginning.note_grads()
-                beginning.loss = loss if beginning.loss is None else beginning.loss
+            if id(turn) in self.beginnings:
+                yield self.beginnings[id(turn)]
             turn = turn.parent
+
+    def backward_ended(self, turn: Any, loss: float | None) -> None:
+        """It has run."""
+        for beginning in self._around(turn):
+            beginning.note_grads()
+            beginning.loss = loss if beginning.loss is None else beginning.loss
 
     def turn_ended(self, turn: Any) -> None:
         """Ask everything about the turn."""
@@ -332,24 +347,29 @@ class Questions:
 
     def no_item(self) -> WhatIf | None:
         """How many graph nodes stay alive when the loss itself is added up."""
-        if "item" not in self.facts:
+        reads = self.one.taken.chosen()
+        if not reads:
+            reason = self.one.taken.why_none()
+            self.turn.left_out = [f"without `.item()`, as {reason}"] if reason else []
             return None
-        total: Any = 0.0
+        kept: set[Any] = set()
         alive: list[int] = []
-        for _ in range(KEPT):
+        for steps in range(1, KEPT + 1):
             self.again.begin()
             self.again.run()
-            if self.again.root is None or self.again.root.grad_fn is None:
+            if len(self.again.roots) != len(self.one.taken.places):
                 return None
-            total = total + self.again.root
-            alive.append(sum(1 for _ in graphs.nodes(total.grad_fn)))
-        self.again.root = None
+            kept.update(living(reads, self.again.roots))
+            # Each is added to the sum so far, which is one node more.
+            alive.append(len(kept) + steps * sum(1 + one.above for one in reads))
+        self.again.roots = []
         shown = ", ".join(count(one) for one in alive)
+        name = f"`{reads[-1].name}`" if reads[-1].name else "the loss"
         return WhatIf(
-            f"without .item() (line {self.lines['item']})",
-            f"Adding up the loss itself gives the same number and keeps the graphs: {shown} nodes "
+            f"without {reads[-1].call} (line {reads[-1].line})",
+            f"Adding up {name} itself gives the same number and keeps the graphs: {shown} nodes "
             f"alive after "
-            f"{', '.join(map(str, range(1, KEPT + 1)))} steps; with `.item()` none.",
+            f"{', '.join(map(str, range(1, KEPT + 1)))} steps; with `{reads[-1].call}` none.",
             {f"nodes_{index}": float(one) for index, one in enumerate(alive, start=1)},
         )
 

@@ -294,7 +294,8 @@ def _whatifs(step, width: int) -> list[RenderableType]:  # type: ignore[no-untyp
         Text.assemble(("What if", "bold"), ("  this step again on copies", "dim")),
     ]
     shown = [f"  {one.name}: {one.title[:1].lower()}{one.title[1:]}" for one in step.whatifs]
-    return [*parts, *(_wrapped(one, width, "") for one in shown)]
+    left_out = [_wrapped(f"  not asked: {one}", width, "dim") for one in step.left_out]
+    return [*parts, *(_wrapped(one, width, "") for one in shown), *left_out]
 
 
 def _advice(timing: TimingNote | None, width: int) -> list[RenderableType]:
