@@ -62,15 +62,15 @@ class Taken:
     def losses(self, roots: Sequence[torch.Tensor]) -> None:
         """A backward pass begins at ``roots``."""
         for root in roots:
-            places = {}
-            if root.grad_fn is not None:
-                places = {node._sequence_nr(): at for at, node in enumerate(nodes(root.grad_fn))
-                          if not is_leaf_node(node)}  # fmt: skip
+            made = root.grad_fn
+            below = nodes(made) if made is not None else ()
+            places = {node._sequence_nr(): at for at, node in enumerate(below)
+                      if not is_leaf_node(node)}  # fmt: skip
             self.places.append(places)
-            self.parts.append(_parts(root.grad_fn))
+            self.parts.append(_parts(made))
             for read in self.reads:
-                if not read.of_loss and places:
-                    self._settle(read, len(self.places) - 1, root.grad_fn._sequence_nr())
+                if not read.of_loss and made is not None:
+                    self._settle(read, len(self.places) - 1, made._sequence_nr())
 
     def _settle(self, read: Read, loss: int, root: int) -> None:
         """Whether something that was read before a backward pass is of its loss."""
