@@ -79,26 +79,28 @@ def seeded(seed: int | None) -> Iterator[None]:
 
 
 class Stream:
-    """A stream of random numbers of its own, for reads that happen now and then."""
+    """A stream of random numbers of its own, for reads that happen now and then.
 
-    def __init__(self, seed: int):
-        self._states: tuple[Any, ...] | None = None
-        self._seed = seed
+    It begins where the process's generators stand when it is made.
+    """
+
+    def __init__(self) -> None:
+        self._states = self._here()
 
     def read(self, do: Callable[[], T]) -> T:
         """Do something that draws from this stream instead of from the process's generators."""
         numpy = sys.modules.get("numpy")
-        with seeded(self._seed if self._states is None else None):
-            if self._states is not None:
-                random.setstate(self._states[0])
-                torch.set_rng_state(self._states[1])
-                if numpy is not None and self._states[2] is not None:
-                    numpy.random.set_state(self._states[2])
+        with seeded(None):
+            random.setstate(self._states[0])
+            torch.set_rng_state(self._states[1])
+            if numpy is not None and self._states[2] is not None:
+                numpy.random.set_state(self._states[2])
             try:
                 return do()
             finally:
-                self._states = (
-                    random.getstate(),
-                    torch.get_rng_state(),
-                    None if numpy is None else numpy.random.get_state(),
-                )
+                self._states = self._here()
+
+    def _here(self) -> tuple[Any, ...]:
+        numpy = sys.modules.get("numpy")
+        state = None if numpy is None else numpy.random.get_state()
+        return random.getstate(), torch.get_rng_state(), state

@@ -4,6 +4,9 @@ All ranks draw the same order, with generators that are seeded by a number they 
 and each takes every ``size``-th of it. So the shares of one epoch are the data set, and another epoch has
 another order. Where they are unequal and each rank must have as many turns as the others, the last turn
 of a rank without a batch is *padding*: a batch it had already, which counts for nothing.
+
+An epoch that others have begun (one process alone, or another number of ranks) goes on in the order that
+they have drawn.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ class Share:
         start: samples (or batches, of what gives those) at the beginning of the order that are left
             out: another number of ranks has been trained on them.
         padded: the last batch of this epoch is padding.
+        begun: what draws this epoch's order as those did who have begun it; nothing where that is we.
     """
 
     batch_size = 1
@@ -55,6 +59,7 @@ class Share:
         self.epoch = 0
         self.start = 0
         self.padded = False
+        self.begun: tuple[Any, ...] = ()
         self._rank = world.rank
         self._size = world.size
         self._even = even
@@ -66,6 +71,18 @@ class Share:
     @property
     def _draws(self) -> int:
         return (self.seed + 1_000_003 * self.epoch) % 2**63
+
+    def _order(self, sampler: Any) -> list[Any]:
+        """Return all that a sampler gives in this epoch."""
+        if self.begun:
+            return self.begun[0].order(sampler, self._draws)
+        with seeded(self._draws):
+            return list(sampler)
+
+    def _stream(self, seed: int) -> Stream:
+        """Return the random numbers of what is read bit by bit."""
+        with self.begun[0].generators(seed) if self.begun else seeded(seed):
+            return Stream()
 
 
 class SampleShare(Share, Sampler[Any]):
@@ -93,9 +110,8 @@ class SampleShare(Share, Sampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         if not hasattr(self.sampler, "__len__"):
             return self._endless()
-        with seeded(self._draws):
-            order = list(self.sampler)
-        if not self._agreed:
+        order = self._order(self.sampler)
+        if self.begun or not self._agreed:
             check_agreed(order, self._world)
             # What depends on the seed alone, and was alike once, is alike in every epoch.
             self._agreed = type(self.sampler) is SequentialSampler or (
@@ -111,7 +127,7 @@ class SampleShare(Share, Sampler[Any]):
         return iter(mine)
 
     def _endless(self) -> Iterator[Any]:
-        stream, inner = Stream(self._draws), iter(self.sampler)
+        stream, inner = self._stream(self._draws), iter(self.sampler)
         for _ in range(self.start):
             stream.read(inner.__next__)
         while True:
@@ -133,7 +149,10 @@ class SampleShare(Share, Sampler[Any]):
     def _kept(self, total: int) -> int:
         """Return how many samples of all are used: the rest of an epoch is left out where that is asked."""
         whole = self.batch_size * (self._size if self._even else 1)
-        return total // whole * whole if self._drop_last else total
+        rest = max(0, total - self.start)
+        if not self._drop_last or (self.start and rest < whole):  # no epoch is without a turn
+            return total
+        return total - rest % whole
 
     def __len__(self) -> int:
         total = max(0, self._kept(len(self.sampler)) - self.start)
@@ -154,8 +173,7 @@ class BatchShare(Share, Sampler[Any]):
         self._world = world
 
     def __iter__(self) -> Iterator[Any]:
-        with seeded(self._draws):
-            order = list(self.batches)
+        order = self._order(self.batches)
         check_agreed(order, self._world)
         mine = order[self.start + self._rank :: self._size]
         self.padded = len(mine) < len(self)
@@ -193,7 +211,7 @@ class LoaderShare(Share):
     def _all(self) -> Iterator[Any]:
         if type(self.loader) in (list, tuple):
             return iter(self.loader)
-        return _drawn(self.loader, self._draws)
+        return _drawn(self.loader, self._stream(self._draws))
 
     def __len__(self) -> int:
         return _length(len(self.loader) - self.start, self._rank, self._size, even=self._even)
@@ -213,14 +231,13 @@ class StreamShare(Share, IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
         seed = self._draws + (0 if worker is None else 7919 * (worker.id + 1))
-        for number, item in enumerate(_drawn(self.stream, seed), -self.start):
+        for number, item in enumerate(_drawn(self.stream, self._stream(seed)), -self.start):
             if number >= 0 and number % self._size == self._rank:
                 yield item
 
 
-def _drawn(stream: Any, seed: int) -> Iterator[Any]:
+def _drawn(stream: Any, drawn: Stream) -> Iterator[Any]:
     """Iterate with draws of its own: the same on every rank, whatever the ranks draw in between."""
-    drawn = Stream(seed)
     inner = drawn.read(stream.__iter__)
     while True:
         try:

@@ -42,6 +42,7 @@ class Lifecycle:
         self._last_save = self._save_cost = 0.0
         self._began_in: tuple[int, int] | None = None
         self._resumed = False
+        self._read: dict[str, dict[str, Any]] = {}  # ended loops' states
 
     def begin(self, loop: Loop) -> bool:
         """Make everything ready for a loop; False when it had ended in an earlier process."""
@@ -400,15 +401,22 @@ class Lifecycle:
         return bool(loop.base + loop.turn + loop.updates) or self._resumed
 
     def _state_for(self, loop: Loop) -> dict[str, Any] | None:
+        saved = self.saved_of(loop.name)
+        self._read.pop(loop.name, None)
+        if saved is not None and saved is self._run.saved_state():
+            self._resumed = True
+        return saved
+
+    def saved_of(self, name: str) -> dict[str, Any] | None:
+        """Return the state that a loop would go on from; None where it begins."""
         saved = None if self._resumed else self._run.saved_state()
         if saved is None or self._run.files is None:
             return None
-        if saved["loop"]["name"] == loop.name:
-            self._resumed = True
+        if saved["loop"]["name"] == name:
             return saved
-        if loop.name in saved["ended"]:
-            return self._run.files.load(saved["ended"][loop.name]["name"])
-        return None
+        if name in saved["ended"] and name not in self._read:
+            self._read[name] = self._run.files.load(saved["ended"][name]["name"])
+        return self._read.get(name)
 
     def _recall_end(self, loop: Loop, state: dict[str, Any]) -> None:
         """Do what is left of a loop's end: its process may have died after the end's checkpoint."""
@@ -430,7 +438,7 @@ class Lifecycle:
             return
         done = {"epochs": saved["epoch"], "steps": saved["turn"], "samples": saved["samples"],
                 "tokens": saved["tokens"]}  # fmt: skip
-        if saved["source"]["position"]:
+        if saved["source"]["position"] or saved["source"].get("share", {"done": 0})["done"]:
             done["epochs"] += 1
         beyond = [name for name in done if name in limits and done[name] > limits[name]]
         identity.refuse_if_different(

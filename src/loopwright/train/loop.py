@@ -177,6 +177,7 @@ class Loop:
         self.restored = None
         started = perf_counter()
         self._ahead = _NOTHING
+        source.set_epoch(self.epoch)
         if restored is None:
             source.start_epoch()
             self._look()

@@ -87,6 +87,15 @@ class Alone:
         del sharded, even
         return Source(loader, **rest)
 
+    def source_of_loop(self, run: Run, name: str, loader: Any, **rest: Any) -> Source:
+        """Return where a loop's batches come from; what ranks have begun goes on in the order of theirs."""
+        saved = None if rest["sharded"] else run.lifecycle.saved_of(name)
+        if saved is None or "share" not in saved["loop"]["source"]:
+            return self.source(loader, even=True, **rest)
+        from loopwright.train.ranks.source import after_ranks
+
+        return after_ranks(loader, **rest)
+
     def evaluating(self, run: Run, source: Source) -> AbstractContextManager[None]:  # noqa: ARG002
         """Return what an evaluation stands in."""
         return nullcontext()

@@ -259,8 +259,8 @@ class Run:
                 f"this run has a loop called {name!r} already",
                 slug="loop-name-taken", where=user_line(),
             )  # fmt: skip
-        source = self.parts.source(
-            loader, batch_size=batch_size, shuffle=shuffle, sharded=sharded, even=True, around=user_frame()
+        source = self.parts.source_of_loop(
+            self, name, loader, batch_size=batch_size, shuffle=shuffle, sharded=sharded, around=user_frame()
         )  # fmt: skip
         self._loops.append(name)
         return self.parts.loop(self, source, limits, name)

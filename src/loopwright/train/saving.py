@@ -58,15 +58,40 @@ def collect(run: Run, loop: Loop, ended: str | None) -> dict[str, Any]:
 
 
 def for_one(state: dict[str, Any]) -> None:
-    """Let a state that several ranks have left be one process's: the position is theirs together.
+    """Let a state that several ranks have left be one process's: of what their epoch has left of the data.
 
-    The order of the data is not: it was drawn otherwise.
+    Where the program itself had dealt out the data, only the position is known, and no order.
     """
-    ranks = state.pop("ranks", None)
-    if ranks is not None:
+    size = state.pop("ranks", {"size": 1})["size"]
+    if size == 1:
+        return
+    if "share" in state["loop"]["source"]:
+        begin_the_rest(state, size)
+    else:
         go_back_to_update(state)
-        source = state["loop"]["source"]
-        source["position"] = source.get("begun_at", 0) + source["position"] * ranks["size"]
+        state["loop"]["source"]["position"] *= size
+
+
+def begin_the_rest(state: dict[str, Any], size: int) -> None:
+    """Let a state that ``size`` processes left be a beginning: of what their epoch has left of the data.
+
+    The turns of a window that was open are made again: their gradients lay with the ranks. What the order
+    was drawn from goes along, so that whoever goes on can draw it again.
+    """
+    source = state["loop"]["source"]
+    share, start, position = source.get("share"), source["epoch_start"], source["position"]
+    feed = source["feed"]
+    begun = None if share is None else share["begun"]
+    if begun is None and start is not None:
+        begun = {
+            "own": start["own"], "random": start["random"] if share is None else None,
+            "alive": feed.get("alive", False), "position": position, "digest": feed.get("digest"),
+            "exact": feed.get("exact", True) and not (feed.get("draws") or {}).get("notes"),
+        }  # fmt: skip
+    go_back_to_update(state)
+    done = (0 if share is None else share["done"]) + source["position"] * size
+    source.update(position=0, epoch_start=None, feed={**feed, "alive": False})
+    source["rest" if share is None else "share"] = {"done": done, "begun": begun}
 
 
 def go_back_to_update(state: dict[str, Any]) -> None:

@@ -127,6 +127,9 @@ class Source:
 
     # -- one epoch ---------------------------------------------------------------------------
 
+    def set_epoch(self, epoch: int) -> None:
+        """Let the coming epoch be that one; the plain loader needs no number."""
+
     def start_epoch(self, device: torch.device | None = None) -> None:
         """Make the loader's iterator, as ``for`` does; draws what the loader draws."""
         self._epoch_start = {

@@ -4,6 +4,7 @@
 `parts`        the classes that such a run is made of
 `sharded`      the same with FSDP2
 `source`       its share of the data, as many turns as the others have
+`begun`        the order of an epoch that another number of processes has begun
 `loop`         what the ranks say to each other once an update: amounts, signals, who wants to stop
 `stepper`      loss weights and gradients over all ranks
 `values`       losses and logged values over all ranks
@@ -13,5 +14,5 @@
 `states`       every rank's own state inside one checkpoint
 =============  =====================================================================================
 
-Imported only where there are several ranks.
+Imported only where there are several ranks; `source` also where there were.
 """

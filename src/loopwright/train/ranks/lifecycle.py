@@ -29,11 +29,13 @@ class LifecycleOverRanks(Lifecycle):
         self._world = self._parts.world
         self._guards: list[Any] = []
         self._size_before = 0
+        self._begun_alone = False
         self._take_buffers: dict[str, Any] = {}
         self._late = False
 
     def _take_up(self, state: dict[str, Any]) -> None:
         self._size_before = state["ranks"]["size"]
+        self._begun_alone = self._size_before == 1 and "share" not in state["loop"]["source"]
         self._take_buffers = state["ranks"]["take_buffers"]
 
     def _ready(self, loop: Loop, *, resumed: bool) -> None:
@@ -44,7 +46,7 @@ class LifecycleOverRanks(Lifecycle):
         source: Any = loop.source
         if not resumed:
             source.set_seed(spread(self._world))
-        elif self._size_before == self._world.size:
+        elif self._size_before == self._world.size and not self._begun_alone:
             for key, takes in self._take_buffers.items():
                 let_take_buffers(self._run.callables[key], takes)
         else:
@@ -53,7 +55,7 @@ class LifecycleOverRanks(Lifecycle):
             randomness.restore(loop.restored["random"], self._run.device)
             seed = spread(self._world)
             loop.restored["random"] = randomness.snapshot(self._run.device)
-            if self._size_before == 1:
+            if self._begun_alone:
                 source.set_seed(seed)
 
     def release(self, loop: Loop) -> None:

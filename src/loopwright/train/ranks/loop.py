@@ -136,10 +136,6 @@ class LoopOverRanks(Loop):
         del seconds
         return self._told is not None and self._told.wait()[7] > 0
 
-    def _begin_epoch(self) -> None:
-        self.source.set_epoch(self.epoch)
-        super()._begin_epoch()
-
     def _make_step(self, sent: Any) -> Step:
         """Return the turn of a batch that was fetched; synchronised over the ranks if it updates."""
         now = perf_counter()

@@ -119,6 +119,11 @@ class OverRanks(Alone):
         """Return this rank's share."""
         return SharedSource(loader, world=self.world, **rest)
 
+    def source_of_loop(self, run: Run, name: str, loader: Any, **rest: Any) -> Source:
+        """Return this rank's share, with as many turns as the others have."""
+        del run, name
+        return self.source(loader, even=True, **rest)
+
     @contextmanager
     def evaluating(self, run: Run, source: Source) -> Iterator[None]:
         """Call the bare modules, all with the first rank's buffers (of the average, where it is in)."""

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
+from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 
 from loopwright.errors import DataError
-from loopwright.parallel.shares import foresees, share_of
+from loopwright.parallel.apart import agreed_seed
+from loopwright.parallel.one import OneRank
+from loopwright.parallel.shares import (
+    BatchShare,
+    SampleShare,
+    Share,
+    StreamShare,
+    foresees,
+    share_of,
+)
 from loopwright.parallel.world import World
 from loopwright.train.batches import count_samples
+from loopwright.train.data.own_state import OwnState, generators_of
 from loopwright.train.data.source import Source
+from loopwright.train.ranks.begun import Begun
 
 _SHARES: WeakKeyDictionary[Any, dict[bool, Any]] = WeakKeyDictionary()
 """Made once for each loader: persistent workers belong to the share."""
@@ -35,8 +47,9 @@ class SharedSource(Source):
     """
 
     def __init__(
-        self, loader: Any, *, world: World, sharded: bool = False, even: bool = False, **rest: Any
-    ):
+        self, loader: Any, *, world: World, sharded: bool = False, even: bool = False,
+        around: FrameType | None = None, **rest: Any,
+    ):  # fmt: skip
         self._world = world
         self._sharded = sharded
         self._even = even
@@ -47,10 +60,13 @@ class SharedSource(Source):
         self._pads: deque[bool] = deque()
         self._padding = False
         self._padded = 0
-        self._done = 0
+        self._done = 0  # batches of this epoch that another number of processes has trained on
+        self._begun: Begun | None = None
+        self._seed: int | None = None
         self.seen = 0
         self.calls: Any = None
-        super().__init__(loader, **rest)
+        super().__init__(loader, around=around, **rest)
+        self._body = generators_of(around)
 
     def _take_share(self) -> None:
         if self._sharded:
@@ -73,8 +89,7 @@ class SharedSource(Source):
 
     def set_seed(self, seed: int) -> None:
         """Let the order of the data depend on a number that all ranks know."""
-        if hasattr(self._share, "padded"):
-            self._share.seed = seed
+        self._seed = seed
 
     def set_epoch(self, epoch: int) -> None:
         """Let the coming epoch be that one."""
@@ -84,22 +99,54 @@ class SharedSource(Source):
 
     def start_epoch(self, device: torch.device | None = None) -> None:
         """Begin the epoch that ``set_epoch`` named."""
-        self.set_epoch(self._epoch)
         self._padded = 0
-        if hasattr(self._share, "padded"):
-            self._share.start, self._done = self._done * self._share.batch_size, 0
-            self._measure()
+        share = self._share
+        if isinstance(share, Share):
+            if self._begun is not None and not _is_drawn_at_once(share):
+                self._begun.begin_again()
+            share.start = self._done * share.batch_size
+            if self._seed is not None:
+                share.seed, self._seed = self._seed, None
+            self._go_on_in_order(share)
+        self.set_epoch(self._epoch)
+        self._measure()
         super().start_epoch(device)
 
     def resume_epoch(self, *args: Any, **rest: Any) -> None:
         """Go on where ``load_state_dict`` said."""
+        if isinstance(self._share, Share):
+            self._go_on_in_order(self._share)
         super().resume_epoch(*args, **rest)
         self._measure()
 
+    def _go_on_in_order(self, share: Share) -> None:
+        """Let a share give what is left of the epoch in the order of those who have begun it."""
+        in_workers = isinstance(share, StreamShare) and getattr(self.loader, "num_workers", 0)
+        share.begun = () if self._begun is None or in_workers else (self._begun,)
+
+    def epoch_ended(self) -> None:
+        """Note that the epoch is over; the next one is of these ranks alone."""
+        super().epoch_ended()
+        self._done, self._begun = 0, None
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a position; of another number of ranks, what of the epoch is left for these."""
-        self._done = state.get("done", 0)
+        """Take up a position; of another number of processes, what of the epoch is left for these."""
         super().load_state_dict(state)
+        share = state.get("share") or state.get("rest") or {"done": 0, "begun": None}
+        self._seed, self._done = None, share["done"]
+        begun = share["begun"]
+        if begun is not None:
+            own = self.own if begun["random"] is None else self._whole()
+            self._begun = Begun(begun, self.given, own)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put the data's own generators and values where ``state_dict`` found them."""
+        own = self.own if "share" in state else self._whole()
+        own.restore(state["own"])
+
+    def _whole(self) -> OwnState:
+        """Return the state of the data's own objects by the paths that one process alone has."""
+        return OwnState(loader=self.given, body=self._body)
 
     def fetch(self) -> Any:
         """Return the next batch; raises StopIteration when no rank has another one."""
@@ -165,13 +212,35 @@ class SharedSource(Source):
     def state_dict(self) -> dict[str, Any]:
         """Return the position in this rank's own batches; padding is none of them."""
         state = super().state_dict()
-        start = getattr(self._share, "start", 0) if self.position else 0
-        begun_at = start // self._share.batch_size if start else 0
-        return {**state, "position": state["position"] - self._padded, "begun_at": begun_at}
+        return {**state, "position": state["position"] - self._padded, **self._of_share()}
+
+    def state_at_mark(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Return the state where ``mark`` was called last, in this epoch."""
+        state, generators = super().state_at_mark()
+        return {**state, **self._of_share()}, generators
+
+    def _of_share(self) -> dict[str, Any]:
+        """Return where this epoch's order comes from; nothing where the program deals out the data."""
+        if not isinstance(self._share, Share):
+            return {}
+        begun = None if self._begun is None else self._begun.state
+        return {"share": {"done": self._done, "begun": begun}}
 
     def _set_position(self, position: int) -> None:
         super()._set_position(position)
         self._pads.clear()
+
+
+def after_ranks(loader: Any, **rest: Any) -> SharedSource:
+    """Return where one process alone takes its batches from when it goes on with what ranks have begun."""
+    source = SharedSource(loader, world=OneRank(), even=True, **rest)
+    source.set_seed(agreed_seed(source._world))  # for a loop that begins after all
+    return source
+
+
+def _is_drawn_at_once(share: Share) -> bool:
+    sized = isinstance(share, SampleShare) and hasattr(share.sampler, "__len__")
+    return sized or isinstance(share, BatchShare)
 
 
 def _share_of(loader: Any, world: World, *, even: bool) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from loopwright.checkpoint.tree import decode, encode
 from loopwright.parallel.world import World
-from loopwright.train.saving import go_back_to_update
+from loopwright.train.saving import begin_the_rest
 
 OWN = ("random", "own", "gradients", "windows", "buffers", "kept", "tracked", "holdings")
 
@@ -44,8 +44,9 @@ def scattered(state: dict[str, Any] | None, world: World) -> dict[str, Any] | No
         return None
     ranks = found.get("ranks") or {"size": 1, "others": []}
     found["ranks"] = {"size": ranks["size"], "take_buffers": ranks.get("take_buffers", {})}
-    if ranks["size"] != world.size:
-        _begin_the_rest(found, ranks["size"])
+    begun_alone = ranks["size"] == 1 and "share" not in found["loop"]["source"]
+    if ranks["size"] != world.size or begun_alone:
+        begin_the_rest(found, ranks["size"])
     elif not world.is_first:
         part = ranks["others"][world.rank - 1]
         found["loop"]["source"] = part.pop("source")
@@ -53,16 +54,3 @@ def scattered(state: dict[str, Any] | None, world: World) -> dict[str, Any] | No
             found["models"][key].update(moving)
         found.update(part)
     return found
-
-
-def _begin_the_rest(state: dict[str, Any], size: int) -> None:
-    """Let a state of another number of ranks be a beginning: of what its epoch has left of the data.
-
-    The turns of a window that was open are made again: their gradients lay with the ranks.
-    """
-    go_back_to_update(state)
-    source = state["loop"]["source"]
-    state["loop"]["source"] = {
-        **source, "position": 0, "done": source.get("begun_at", 0) + source["position"] * size,
-        "feed": {**source["feed"], "alive": False}, "epoch_start": None,
-    }  # fmt: skip
