@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
+from loopwright.observe.watch import Observer
 from loopwright.train.data import bulk
 from loopwright.train.data.source import Source
 
@@ -146,3 +147,37 @@ def test_maps_and_views(gathered, make, tmp_path):
         assert [t.stride() for t in one] == [t.stride() for t in other]
         assert [t.dtype for t in one] == [t.dtype for t in other]
     assert gathered
+
+
+def test_batches_that_somebody_watches(gathered):
+    """While a program is observed each batch is seen to be fetched, and it is the same one."""
+    data = TensorDataset(*tensors())
+    torch.manual_seed(1)
+    expected = epoch(DataLoader(data, 8, shuffle=True))
+    torch.manual_seed(1)
+    source, seen = Source(DataLoader(data, 8, shuffle=True)), Seen()
+    source.start_epoch()
+    got = [source.fetch(), source.fetch()]
+    observer = Observer([seen])
+    observer.install()
+    try:
+        got += [source.fetch(), source.fetch()]
+    finally:
+        observer.uninstall()
+    got += [source.fetch() for _ in range(len(expected) - 4)]
+    for one, other in zip(got, expected, strict=True):
+        assert all(map(torch.equal, one, other))
+    assert [len(batch[0]) for batch in seen.batches] == [8, 8]
+    assert all(map(torch.equal, seen.batches[0], expected[2]))
+    assert gathered == [100, 100]  # at once, as without
+
+
+class Seen:
+    """Hears of batches."""
+
+    def __init__(self):
+        self.batches = []
+
+    def after_fetch(self, event):
+        """A batch was fetched."""
+        self.batches.append(event.result)

@@ -109,13 +109,15 @@ class MapFeed(Feed):
         return plain and draws_at_once(self.loader.sampler)
 
     def _is_plain(self) -> bool:
-        """Whether nobody watches the iterator, and it does nothing but sample and fetch."""
+        """Whether the iterator does nothing but sample and fetch."""
         code = _BaseDataLoaderIter.__next__.__code__
         return code.co_filename == dataloader.__file__ and not self.iterator._pin_memory
 
     def fetch(self) -> Any:
         """Return the next batch."""
-        if self._gather is not None:  # 8 µs less: the iterator writes itself into profiles
+        if (
+            self._gather is not None and not _is_watched()
+        ):  # 8 µs less: the iterator writes itself into profiles
             batch = self._gather.fetch(next(self._order))  # pyrefly: ignore[bad-argument-type]
             self.iterator._num_yielded += 1
         else:
@@ -176,6 +178,11 @@ class MapFeed(Feed):
     def next_up(self) -> Any:
         """Indices of the samples in the batch that is being fetched."""
         return self._order.next_up if self._order is not None and self._in_order else None
+
+
+def _is_watched() -> bool:
+    """Whether other code stands in the iterator's ``__next__``, to see its batches (0.2 µs)."""
+    return "_next_data" not in _BaseDataLoaderIter.__next__.__code__.co_names
 
 
 def _sampler_name(loader: DataLoader[Any]) -> str:
