@@ -7,16 +7,20 @@ like.
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from checker.cases import judge, of_several_processes
 from checker.watched import watch
+from loopwright.checker import registry
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 CASES = sorted(file.parent for file in CORPUS.glob("*/case.toml"))
 QUICK = ("043-", "110-")
+MILDER = {"059-module-created-in-forward-dropout": "warning"}
+"""Findings that are less than their rule's usual: a layer without weights has none that are not trained."""
 CLEAN = sorted((CORPUS / "clean").glob("*.py"))
 QUICK_CLEAN = ("004-", "041-")
 
@@ -40,7 +44,9 @@ def test_program(case, file, run_program, tmp_path):
     seen = watch(run_program, file, tmp_path / "found.json")
     if file.stem == "fixed":
         assert seen.problems == []
-    judge(case, file, [(one.rule, one.severity, one.line) for one in seen.findings])
+    found = [(one.rule, one.severity, one.line) for one in seen.findings]
+    judge(case, file, found)
+    as_severe(case, file, found)
 
 
 @pytest.mark.parametrize(("case", "file"), programs(many=True))
@@ -48,7 +54,23 @@ def test_program_of_several_processes(case, file, run_cli, tmp_path):
     """A program that starts processes, through the command line."""
     run_cli("check", f"--json={tmp_path / 'found.json'}", file, cwd=tmp_path)
     found = json.loads((tmp_path / "found.json").read_text())["findings"]
-    judge(case, file, [(one["rule"], one["severity"], one["line"]) for one in found])
+    listed = [(one["rule"], one["severity"], one["line"]) for one in found]
+    judge(case, file, listed)
+    as_severe(case, file, listed)
+
+
+def as_severe(case, file, findings):
+    """A finding of the case's own rule is as severe as the case says: a hint fails no build."""
+    told = tomllib.loads((case / "case.toml").read_text())
+    own = {severity for rule, severity, _ in findings if rule == told["rule"]}
+    assert file.stem == "fixed" or own <= {told["severity"]}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_severity_of_a_case_is_its_rules(case):
+    """What a pair says of its mistake is what the rule says of it."""
+    told = tomllib.loads((case / "case.toml").read_text())
+    assert told["severity"] == MILDER.get(case.name, registry.severity(told["rule"]))
 
 
 @pytest.mark.parametrize(

@@ -264,3 +264,44 @@ def test_writing(tmp_path):
         write(file, b"old", b"newer")
     assert file.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["a.py"]
+
+
+def test_a_measurement_by_another_function_between_epochs(fixed):
+    """Training goes back to its own mode in each epoch, not only once before them."""
+    text = """\
+def predictions(model, loader):
+    for x, y in loader:
+        yield model(x)
+
+def train(net, loader, callbacks):
+    net.train()
+    for epoch in range(3):
+        for x, y in loader:
+            criterion(net(x), y).backward()
+        for callback in callbacks:
+            callback(net)
+"""
+    after = fixed("eval-in-train-mode", "model(x)", text, train="net(x)")
+    assert after == text.replace(
+        "    for x, y in loader:\n        yield",
+        "    model.eval()\n    for x, y in loader:\n        yield",
+    ).replace(
+        "        for x, y in loader:\n            c",
+        "        net.train()\n        for x, y in loader:\n            c",
+    )
+
+
+def test_an_epoch_in_a_function_of_its_own(fixed):
+    """It is called for each epoch, so its beginning is where training goes on."""
+    text = """\
+def score(model, loader):
+    return sum(model(x) for x, y in loader)
+
+def train(net, loader):
+    for x, y in loader:
+        criterion(net(x), y).backward()
+"""
+    after = fixed("eval-in-train-mode", "model(x)", text, train="net(x)")
+    assert after == text.replace("    return", "    model.eval()\n    return").replace(
+        "    for x, y in loader:\n", "    net.train()\n    for x, y in loader:\n"
+    )

@@ -15,6 +15,7 @@ from loopwright.checker import merge
 from loopwright.checker.fixes.propose import FIXES, propose, write
 from loopwright.cli.fixing import problem
 
+CORPUS = PROGRAMS.parent / "corpus"
 QUICK = {
     "missing-zero-grad/gan_faulty",
     "eval-in-train-mode/faulty",
@@ -77,6 +78,19 @@ def test_pair(path, run_program, tmp_path):
         return
     assert {rule for rule, _ in expected(path)} <= {one.rule for one in proposal.fixed}
     assert wrong is None
+
+
+@pytest.mark.long
+def test_a_measurement_in_a_generator_between_epochs(run_program, tmp_path):
+    """Its mode is its own to set, and training goes back to its own in each epoch."""
+    (source,) = CORPUS.glob("150-*/buggy.py")
+    program = tmp_path / "train.py"
+    shutil.copyfile(source, program)
+    proposal, wrong = fix(run_program, program, tmp_path)
+    assert [one.rule for one in proposal.fixed] == ["eval-in-train-mode"]
+    assert wrong is None
+    added = [one[1:] for one in proposal.diff().splitlines()[2:] if one.startswith(("+", "-"))]
+    assert added == ["    model.eval()", "        model.train()"]
 
 
 def test_every_rule_with_a_fix_is_tested():

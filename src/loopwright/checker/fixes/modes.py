@@ -25,7 +25,7 @@ def eval_in_train_mode(program: Program, finding: Finding) -> list[Edit] | None:
     if not together:
         return [
             Insert(source, evaluate, _in_function(source, measured), before=True),
-            *_once(there, train, _in_function(there, trained), before=True),
+            *_once(there, train, _before_a_pass(there, trained), before=True),
         ]
     met = source.meeting(measured, trained)
     if met is None:
@@ -84,6 +84,15 @@ def _in_function(source: Source, node: cst.CSTNode) -> Any:
     function = source.function(node)
     block = function.body if function is not None else source.module
     return next(statement for suite, statement in source.chain(node) if suite is block)
+
+
+def _before_a_pass(source: Source, trained: Any) -> Any:
+    """Where training goes on after a measurement by another function, which may come between two epochs.
+
+    With one loop alone the function itself is called for each epoch.
+    """
+    loops = source.loops(trained)
+    return loops[-2] if len(loops) > 1 else _in_function(source, trained)
 
 
 def _into_branch(source: Source, statement: Any, node: cst.CSTNode) -> Any:
