@@ -5,6 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from loopwright.parallel.one import OneRank
+from loopwright.train import randomness
+from loopwright.train.ranks.source import SharedSource
 
 PROGRAM = """
 import signal
@@ -106,6 +112,24 @@ def fresh(ranks):
 def are_whole(orders):
     """Whether these are three epochs with each sample once, each in another order."""
     return [sorted(one) for one in orders] == [list(range(71))] * 3 and orders[0] != orders[1]
+
+
+def test_the_seed_is_in_the_first_checkpoint():
+    """What makes the order is known to the state before the first epoch begins: ranks may go on there."""
+    before, after = (
+        SharedSource(DataLoader(range(40), batch_size=4, shuffle=True), world=OneRank(), even=True)
+        for _ in range(2)
+    )
+    before.set_seed(5)
+    after.load_state_dict(before.state_dict())
+    device = torch.device("cpu")
+    after.resume_epoch(device, randomness.snapshot(), before_restore=lambda: None)
+    before.start_epoch()
+    orders = [[one.fetch().tolist() for _ in range(10)] for one in (before, after)]
+    assert orders[0] == orders[1] != [[*range(i, i + 4)] for i in range(0, 40, 4)]
+    other = SharedSource(DataLoader(range(40), batch_size=4, shuffle=True), world=OneRank())
+    other.start_epoch()
+    assert other.fetch().tolist() != orders[0][0]
 
 
 def test_from_one_process_to_two_ranks_and_back(ranks):

@@ -62,7 +62,6 @@ class SharedSource(Source):
         self._padded = 0
         self._done = 0  # batches of this epoch that another number of processes has trained on
         self._begun: Begun | None = None
-        self._seed: int | None = None
         self.seen = 0
         self.calls: Any = None
         super().__init__(loader, around=around, **rest)
@@ -89,7 +88,8 @@ class SharedSource(Source):
 
     def set_seed(self, seed: int) -> None:
         """Let the order of the data depend on a number that all ranks know."""
-        self._seed = seed
+        if isinstance(self._share, Share):
+            self._share.seed = seed
 
     def set_epoch(self, epoch: int) -> None:
         """Let the coming epoch be that one."""
@@ -105,8 +105,6 @@ class SharedSource(Source):
             if self._begun is not None and not _is_drawn_at_once(share):
                 self._begun.begin_again()
             share.start = self._done * share.batch_size
-            if self._seed is not None:
-                share.seed, self._seed = self._seed, None
             self._go_on_in_order(share)
         self.set_epoch(self._epoch)
         self._measure()
@@ -133,8 +131,7 @@ class SharedSource(Source):
         """Take up a position; of another number of processes, what of the epoch is left for these."""
         super().load_state_dict(state)
         share = state.get("share") or state.get("rest") or {"done": 0, "begun": None}
-        self._seed, self._done = None, share["done"]
-        begun = share["begun"]
+        self._done, begun = share["done"], share["begun"]
         if begun is not None:
             own = self.own if begun["random"] is None else self._whole()
             self._begun = Begun(begun, self.given, own)
