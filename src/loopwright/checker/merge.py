@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from loopwright.checker.ranks import held, journal, order
+from loopwright.checker.ranks import alone, held, journal, order
 from loopwright.events import CheckRecord, Finding, Place
 
 ORDER = {"error": 0, "warning": 1, "hint": 2}
@@ -35,6 +35,7 @@ def read(folder: Path) -> CheckRecord:
                 known.ranks.append(one["rank"])
     found = list(unique.values())
     found += held.compared(processes, found)
+    found += alone.compared(processes)
     journals = journal.read(folder)
     told, notes = order.compared(journals)
     found += told

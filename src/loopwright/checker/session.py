@@ -79,6 +79,9 @@ class Session:
             "began": self.accounts.collectives.began,
             "ended": time.time(),
             "ranks": rank_facts(self.accounts.ranks),
+            "alone": self.accounts.joining.facts(
+                whole=self.accounts.complete and self.accounts.ended_well
+            ),
         }
 
 

@@ -9,6 +9,7 @@ from loopwright.checker.accounts.data import Data
 from loopwright.checker.accounts.drawn import Drawn
 from loopwright.checker.accounts.gradients import Gradients
 from loopwright.checker.accounts.graphs import Graphs
+from loopwright.checker.accounts.joining import Joining
 from loopwright.checker.accounts.losses import Losses
 from loopwright.checker.accounts.mixing import Mixing
 from loopwright.checker.accounts.modes import Modes
@@ -37,6 +38,7 @@ class Accounts:
         self.modes = Modes(self.optimizers, here)
         self.schedules = Schedules(self.optimizers, self.losses)
         self.ranks = Ranks(self.optimizers, self.data, self.parameters)
+        self.joining = Joining(self.optimizers, self.data, self.parameters)
         self.collectives = Collectives()
         self.waits = Waits()
         self.writes = Writes(self.optimizers, here)
@@ -61,6 +63,7 @@ class Accounts:
             self.data,
             self.schedules,
             self.ranks,
+            self.joining,
             self.collectives,
             self.waits,
             self.writes,

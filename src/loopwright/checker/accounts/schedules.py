@@ -15,6 +15,7 @@ from loopwright.checker.accounts.losses import Losses
 from loopwright.checker.accounts.optimizers import Entry, Optimizers
 from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
+from loopwright.observe.graph import storage_pointer
 from loopwright.observe.sites import Site
 
 HISTORY = 4096
@@ -156,9 +157,7 @@ class Schedules:
             name
             for name in given
             if not state[name].is_meta
-            and state[name].untyped_storage().data_ptr()
-            == own[name].untyped_storage().data_ptr()
-            != 0
+            and storage_pointer(state[name]) == storage_pointer(own[name]) != 0
         ]
         if not shared or len(shared) < len(given):
             return
@@ -186,11 +185,11 @@ class Schedules:
         tensors = [t for t in state.values() if isinstance(t, torch.Tensor) and not t.is_meta]
         if not tensors or any(isinstance(t, nn.Parameter) for t in tensors):
             return
-        pointers = {t.untyped_storage().data_ptr() for t in tensors if t.numel()}
+        pointers = {storage_pointer(t) for t in tensors if t.numel()} - {0}  # shards have none
         for ref, site, _, steps in reversed(self.states):
             module = ref()
             own = [p for p in module.parameters() if p.numel()] if module is not None else []
-            if not own or own[0].untyped_storage().data_ptr() not in pointers:
+            if not own or storage_pointer(own[0]) not in pointers:
                 continue
             if steps < self.optimizers.total_steps:
                 seen = self.stale_saves.add((site, event.site), state=site, save=event.site)
