@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from explainer.recorded import record, step
+from explainer.recorded import record, recorded_here, step
 
 PROGRAM = """\
 import torch
@@ -181,3 +181,32 @@ def test_by_line(graph, truth):
     assert set(inner) == {"0:10"}  # the blocks' own forward, called by line 17
     own["0:17"] = [a + b for a, b in zip(own["0:17"], inner["0:10"], strict=True)]
     assert own == expected
+
+
+def test_two_models_with_equal_paths():
+    """The layers of each stand under it, though both call their first one "0"."""
+
+    def train():
+        torch.manual_seed(0)
+        maker = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+        judge = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.Tanh())
+        optimizer = torch.optim.SGD(maker.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            judge(maker(torch.ones(6, 3))).sum().backward()
+            optimizer.step()
+
+    (graph,) = step(recorded_here(train, timed=0), 2).graphs
+    found = {}
+    for group in graph.groups[1:]:
+        above = graph.groups[group.parent].path if group.parent else ""
+        found[above, group.path] = (group.kind, group.nodes)
+    assert found == {
+        ("", "maker"): ("Sequential", 9),
+        ("maker", "0"): ("Linear", 4),
+        ("maker", "1"): ("ReLU", 1),
+        ("maker", "2"): ("Linear", 4),
+        ("", "judge"): ("Sequential", 5),
+        ("judge", "0"): ("Linear", 4),
+        ("judge", "1"): ("Tanh", 1),
+    }

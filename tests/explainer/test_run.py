@@ -8,7 +8,7 @@ from torch import nn
 
 import loopwright as lw
 from explainer.clock import library
-from explainer.recorded import line, recorded_here, step
+from explainer.recorded import line, recorded_here, said, step
 from loopwright.train.data import bulk
 
 CLOCK = library("")["CLOCK"]
@@ -71,3 +71,49 @@ def test_its_validation_fetches():
     fetching = line(step(seen, 2), seen, "for held, _ in run.evaluate(loader)")
     taken = [one.seconds for one in fetching.events if one.kind == "fetch" and "batch" in one.facts]
     assert taken == [pytest.approx(7e-6)] * 8
+
+
+def test_what_is_told_of_a_phase_says_how_much_is_not():
+    """Of five losses in one step three are told, and that there are two more."""
+
+    def train():
+        torch.manual_seed(0)
+        model = nn.Linear(4, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            for part in range(5):
+                loss = nn.functional.mse_loss(
+                    model(torch.ones(2, 4)), torch.full((2, 1), 1.0 * part)
+                )
+                loss.backward()
+                loss.item()
+            optimizer.step()
+
+    rows = {row[0]: row[2] for row in step(recorded_here(train, timed=0), 2).brief}
+    for phase in ("loss", "item"):
+        assert rows[phase].count(";") == 3
+        assert rows[phase].endswith("; 2 more")
+
+
+def test_what_a_library_reads_and_clears():
+    """The engine's update clears without ``zero_grad`` and reads numbers; neither is told as the line's."""
+
+    def train():
+        torch.manual_seed(0)
+        model = nn.Linear(4, 1)
+        run = lw.Run(
+            model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1), progress=False
+        )
+        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(8, 4)), 2)
+        for turn in run.loop(loader, epochs=1):
+            (data,) = turn.batch
+            turn.backward(run.model(data).square().mean())
+            turn.update()
+
+    seen = recorded_here(train, timed=0)
+    reads = [one for one in said(seen) if "a plain Python number" in one]
+    assert reads
+    assert all("| Inside the call, a scalar tensor becomes" in one for one in reads)
+    (told,) = [one for one in seen.glossary if one["name"] == "zero_grad"]
+    assert "nothing calls it; line" in " ".join(told.values())

@@ -171,6 +171,33 @@ def test_where_a_step_goes(seen):
     assert timing.seconds == pytest.approx(sum(middle.values()))
 
 
+def test_a_validation_in_one_step_of_ten():
+    """Its forward passes count as forward, on average over the steps, and not as own Python."""
+
+    def train_and_validate():
+        loader = torch.utils.data.DataLoader(Data(), batch_size=4)
+        model = Outer()
+        optimizer = Slowly(model.parameters(), lr=0.1)
+        for turn, batch in enumerate(loader, 1):
+            model(batch).sum().backward()
+            optimizer.step()
+            if turn == 5:
+                for _ in range(3):
+                    model(batch)
+
+    seen = recorded_here(train_and_validate, steps=2, timed=10, clock=CLOCK)
+    (timing,) = seen.timings
+    assert timing.turns == 10
+    forward = 2 + 30 + 20
+    assert timing.phases == {
+        "fetch": pytest.approx(20e-6),
+        "forward": pytest.approx((forward + 3 * forward / 10) / 1e6),
+        "backward": pytest.approx(50e-6),
+        "step": pytest.approx(70e-6),
+    }
+    assert timing.seconds == pytest.approx(sum(timing.phases.values()))
+
+
 def test_the_timeline_is_one_turn(seen):
     """Of the turn that is nearest to the median, each call where it began and as long as it was."""
     (timing,) = seen.timings

@@ -9,6 +9,9 @@ from loopwright.events import PHASES
 from loopwright.events.explained import LineNote, StepNote
 from loopwright.report.formats import count, number, percent, size
 
+MOST = 3
+"""Things of one phase that are told."""
+
 
 def brief(step: StepNote) -> list[list[str]]:
     """``[phase, "file:line,file:line", words]`` of each phase that the step had."""
@@ -18,9 +21,9 @@ def brief(step: StepNote) -> list[list[str]]:
         if not lines:
             continue
         words = list(dict.fromkeys(word for line in lines for word in _words(phase, line)))
-        rows.append(
-            [phase, ",".join(f"{one.file}:{one.line}" for one in lines), "; ".join(words[:3])]
-        )
+        more = [f"{len(words) - MOST} more"] if len(words) > MOST else []
+        places = ",".join(f"{one.file}:{one.line}" for one in lines)
+        rows.append([phase, places, "; ".join([*words[:MOST], *more])])
     return rows
 
 
@@ -43,7 +46,7 @@ def _words(phase: str, line: LineNote) -> Iterator[str]:
     elif phase == "zero_grad":
         yield from (_cleared(one) for one in facts)
     elif phase == "forward":
-        yield from (_forward(one) for one in facts[:2])
+        yield from (_forward(one) for one in facts)
     elif phase == "loss":
         yield from (f"{one['function']} {number(one['value'])}" for one in facts if "value" in one)
     elif phase == "backward":
@@ -55,7 +58,7 @@ def _words(phase: str, line: LineNote) -> Iterator[str]:
     elif phase == "step":
         yield from _moved(line)
     elif phase == "item":
-        yield from (number(one["value"]) for one in facts[:2] if "value" in one)
+        yield from (number(one["value"]) for one in facts if "value" in one)
 
 
 def _cleared(facts: dict[str, Any]) -> str:

@@ -424,7 +424,8 @@ class Calls:
     def _item_begins(self, event: Event, opened: Open) -> None:
         one, recording = event.subject, self.recording
         name = name_of(one, self._frame(event))
-        opened.facts.update({"device": str(one.device), "shape": list(one.shape), "name": name})
+        opened.facts.update({"device": str(one.device), "shape": list(one.shape), "name": name,
+                             "by_library": event.site.by_library})  # fmt: skip
         if recording.replays is not None and not recording.skips():
             recording.replays.reads(recording.turn, recording.visit(), one, name, event.site)
 

@@ -82,7 +82,7 @@ def _zero_grad(steps: list[StepNote]) -> str:
     found = _facts(steps, "zero_grad")
     with_norm = next((facts for _, _, facts in found if facts["had"]), None)
     if not found:
-        return ""
+        return _cleared_otherwise(steps)
     if with_norm is None:
         return f"Here: `.grad` of {count(found[0][2]['of'])} parameters was `None` each time."
     return (
@@ -90,6 +90,17 @@ def _zero_grad(steps: list[StepNote]) -> str:
         f"{number(with_norm['norm'])}; "
         "without it, the next backward would add to that."
     )
+
+
+def _cleared_otherwise(steps: list[StepNote]) -> str:
+    """By what an engine's update does, or by hand."""
+    for step in steps:
+        for line in step.lines:
+            for note in line.effects.grads:
+                if note.change in ("cleared", "zeroed"):
+                    return (f"Here: nothing calls it; line {line.line} clears `.grad` of {count(note.count)} "
+                            f"parameters, norm {number(note.before)}.")  # fmt: skip
+    return ""
 
 
 def _forward(steps: list[StepNote]) -> str:

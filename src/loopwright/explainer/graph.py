@@ -189,7 +189,8 @@ class _Groups:
         self.calls = sorted(marks.calls, key=lambda call: call.start)
         self.starts = [call.start for call in self.calls]
         self.found = [GroupNote("", "", -1, 0, 0)]
-        self.numbers: dict[str, int] = {}
+        self.numbers: dict[tuple[int, str], int] = {}
+        """By the group around and the path, which two models may both have: "0" of each."""
 
     def of(self, number: int) -> int:
         """The group of the innermost call that made the node."""
@@ -202,9 +203,9 @@ class _Groups:
     def _group(self, call: ModuleCall | None) -> int:
         if call is None:
             return 0
-        found = self.numbers.get(call.path)
+        parent = self._group(call.parent)
+        found = self.numbers.get((parent, call.path))
         if found is None:
-            parent = self._group(call.parent)
-            found = self.numbers[call.path] = len(self.found)
+            found = self.numbers[parent, call.path] = len(self.found)
             self.found.append(GroupNote(call.path, type(call.module).__name__, parent, 0, 0))
         return found

@@ -192,6 +192,7 @@ def _item(event: EventNote, line: LineNote) -> Iterator[str]:
     if "value" not in facts and not facts.get("name"):
         return
     name = f"`{facts['name']}`" if facts.get("name") else f"a {shape(facts['shape'])} tensor"
+    name = f"inside the call, {name}" if facts.get("by_library") else name
     if "value" not in facts:
         yield f"{capital(name)}, {shape(facts['shape'])}, becomes plain Python numbers."
         return

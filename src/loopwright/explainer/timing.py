@@ -60,7 +60,7 @@ def _of(turns: list[Turn], number: int, shown: set[int], *, recorded: bool) -> T
     the time of none.
     """
     lines: dict[str, list[float]] = {}
-    phases: dict[str, list[float]] = {name: [] for name in PHASES}
+    phases: dict[Part, list[float]] = {}
     for turn in turns:
         own: dict[str, float] = {}
         parts = _phases(turn, shown)
@@ -69,16 +69,18 @@ def _of(turns: list[Turn], number: int, shown: set[int], *, recorded: bool) -> T
             own[key] = own.get(key, 0.0) + visit.own / 1e9
             if visit.statement.heads is not None and visit.statement.heads is turn.loop:
                 # All of the loop's head is waiting for the next batch, whoever provides it.
-                parts["fetch"] = visit.total / 1e9
+                parts[id(turn.record), "fetch"] = visit.total / 1e9
         for key, one in own.items():
             lines.setdefault(key, []).append(one)
-        for name in PHASES:
-            phases[name].append(parts.get(name, 0.0))
+        for part, one in parts.items():
+            phases.setdefault(part, []).append(one)
     each = {key: _middle(found, len(turns)) for key, found in lines.items()}
-    middle = {name: _middle(found, len(turns)) for name, found in phases.items()}
+    middle = dict.fromkeys(PHASES, 0.0)
+    for (_, name), found in phases.items():
+        middle[name] += _middle(found, len(turns))
     total = max(sum(each.values()), sum(middle.values()))
     middle[OWN] = total - sum(middle.values())
-    kept = {name: one for name, one in middle.items() if one > 0}
+    kept = {name: one for name, one in middle.items() if one >= 1e-9}  # what is less is rounding
     return TimingNote(number, len(turns), total, kept, each, recorded=recorded)
 
 
@@ -101,9 +103,13 @@ def _visits(turn: Turn, shown: set[int]) -> list[Any]:
     return [*turn.visits, *(v for inner in _inner(turn, shown) for v in _visits(inner, shown))]
 
 
-def _phases(turn: Turn, shown: set[int]) -> dict[str, float]:
-    found = {name: one / 1e9 for name, one in turn.phases.items()}
+Part = tuple[int, str]
+"""A loop and a phase: a validation in one step of twenty has a mean of its own, as its lines have."""
+
+
+def _phases(turn: Turn, shown: set[int]) -> dict[Part, float]:
+    found = {(id(turn.record), name): one / 1e9 for name, one in turn.phases.items()}
     for inner in _inner(turn, shown):
-        for name, one in _phases(inner, shown).items():
-            found[name] = found.get(name, 0.0) + one
+        for part, one in _phases(inner, shown).items():
+            found[part] = found.get(part, 0.0) + one
     return found

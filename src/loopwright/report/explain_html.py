@@ -53,7 +53,9 @@ def render(record: ExplainRecord) -> str:
         first_at=lambda note: _shown_at_first(record, note, loop, shown),
         step=shown,
         recorded=recorded,
+        optimizers=optimizers(record)[:3],
         at=at,
+        breakable=breakable,
         says=says,
         colour=COLOURS.get,
         readouts=readouts(record, recorded, shown),
@@ -77,6 +79,15 @@ def render(record: ExplainRecord) -> str:
     )
 
 
+def optimizers(record: ExplainRecord) -> list[str]:
+    """Name, class and learning rate of each; those that say the same are said once."""
+    told = [
+        f"{one['name']}: {one['kind']}, lr {formats.number(one['settings'].get('lr', 0.0))}"
+        for one in record.optimizers
+    ]
+    return list(dict.fromkeys(told))
+
+
 def default_step(recorded: list[StepNote]) -> StepNote | None:
     """The second step: something is there to be cleared, accumulated, remembered."""
     return recorded[min(1, len(recorded) - 1)] if recorded else None
@@ -97,6 +108,11 @@ def _shown_at_first(
         return at(loop, shown.number) in note["at"]
     first = default_step(steps_of(record, note["loop"]))
     return first is not None and at(note["loop"], first.number) in note["at"]
+
+
+def breakable(name: str) -> Markup:
+    """A file's name that a narrow page breaks between its words."""
+    return Markup(re.sub(r"([_.-]+)", r"\1<wbr>", str(escape(name))))  # noqa: S704  escaped here
 
 
 def says(sentence: str) -> Markup:
@@ -193,7 +209,8 @@ def readouts(
             (
                 "parameters",
                 formats.large(model.parameters),
-                f"{model.tensors} tensors, {formats.size(model.bytes)}",
+                f"{model.tensors} tensors, {formats.size(model.bytes)}"
+                + (f", of {model.name}" if len(record.models) > 1 else ""),
             )
         )
     if shown is not None:
@@ -210,9 +227,9 @@ def readouts(
         kept = sum(one.saved_bytes for one in shown.graphs)
         if kept:
             nodes = sum(one.nodes for one in shown.graphs)
-            found.append(
-                ("kept for backward", formats.size(kept), f"by {formats.count(nodes)} nodes")
-            )
+            several = f" of {len(shown.graphs)} graphs" if len(shown.graphs) > 1 else ""
+            by = f"by {formats.count(nodes)} nodes{several}"
+            found.append(("kept for backward", formats.size(kept), by))
     timed = timing_of(record, main_loop(record)) if record.loops else None
     if timed is not None:
         found.append(
