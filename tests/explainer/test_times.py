@@ -198,6 +198,37 @@ def test_a_validation_in_one_step_of_ten():
     assert timing.seconds == pytest.approx(sum(timing.phases.values()))
 
 
+def test_micro_batches_in_the_order_in_which_they_ran():
+    """Losses, graphs and timeline of a step have each of its micro-batches, the first one first."""
+    losses = []
+
+    def train_in_parts():
+        loader = iter(torch.utils.data.DataLoader(Data(), batch_size=4))
+        model = Outer()
+        optimizer = Slowly(model.parameters(), lr=0.1)
+        for _ in range(4):
+            for part in range(3):
+                loss = (model(next(loader)) * (part + 1)).sum()
+                losses.append(loss.item())
+                loss.backward()
+            optimizer.step()
+
+    seen = recorded_here(train_in_parts, steps=2, timed=2, clock=CLOCK)
+    second = next(one for one in seen.steps if one.number == 2)
+    assert second.losses == losses[3:6]
+    assert [one.value for one in second.graphs] == losses[3:6]
+    (timing,) = seen.timings
+    assert [(one.phase, one.seconds) for one in timing.timeline if one.seconds] == [
+        *[
+            ("fetch", pytest.approx(20e-6)),
+            ("forward", pytest.approx(52e-6)),
+            ("backward", pytest.approx(50e-6)),
+        ]
+        * 3,
+        ("step", pytest.approx(70e-6)),
+    ]
+
+
 def test_the_timeline_is_one_turn(seen):
     """Of the turn that is nearest to the median, each call where it began and as long as it was."""
     (timing,) = seen.timings

@@ -170,11 +170,12 @@ def _all_visits(turn: Turn, numbers: dict[int, int]) -> list[Visit]:
 
 
 def _of_inner(turn: Turn, name: str) -> list[Any]:
-    found = list(getattr(turn, name))
+    """Of the turns inside, in their order, and its own after them."""
+    found: list[Any] = []
     for inner in turn.inner:
         if not inner.record.eventful or _is_part(inner.record):
-            found = _of_inner(inner, name) + found
-    return found
+            found += _of_inner(inner, name)
+    return found + list(getattr(turn, name))
 
 
 def _lines(visits: list[Visit]) -> list[LineNote]:

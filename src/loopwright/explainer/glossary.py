@@ -110,7 +110,7 @@ def _forward(steps: list[StepNote]) -> str:
     _, line, facts = found[0]
     inputs = ", ".join("×".join(map(str, one["shape"])) for one in facts.get("inputs", [])[:1])
     outputs = ", ".join(
-        "×".join(map(str, one["shape"])) or "scalar" for one in facts.get("outputs", [])[:1]
+        "×".join(map(str, one["shape"])) or "a scalar" for one in facts.get("outputs", [])[:1]
     )
     nodes = f" and leaves {count(line.effects.nodes)} nodes" if line.effects.nodes else ""
     return f"Here: `{facts['name']}` turns {inputs or 'its input'} into {outputs or 'its output'}{nodes}."
@@ -121,7 +121,9 @@ def _loss(steps: list[StepNote]) -> str:
     values = [number(step.losses[-1]) for step in steps if step.losses]
     if not values:
         return ""
-    name = f"{found[0]['function']}" if found else "the loss"
+    # Divided for accumulation, or added to another one, what backward begins at is not the function's.
+    same = found and number(found[-1]["value"]) in values
+    name = f"{found[0]['function']}" if same else "the loss"
     return f"Here: {name} is {', '.join(values[:3])} in the recorded steps."
 
 

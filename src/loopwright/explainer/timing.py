@@ -26,6 +26,8 @@ def measure(recording: Any, numbers: dict[int, int]) -> list[TimingNote]:
         if recorded:
             turns = [turn for turn in recording.kept if turn.record is record and turn.mode == DEEP]
         if turns:
+            for turn in turns:
+                turn.spans = sorted(_spans(turn, set(numbers)), key=lambda span: span.began)
             note = _of(turns, numbers[id(record)], set(numbers), recorded=recorded)
             near = min(turns, key=lambda turn: abs(_seconds(turn) - note.seconds))
             if settled:
@@ -105,6 +107,11 @@ def _visits(turn: Turn, shown: set[int]) -> list[Any]:
 
 Part = tuple[int, str]
 """A loop and a phase: a validation in one step of twenty has a mean of its own, as its lines have."""
+
+
+def _spans(turn: Turn, shown: set[int]) -> list[Any]:
+    """Calls of the turn, those of its micro-batches included."""
+    return [*turn.spans, *(span for one in _inner(turn, shown) for span in _spans(one, shown))]
 
 
 def _phases(turn: Turn, shown: set[int]) -> dict[Part, float]:
