@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--keep", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if not (given.binaries / "traincheck-collect").exists():
         print(f"skipped: no traincheck-collect in {given.binaries}: python -m venv FOLDER; "
               "FOLDER/bin/pip install traincheck==0.2.0 scikit-learn torch==2.5.0")  # fmt: skip

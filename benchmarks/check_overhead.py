@@ -4,11 +4,14 @@
 
 Parts: ``24`` and ``52`` (modules called, steps of about 2 and 4 ms), ``large`` (10⁷ parameters), ``memory``;
 all without a name. The cost of each kind of event is measured first. Then each model trains in turns of 50
-steps unobserved, observed, and unobserved again ("null"), each in a process of its own, in an order that
-changes with the round, in CPU time, after the first 1,600 steps, in which everything is seen. Rounds are
-compared each within itself, observed with the mean of the other two and null with plain, since what else the
-machine does changes from round to round; 28 rounds see one whole period of rest and attention. ``memory``
-trains for many steps observed and prints the process's memory before and after.
+steps unobserved, observed, and unobserved again ("null"), each in a process of its own, in a random order, in
+CPU time, after the first 1,600 steps, in which everything is seen. Rounds are compared each within itself,
+observed with the mean of the other two and null with plain, since what else the machine does changes from
+round to round; 40 rounds see one whole period of rest and attention. Two processes that do the same differ by
+up to 1 % for as long as they live, so it is done with six threes of processes, one after another (``large``:
+three). The figures are the mean of their medians and its standard error; a median leaves out the turns in
+which the observer is awake, so the time that all turns took together is compared as well. ``memory`` trains
+for many steps observed and prints the process's memory before and after.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import platform
+import random
 import resource
 import statistics
 import sys
@@ -28,6 +32,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from loopwright.checker.session import Session
 
 STEPS = 50
+THREES = {"24": 6, "52": 6, "large": 3}
 
 
 def small(blocks=12):
@@ -99,20 +104,20 @@ def serve(make, observed, pipe):
 def interleaved(make, rounds):
     """CPU ms a step of each turn: unobserved, observed, unobserved again; a process each, in turns."""
     context = multiprocessing.get_context("spawn")
-    pipes, processes, first = {}, [], {}
-    for name in ("plain", "observed", "null"):
+    names = ["plain", "observed", "null"]
+    pipes, processes, first = {}, {}, {}
+    for name in random.sample(names, 3):
         pipes[name], theirs = context.Pipe()
-        processes.append(context.Process(target=serve, args=(make, name == "observed", theirs)))
-        processes[-1].start()
-        first[name] = pipes[name].recv()
-    times = {name: [] for name in pipes}
-    names = list(pipes)
-    for turn in range(rounds):
-        for name in names[turn % 3 :] + names[: turn % 3]:
+        process = context.Process(target=serve, args=(make, name == "observed", theirs))
+        process.start()
+        processes[name], first[name] = process, pipes[name].recv()
+    times = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in random.sample(names, 3):
             pipes[name].send(True)
             times[name].append(pipes[name].recv())
     seen = {}
-    for name, process in zip(names, processes, strict=True):
+    for name, process in processes.items():
         pipes[name].send(False)
         counts = pipes[name].recv()
         if name == "observed":
@@ -121,11 +126,20 @@ def interleaved(make, rounds):
     return times, seen, first["observed"]
 
 
-def percent(ratios):
-    """Median, mean and standard error of the mean of ratios, as a difference in per cent."""
-    spread = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
-    middle, mean = statistics.median(ratios) - 1, statistics.fmean(ratios) - 1
-    return f"{100 * middle:+.2f} % (mean {100 * mean:+.2f} ± {100 * spread:.2f})"
+def middle(ratios):
+    """The median of one three's ratios, as a difference in per cent."""
+    return 100 * (statistics.median(ratios) - 1)
+
+
+def together(seen, plain):
+    """What all turns of one three took more, in per cent."""
+    return 100 * (sum(seen) / sum(plain) - 1)
+
+
+def several(figures):
+    """Their mean and its standard error."""
+    spread = statistics.stdev(figures) / len(figures) ** 0.5
+    return f"{statistics.fmean(figures):+.2f} ± {spread:.2f} %"
 
 
 def costs():
@@ -172,7 +186,7 @@ def memory(steps=3000):
 
 def main():
     torch.set_num_threads(1)
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 28
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     parts = sys.argv[2:] or ["24", "52", "large", "memory"]
     print(
         f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
@@ -183,17 +197,23 @@ def main():
     for part, make in (("24", smaller), ("52", small), ("large", large)):
         if part not in parts:
             continue
-        times, events, first = interleaved(make, rounds)
-        computed = sum(each.get(kind, 0) * count for kind, count in events.items())
-        plain = statistics.median(times["plain"])
-        three = list(zip(*times.values(), strict=True))
-        observed = percent([2 * seen / (before + after) for before, seen, after in three])
+        observed, null, whole, plain, counted, spent = [], [], [], [], [], []
+        for _ in range(THREES[part]):
+            times, events, first = interleaved(make, rounds)
+            three = list(zip(*times.values(), strict=True))
+            observed.append(middle([2 * seen / (before + after) for before, seen, after in three]))
+            null.append(middle([after / before for before, _, after in three]))
+            halves = [(before + after) / 2 for before, _, after in three]
+            whole.append(together(times["observed"], halves))
+            plain.append(statistics.median(times["plain"]))
+            counted.append(sum(each.get(kind, 0) * count for kind, count in events.items()))
+            spent.append(first)
+        step, events = statistics.fmean(plain), statistics.fmean(counted)
         print(
-            f"{part}: {plain:.3f} ms a step, observed {observed}, "
-            f"null {percent([after / before for before, _, after in three])}; "
-            f"{sum(events.values()):.2f} events a step x cost = {computed:.1f} µs "
-            f"= {computed / plain / 10:.2f} %; the first 1,600 steps took {first:.2f} s, "
-            f"unobserved {1.6 * plain:.2f} s"
+            f"{part}: {step:.3f} ms a step, observed {several(observed)}, null {several(null)}, all turns "
+            f"together {several(whole)}; events x cost = {events:.1f} µs = {events / step / 10:.2f} %; the "
+            f"first 1,600 steps took {statistics.fmean(spent):.2f} s, unobserved {1.6 * step:.2f} s",
+            flush=True,
         )
     if "memory" in parts:
         first, last = memory()

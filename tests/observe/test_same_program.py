@@ -194,14 +194,16 @@ def test_transforms_do_not_tire_the_observer():
 
 @pytest.mark.parametrize("resting", [False, True])
 def test_many_layers_do_not_keep_the_observer_awake(resting):
-    """A forward is one tick however many layers it has, at rest too, and after one that failed."""
+    """A forward is one tick however many layers it has, at rest (without gradients) too, or failed."""
     model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(24)))
     session = Session()
     session.start()
     try:
         session.observer.resting, session.observer._turn_at = resting, 10_000
+        session.observer.evaluations = 8  # the next one that opens its eyes is the sixteenth
         for width in (2, 3, 2, 2):
-            with contextlib.suppress(RuntimeError):  # a width of 3 does not fit
+            # a width of 3 does not fit
+            with contextlib.suppress(RuntimeError), torch.set_grad_enabled(not resting):
                 model(torch.ones(1, width))
         assert session.observer.ticks == 4
         assert session.observer.counts.get("forward", 0) == (0 if resting else 4)
@@ -216,8 +218,8 @@ def asleep(observer):
     return observer.resting
 
 
-def test_inner_calls_go_straight_at_rest():
-    """At rest a known inner module does not come to the hook; an outermost or an unknown one does."""
+def test_forwards_at_rest():
+    """With gradients all go straight; without, known inner modules do. Training ticks by its backward."""
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     session = Session()
     session.start()
@@ -228,23 +230,99 @@ def test_inner_calls_go_straight_at_rest():
         observer._turn_at = 10_000
         observer.wake = lambda: None
         before = observer.ticks
-        model(torch.ones(1, 2))
+        output = model(torch.ones(1, 2))
+        assert observer.ticks == before
+        output.backward()
         assert observer.ticks == before + 1
-        model[0](torch.ones(1, 2))
-        assert observer.ticks == before + 1
-        nn.Linear(2, 1)(torch.ones(1, 2))
-        assert observer.ticks == before + 2
+        with torch.no_grad():
+            model(torch.ones(1, 2))
+            assert observer.ticks == before + 2
+            model[0](torch.ones(1, 2))
+            assert observer.ticks == before + 2
+            nn.Linear(2, 1)(torch.ones(1, 2))
+            assert observer.ticks == before + 3
         del observer.wake
         observer.wake()
         observer._turn_at = 10_000
         model[0](torch.ones(1, 2))
         assert asleep(observer)
         observer._turn_at = 10_000
-        model[0](torch.ones(1, 2))
-        assert observer.ticks == before + 5  # seen as the outermost, it is one from now on
+        with torch.no_grad():
+            model[0](torch.ones(1, 2))
+        assert observer.ticks == before + 6  # seen as the outermost, it is one from now on
     finally:
         session.end()
     assert session.observer.failure is None
+
+
+class Forwards:
+    """The modules of the events that it hears."""
+
+    def __init__(self):
+        self.heard = []
+
+    def before_forward(self, event):
+        """One more."""
+        self.heard.append(event.subject)
+
+    def after_backward(self, event):
+        """So that backward is hooked."""
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_woken_in_the_middle_of_a_forward(gradients):
+    """The inner calls of a forward that began unseen are no outermost ones; the next forward is one."""
+
+    class Wakes(nn.Sequential):
+        def forward(self, x):
+            x = self[0](x)
+            observer.wake()
+            return self[1](x)
+
+    forwards = Forwards()
+    observer = Observer([forwards])
+    model = Wakes(nn.Linear(1, 1), nn.Linear(1, 1))
+    observer.install()
+    try:
+        assert asleep(observer)
+        observer.evaluations = 2  # the third one is let through
+        with torch.set_grad_enabled(gradients):
+            nn.Sequential(model)(torch.ones(1, 1))
+        assert not observer.resting
+        assert forwards.heard == []
+        model(torch.ones(1, 1))
+        assert forwards.heard == [model]
+    finally:
+        observer.uninstall()
+    assert observer.failure is None
+
+
+def test_a_part_without_gradients_is_no_evaluation():
+    """At rest a forward that runs a part of itself without gradients, never seen before, wakes nobody."""
+
+    class Frozen(nn.Sequential):
+        def forward(self, x):
+            with torch.no_grad():
+                x = self[0](x)
+            return self[1](x)
+
+    forwards = Forwards()
+    observer = Observer([forwards])
+    model = Frozen(nn.Linear(1, 1), nn.Linear(1, 1))
+    observer.install()
+    try:
+        assert asleep(observer)
+        before = observer.ticks
+        model(torch.ones(1, 1))
+        assert (observer.ticks, observer.evaluations) == (before, 0)
+        assert observer.resting
+        with torch.no_grad():
+            model(torch.ones(1, 1))
+        assert observer.evaluations == 1
+        assert forwards.heard == [model]
+    finally:
+        observer.uninstall()
+    assert observer.failure is None
 
 
 def test_modules_that_died_are_forgotten():
@@ -306,10 +384,10 @@ def test_windows_thin_out():
             turns.append((observer.ticks, observer.resting))
     rests = [(at, until - at) for (at, resting), (until, _) in pairwise(turns) if resting]
     windows = [until - at for (at, resting), (until, _) in pairwise(turns) if not resting]
-    assert windows[0] == 3000
-    assert set(windows[1:]) == {150}
-    assert {length for at, length in rests if at < 30_000} == {3946}
-    assert all(length <= max(3946, at / 8) for at, length in rests)
+    assert windows[0] == 2000
+    assert set(windows[1:]) == {100}
+    assert {length for at, length in rests if at < 15_000} == {1948}
+    assert all(length <= max(1948, at / 8) for at, length in rests)
     late = [length for at, length in rests if at > 200_000]
     assert min(late) > 20_000
 

@@ -74,8 +74,9 @@ def install_points(observer: Observer) -> Iterator[Patch]:
     for kind, through_torch, functions in _table():
         if observer.wanted(kind):
             for function in functions:
-                hook = around(observer, kind, through_torch=through_torch)
-                # Tensor.backward calls autograd.backward, which ticks at rest.
+                ticks = function in (torch.autograd.backward, torch.autograd.grad)
+                hook = around(observer, kind, through_torch=through_torch, ticks=ticks)
+                # Tensor.backward calls autograd.backward, which ticks.
                 rests = kind in PER_STEP - TICKS or function is torch.Tensor.backward
                 yield CodeSwap(function, hook, rests=rests)
     if observer.wanted("forward"):
