@@ -18,7 +18,7 @@ FILES = sorted(
     for folder in (CORPUS, PROGRAMS)
     for file in folder.glob("*/*.py")
     if file.stem in ("buggy", "fixed")
-    or file.parent.name == "clean"
+    or (file.parent.name == "clean" and file.stem != "no_torch_training_at_all")  # nothing named
     or file.stem.endswith(("faulty", "healthy"))
 )
 TEXT = '''
