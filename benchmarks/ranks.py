@@ -4,7 +4,8 @@
 
 Each model trains in blocks of so many steps: DDP by hand, ``lw.Run``, DDP by hand again ("null"), in
 another order each round. Printed are medians of a step's wall time and of the process's CPU time by hand, and
-of what the other two cost beside it in the same round, with the interval of that median (95 %).
+of what a run costs beside the mean of the other two in the same round, and the second of these beside the
+first, with the intervals of those medians (95 %).
 """
 
 from __future__ import annotations
@@ -115,11 +116,12 @@ def main(rounds: int, models: list[str]) -> None:
             blocks.append([found[kind] for kind in range(3)])
         for number, clock in enumerate(("wall", "cpu")):
             hand, run, null = ([block[kind][number] for block in blocks] for kind in range(3))
+            both = [(one + other) / 2 for one, other in zip(hand, null, strict=True)]
             if first:
                 parameters = sum(p.numel() for p in model_of(width, depth).parameters())
                 print(
                     f"{parameters:12,} {statistics.median(hand):8.3f} ms {clock:>5} "
-                    f"{beside(run, hand):>26} {beside(null, hand):>26}",
+                    f"{beside(run, both):>26} {beside(null, hand):>26}",
                     flush=True,
                 )
 
