@@ -158,6 +158,7 @@ def test_comparing(monkeypatch):
 def train_in_memory():
     """One thing of each kind that can be better on a CPU."""
     torch.manual_seed(0)
+    optimizer = torch.optim.AdamW([torch.ones(1)], lr=0.5)  # another one, of the same name
     data = TensorDataset(torch.randint(0, 255, (160, 6), dtype=torch.uint8), torch.randn(160, 1))
     loader = DataLoader(data, batch_size=8, shuffle=True)
     model = nn.Linear(6, 1)
