@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--fetch", action="store_true")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     table = tomllib.loads((HERE / "programs.toml").read_text())["program"]
     bad, rows = 0, []
     for one in table:

@@ -24,10 +24,8 @@ LIBRARIES = (
     "torch.multiprocessing", "numpy", "threading", "logging", "random", "collections", "enum", "pathlib",
 )  # fmt: skip
 NOT_OWN = (md.ImportAssignment, md.BuiltinAssignment)
-HELD = frozenset(
-    ("data", "target", "images", "feature_names", "target_names", "fit", "predict", "classes_")
-)
-"""What scikit-learn's data sets hold under these names, and what it asks of an estimator."""
+HELD = frozenset(("data", "target", "images", "feature_names", "target_names"))
+"""What scikit-learn's data sets hold under these names."""
 PASSED_ON = ("partial", "replace")
 """Functions of libraries that give their keywords to a function or class of the program."""
 
