@@ -17,7 +17,7 @@ from loopwright.parallel import current
 from loopwright.parallel.failures import speak_plainly
 from loopwright.parallel.standing import Standing
 from loopwright.parallel.torchrun import Place, place
-from loopwright.parallel.world import World
+from loopwright.parallel.world import World, settle
 
 MEET_S = 300.0
 """Seconds that the first rank waits for the last one to come."""
@@ -167,5 +167,6 @@ def _end() -> None:
     if current.WORLD is not None and current.WORLD.standing is not None:
         current.WORLD.standing.end()
     current.WORLD = None
+    settle()
     if dist.is_initialized():
         dist.destroy_process_group()
