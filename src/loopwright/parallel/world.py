@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -217,14 +217,17 @@ def settle(limit_s: float = 1.0) -> None:
     runs on two ranks ended with SIGABRT, after all had been done and saved (one of fourteen by hand too).
     """
     until = time.monotonic() + limit_s
+    (free,) = _holders((torch.empty(0),))
     while _LATEST and time.monotonic() < until:
-        for tensor in _LATEST[0]:
-            # Held by the tuple, by the loop's name and as the argument, and by nobody in C++.
-            if sys.getrefcount(tensor) > 3 or tensor._use_count() > 1:
-                time.sleep(0.0005)
-                break
-        else:
+        if all(one == free for one in _holders(_LATEST[0])):
             _LATEST.popleft()
+        else:
+            time.sleep(0.0005)
+
+
+def _holders(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
+    """How many hold each in Python, and in C++."""
+    return [(sys.getrefcount(one), one._use_count()) for one in tensors]  # pyrefly: ignore[missing-attribute]
 
 
 def _keep(*tensors: Tensor) -> None:
