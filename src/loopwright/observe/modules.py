@@ -192,7 +192,7 @@ def _forward(observer: Observer, places: Places) -> Callable[[Any], Any]:
                 return result
             if here.busy:
                 return original(self, *args, **kwargs)
-            if observer.resting and torch.is_grad_enabled():
+            if observer.resting and torch.is_grad_enabled():  # where compiled code keeps hooks in
                 return original(self, *args, **kwargs)
             if observer.resting or here.wakings != observer.wakings:
                 # Calls that began at rest have left no depth: their inner ones are not outermost.

@@ -23,7 +23,9 @@ QUICK = {
     "scheduler-wrong-frequency/reverse_faulty",
 }
 UNSURE = {
+    "clip-without-unscale/by_hand_faulty": "the gradients are scaled by the program's own lines",
     "double-softmax/two_columns_faulty": "the probabilities are put together by hand",
+    "lr-assignment-ignored/defaults_faulty": "the groups' rates may be meant to differ",
     "loss-broadcast/by_hand_faulty": "either side may be meant to have the other's shape",
     "loss-broadcast/smooth_faulty": "the prediction is no variable, and a model is not to be called twice",
 }

@@ -62,7 +62,7 @@ def train_in_eval_mode(program: Program, finding: Finding) -> list[Edit] | None:
 
 
 def functional_dropout_in_eval(program: Program, finding: Finding) -> list[Edit] | None:
-    """``training=self.training``, inside a method."""
+    """The rate or ``training`` by the module's mode, inside a method."""
     source, call = program.call(finding.place)
     function = source.function(call) if source is not None and call is not None else None
     if source is None or call is None or function is None or not function.params.params:
@@ -70,12 +70,22 @@ def functional_dropout_in_eval(program: Program, finding: Finding) -> list[Edit]
     first = function.params.params[0].name.value
     if not isinstance(source.parent(source.parent(function)), cst.ClassDef):
         return None
-    given = cst.Arg(
-        cst.Attribute(cst.Name(first), cst.Name("training")),
+    mode = cst.Attribute(cst.Name(first), cst.Name("training"))
+    name = source.code(call.func).rpartition(".")[2]
+    if name == "scaled_dot_product_attention":
+        plain = [one for one in call.args if one.keyword is None and not one.star]
+        named = [one for one in call.args if one.keyword and one.keyword.value == "dropout_p"]
+        for rate in named or plain[4:5]:
+            chosen = cst.IfExp(body=rate.value, test=mode, orelse=cst.Float("0.0"))
+            return [Replace(source, rate.value, chosen)]
+    if "dropout" not in name or any(one.star for one in call.args):
+        return None  # an own name for it, which may take other arguments
+    added = cst.Arg(
+        mode,
         keyword=cst.Name("training"),
         equal=cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace("")),
     )
-    args = [*call.args[:-1], call.args[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT), given]
+    args = [*call.args[:-1], call.args[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT), added]
     return [Replace(source, call, call.with_changes(args=args))]
 
 

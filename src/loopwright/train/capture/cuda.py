@@ -215,8 +215,7 @@ class CudaShape:
                 graph.capture_begin(pool=self._owner.pool, capture_error_mode="thread_local")
                 try:
                     yield graph
-                except BaseException:
-                    # of any kind: a recording that is left open blocks the device
+                except BaseException:  # of any kind: a recording left open blocks the device
                     with suppress(RuntimeError):
                         graph.capture_end()
                     raise
