@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from explainer.recorded import recorded_here
 from loopwright.explainer.saved import Saved
+from loopwright.report.explain_html import readouts
+from loopwright.report.formats import size
 
 
 def frozen(layer):
@@ -134,6 +137,88 @@ def test_overlapping_parts_count_once():
     saved = Saved([], read=True)
     for one in losses:
         saved.add(one.grad_fn)
-    found, alive = saved.count()
+    found, alive = saved.count(at=1 << 40, kept=False)
     assert [size for size, _ in found] == [5 * 4, 3 * 4, 2 * 4, 5 * 4, 5 * 4]
     assert (len(alive), saved.freed) == (1, 0)
+
+
+def in_parts(model, data, backward):
+    """Micro-batches: each graph is gone before the next is made."""
+    for part in data.split(4):
+        backward(half(model(part)).sum())
+
+
+def of_two_sizes(model, data, backward):
+    """The larger micro-batch stands in the middle."""
+    for part in data.split((2, 11, 3)):
+        backward(half(model(part)).sum())
+
+
+def side_by_side(model, data, backward):
+    """Two graphs are there before either is run backward, and both saved the batch."""
+    first, second = half(model(data)).sum(), half(model(data * 2)).mean()
+    backward(first)
+    backward(second)
+
+
+def on_one_trunk(model, data, backward):
+    """Two losses share most of their graph, so the first leaves it there for the second."""
+    tops = [model(data)]
+    first, second = half(tops[0]).sum(), (tops[0] * tops[0].detach()).mean()
+    tops.clear()
+    backward(first, retain_graph=True)
+    backward(second)
+
+
+def retained_for_nothing(model, data, backward):
+    """Each graph is kept until the next loss takes the name of the last."""
+    for part in data.split(4):
+        loss = half(model(part)).sum()
+        backward(loss, retain_graph=True)
+    del loss
+
+
+class AtOneTime:
+    """Whole storages that graphs keep, counted anew with each that is saved; those of others aside."""
+
+    def __init__(self, model, data):
+        aside = [*model.parameters(), *model.buffers(), data]
+        self.aside = {one.untyped_storage().data_ptr() for one in aside}
+        self.kept, self.most = [], 0
+
+    def pack(self, tensor):
+        """What lives now, and this one."""
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.aside:
+            self.kept.append((StorageWeakRef(storage), storage.nbytes()))
+        alive = {one.cdata: size for one, size in self.kept if not one.expired()}
+        self.most = max(self.most, sum(alive.values()))
+        return tensor.detach()  # itself, it would hold the graph that holds it
+
+
+@pytest.mark.parametrize(
+    "turn", [in_parts, of_two_sizes, side_by_side, on_one_trunk, retained_for_nothing]
+)
+def test_what_is_kept_at_one_time(turn):
+    """The most that graphs of a step held at any one moment, as weak references to storages say."""
+    model, pixels = build()
+    truth = AtOneTime(model, pixels)
+    with torch.autograd.graph.saved_tensors_hooks(truth.pack, lambda one: one):
+        turn(model, pixels[:16], torch.Tensor.backward)
+
+    def train():
+        model, pixels = build()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for data in pixels.split(16):
+            turn(model, data, torch.Tensor.backward)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    seen = recorded_here(train, steps=2, timed=0)
+    for one in seen.steps:
+        assert one.alone_bytes == truth.most
+        assert one.kept_bytes >= one.alone_bytes
+        summed = sum(graph.saved_bytes for graph in one.graphs)
+        assert one.kept_bytes < summed or turn is side_by_side
+        shown = {label: value for label, value, _ in readouts(seen, [one], one)}
+        assert shown["kept for backward"] == size(one.kept_bytes)

@@ -86,6 +86,32 @@ def test_it_fits_its_width(visit, seen, width, scheme):
     assert page.locator(".row.ran").count() == len(ran)
 
 
+@pytest.mark.parametrize("depth", [1, 9])
+def test_the_table_of_the_graph_fits_a_phone(visit, seen, depth):
+    """Also with long names and modules deep inside others: only code and drawings scroll by themselves."""
+    made = copy.deepcopy(seen)
+    graph = made.steps[1].graphs[0]
+    for number in range(1, depth + 1):
+        kind = "MultiHeadSelfAttentionWithRelativePositions"
+        group = GroupNote(f"{'inner.' * number}projection_of_queries", kind, number - 1, 40, 123456)
+        graph.groups.insert(number, group)
+    del graph.groups[depth + 1 :]
+    graph.node_group = [depth] * len(graph.node_group)
+    page = visit(render(made), viewport={"width": 375, "height": 800})
+    assert does_not_fit(page) == []
+    beside, rows, indents = page.evaluate(
+        """() => {
+            const box = [...document.querySelectorAll('.short')].find(one => one.offsetParent);
+            const heads = [...box.querySelectorAll('tbody th')];
+            return [box.scrollWidth - box.clientWidth, heads.length,
+                    heads.map(one => parseFloat(getComputedStyle(one).paddingLeft))];
+        }"""
+    )
+    assert (beside, rows) == (0, depth + 1)
+    assert indents == sorted(indents)
+    assert indents[1] > indents[0]
+
+
 def spent(chromium, until, path):
     """CPU seconds of the main thread of a tab until a page is there with everything drawn."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})

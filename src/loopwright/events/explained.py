@@ -248,6 +248,10 @@ class StepNote:
     memory: list[list[int]] = field(default_factory=list)
     """``[number in lines, bytes, nanoseconds]``: bytes allocated since the step began, over time."""
     graphs: list[GraphNote] = field(default_factory=list)
+    kept_bytes: int = 0
+    """The most that its graphs kept for backward at one time."""
+    alone_bytes: int = 0
+    """The most that they alone held at one time: what was gone with them."""
     rules: list[RuleNote] = field(default_factory=list)
     brief: list[list[str]] = field(default_factory=list)
     """The step in one view: phase, ``"file:line"``s with commas, what happened in a few words."""

@@ -21,6 +21,7 @@ from loopwright.events.explained import (
 )
 from loopwright.explainer import timing, values
 from loopwright.explainer.record import Recording, Visit
+from loopwright.explainer.saved import most
 from loopwright.explainer.turns import LoopRecord, Turn
 
 LOSSES_KEPT = 2000
@@ -154,6 +155,7 @@ def _step(turn: Turn, numbers: dict[int, int]) -> StepNote:
         _lines(visits),
         _memory(visits),
         _of_inner(turn, "graphs"),
+        *most(_of_inner(turn, "held")),
         _of_inner(turn, "rules"),
         whatifs=turn.whatifs,
         not_replayed=turn.not_replayed,

@@ -16,7 +16,7 @@ from loopwright.explainer import device, graph, objects, rule, values
 from loopwright.explainer.alone import library_alone
 from loopwright.explainer.modulecalls import ModuleCalls
 from loopwright.explainer.names import name_of
-from loopwright.explainer.saved import holders
+from loopwright.explainer.saved import Held, holders
 from loopwright.observe.modules import traced
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 WRITES = ("backward", "grad", "zero_grad", "step", "clip", "unscale", "scaler_step", "schedule")
 """What these change is compared at once, since one statement may hold several of them."""
+
+NAMED = 3
+"""Variables that are named as holding what backward did not free."""
+LOSSES = 10_000
+"""Losses of further turns that are collected of a loop."""
 
 
 class Open:
@@ -55,6 +60,7 @@ class Calls:
         self.chosen: WeakKeyDictionary[Any, rule.Chosen] = WeakKeyDictionary()
         self.state_keys: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
         self.scaled: dict[int, float] = {}
+        self.retained: list[Held] = []
         for kind in PHASE_OF:
             if kind in ("module", "copied", "dropout"):
                 continue  # thousands of them, and nothing to say about one
@@ -165,7 +171,8 @@ class Calls:
         )
 
     def _light(self, kind: str, event: Event) -> None:
-        if kind == "backward" and self.recording.keeps_losses:
+        turn = self.recording.turn
+        if kind == "backward" and turn is not None and len(turn.record.losses) < LOSSES:
             for root in _roots(event):
                 self._loss(root)
 
@@ -175,7 +182,9 @@ class Calls:
         with values.quiet():
             value = float(root.detach())
         value /= self.scaled.get(id(root), 1.0)
-        self.recording.loss(value)
+        turn = self.recording.turn
+        if turn is not None:
+            turn.losses.append(value)
         return value
 
     # data
@@ -235,6 +244,8 @@ class Calls:
     def _backward_begins(self, event: Event, opened: Open) -> None:
         recording = self.recording
         roots = _roots(event)
+        # A graph that was retained goes when its loss's name is given to another one.
+        self.retained = [one for one in self.retained if one.look(graph.next_number())]
         if recording.replays is not None:
             recording.replays.backward_begins(recording.turn, roots)
         for root in roots:
@@ -246,7 +257,7 @@ class Calls:
             roots, recording.marks, lambda leaf: recording.names.leaf(leaf, frame),
             line=place.line, read_saved=not recording.saved_hooks,
         )  # fmt: skip
-        opened.kept = note, saved
+        opened.kept = note, saved, graph.next_number()
         note.value = self._loss(roots[0]) if roots else None
         retained = any(
             _given(event, name, at) for name, at in (("retain_graph", 2), ("create_graph", 3))
@@ -260,13 +271,16 @@ class Calls:
     def _backward_ends(self, event: Event, opened: Open) -> None:
         if opened.kept is None:
             return
-        note, saved = opened.kept
-        alive = graph.settle(note, saved)
+        note, saved, number = opened.kept
+        held = holders(graph.settle(note, saved, number), self._frame(event))
         opened.facts.update(
             {"saved_bytes": note.saved_bytes, "saved_tensors": note.saved_tensors,
-             "freed_bytes": note.freed_bytes, "still": holders(alive, self._frame(event))}
+             "freed_bytes": note.freed_bytes, "still": list(dict.fromkeys(held.values()))[:NAMED]}
         )  # fmt: skip
-        self.recording.graph(note)
+        for one in saved.held:
+            one.alone = one.alone and one.key not in held
+        self.retained += [one for one in saved.held if one.storage is not None]
+        self.recording.graph(note, saved.held)
 
     def _grad_begins(self, event: Event, opened: Open) -> None:
         inputs = event.args[1] if len(event.args) > 1 else event.kwargs.get("inputs", ())

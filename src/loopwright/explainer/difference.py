@@ -244,9 +244,8 @@ def _numbers(record: ExplainRecord) -> Iterator[tuple[str, str]]:
         moved = [note for line in step.lines for note in line.effects.parameters]
         if moved:
             yield "‖Δp‖ of the first step", formats.number(moved[-1].delta)
-        kept = sum(one.saved_bytes for one in step.graphs)
-        if kept:
-            yield "kept for backward", formats.size(kept)
+        if step.kept_bytes:
+            yield "kept for backward", formats.size(step.kept_bytes)
     for step in recorded[-1:]:
         state = [note.bytes for line in step.lines for note in line.effects.state]
         if state and max(state):

@@ -151,9 +151,15 @@ def capture(roots: Sequence[torch.Tensor], marks: Marks, leaf_name: Callable[[to
     return note, saved
 
 
-def settle(note: GraphNote, saved: Saved) -> set[int]:
-    """After backward: what each node kept, by module and by line. Returns the storages that live on."""
-    sizes, alive = saved.count()
+def settle(note: GraphNote, saved: Saved, began: int) -> set[int]:
+    """After backward: what each node kept, by module and by line. Returns the storages that live on.
+
+    Args:
+        note: what is filled in.
+        saved: what the nodes had saved.
+        began: ``next_number()`` when backward began.
+    """
+    sizes, alive = saved.count(at=began, kept=not note.freed)
     for at, (size, count) in enumerate(sizes):
         note.saved_bytes += size
         note.saved_tensors += count

@@ -25,6 +25,7 @@ from loopwright.explainer.lines import Activation, Lines
 from loopwright.explainer.memory import Memory
 from loopwright.explainer.names import Names
 from loopwright.explainer.owntime import OwnTime
+from loopwright.explainer.saved import Held
 from loopwright.explainer.source import Loop, Source, Statement
 from loopwright.explainer.state import State
 from loopwright.explainer.tries import Tries, data_of
@@ -36,7 +37,6 @@ from loopwright.observe.watch import Observer
 
 SETUP_VISITS = 3
 SETUP_MOST = 4000
-LOSSES = 10_000
 STEP_EVENTS = ("fetch", "zero_grad", "forward", "loss", "backward", "grad", "step")
 ARMING = (*STEP_EVENTS, "transfer", "epoch", "optimizer")
 
@@ -138,12 +138,6 @@ class Recording:
         """True when calls are timed one by one, on the device too."""
         turn = self.turn
         return turn is not None and turn.mode != LIGHT
-
-    @property
-    def keeps_losses(self) -> bool:
-        """True while losses of further turns are collected."""
-        turn = self.turn
-        return turn is not None and len(turn.record.losses) < LOSSES
 
     def frame(self) -> Any:
         """The innermost frame of the program that is followed."""
@@ -464,17 +458,12 @@ class Recording:
         if visit is not None and not self.skips():
             visit.events.append(note)
 
-    def loss(self, value: float) -> None:
-        """The value that a backward pass began with."""
-        turn = self.turn
-        if turn is not None:
-            turn.losses.append(value)
-
-    def graph(self, note: GraphNote) -> None:
-        """A graph, described before it was run backward."""
+    def graph(self, note: GraphNote, held: list[Held]) -> None:
+        """A graph, described before it was run backward, and the storages that it kept."""
         turn = self.turn
         if turn is not None:
             turn.graphs.append(note)
+            turn.held += held
             if self.replays is not None:
                 self.replays.backward_ended(turn, note.value)
 

@@ -4,12 +4,17 @@ A node may have saved a view of a tensor that the program holds anyway: a batch 
 frozen weight. What the graph alone kept alive is known once backward has let go of it: weak references to the
 storages say which of them are gone. Such a storage counts whole, since all of it was kept; of one that lives
 on, the bytes that the saved tensors cover.
+
+Graphs of micro-batches follow one another: what a step keeps at one time is less than the sum of what its
+graphs keep. The number of the node that saved a storage first says since when it is kept, the number that the
+next node would have had when backward let go of it until when.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import itemgetter
+from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from types import FrameType
 from typing import Any
 
@@ -20,8 +25,59 @@ from loopwright.explainer.names import spaces
 from loopwright.explainer.objects import tensors_in
 from loopwright.observe import content
 
-NAMED = 3
-"""Variables that are named as holding what backward did not free."""
+
+@dataclass(slots=True)
+class Held:
+    """A storage that a graph kept; numbers of nodes tell the time."""
+
+    key: int
+    spans: list[tuple[int, int]]
+    """The bytes of it that saved tensors cover."""
+    since: int
+    until: int
+    alone: bool
+    """Nothing else held it: it was gone when backward returned, or no variable of the program holds it."""
+    storage: tuple[StorageWeakRef, int] | None = None
+    """Of a graph that was retained, with its bytes: it may go at any time after that."""
+
+    def look(self, now: int) -> bool:
+        """True while a retained graph may keep it; all of what was its alone was kept, until ``now``."""
+        if self.storage is None or not self.storage[0].expired():
+            return self.storage is not None
+        self.spans = [(0, self.storage[1])] if self.alone else self.spans
+        self.until, self.storage = now, None
+        return False
+
+
+def most(held: Iterable[Held]) -> tuple[int, int]:
+    """Bytes that graphs kept at one time at most, and that they alone held."""
+    known: dict[int, list[Held]] = {}
+    for one in held:
+        several = known.setdefault(one.key, [])
+        if several and several[-1].until > one.since:  # by two graphs: counted once
+            last = several.pop()
+            spans = list(last.spans)
+            for first, end in one.spans:
+                _cover(spans, first, end)
+            alone = max(last, one, key=attrgetter("until")).alone
+            one = Held(
+                one.key, spans, min(last.since, one.since), max(last.until, one.until), alone
+            )
+        several.append(one)
+    return _highest(known, alone=False), _highest(known, alone=True)
+
+
+def _highest(known: dict[int, list[Held]], *, alone: bool) -> int:
+    changes = []
+    for one in (one for several in known.values() for one in several):
+        if one.alone or not alone:
+            size = sum(end - first for first, end in one.spans)
+            changes += [(one.since, size), (one.until, -size)]
+    highest = total = 0
+    for _, size in sorted(changes):  # what goes at a number goes before what comes
+        total += size
+        highest = max(highest, total)
+    return highest
 
 
 class Saved:
@@ -39,8 +95,11 @@ class Saved:
         self.spans: list[list[tuple[int, int, int]]] = []
         """Of each node: storages, and from where to where a tensor reaches in them."""
         self.attributes: dict[type, list[str]] = {}
+        self.since: dict[int, int] = {}
+        """Number of the node that saved a storage first."""
         self.freed = 0
         """Bytes of the storages that are gone."""
+        self.held: list[Held] = []
 
     def add(self, node: Any) -> None:
         """Note what a node saved; one that saved nothing too."""
@@ -56,9 +115,15 @@ class Saved:
                 storage = tensor.untyped_storage()
                 self.storages[key] = (StorageWeakRef(storage), storage.nbytes())
             spans.append((key, *_span(tensor)))
+            self.since[key] = min(self.since.get(key, 1 << 62), node._sequence_nr())
 
-    def count(self) -> tuple[list[tuple[int, int]], set[int]]:
-        """After backward: bytes and tensors of each node that none before it kept; storages that live on."""
+    def count(self, *, at: int, kept: bool) -> tuple[list[tuple[int, int]], set[int]]:
+        """After backward: bytes and tensors of each node that none before it kept; storages that live on.
+
+        Args:
+            at: the number that a node would have had when backward began.
+            kept: the graph was retained.
+        """
         gone = {key for key, (one, _) in self.storages.items() if one.expired()}
         self.freed = sum(self.storages[key][1] for key in gone)
         covered: dict[int, list[tuple[int, int]]] = {}
@@ -72,6 +137,12 @@ class Saved:
                 count += new > 0
             found.append((size, count))
         alive = set(self.storages) - gone
+        until = 1 << 62 if kept else at
+        self.held = [
+            Held(key, spans, min(self.since[key], at - 1), until, kept or key in gone,
+                 self.storages[key] if kept else None)
+            for key, spans in covered.items()
+        ]  # fmt: skip
         self.storages = {}
         return found, alive
 
@@ -93,8 +164,8 @@ class Saved:
         return found
 
 
-def holders(alive: set[int], frame: FrameType | None) -> list[str]:
-    """Variables of the program that hold storages which live on: of several the smallest, as a batch is."""
+def holders(alive: set[int], frame: FrameType | None) -> dict[int, str]:
+    """Storages that live on -> the program's variable that holds it: of several the smallest, as a batch."""
     found: dict[int, tuple[int, str]] = {}
     for name, value in (one for space in spaces(frame) for one in list(space.items())):
         if name.startswith("_"):
@@ -103,7 +174,7 @@ def holders(alive: set[int], frame: FrameType | None) -> list[str]:
             if content.readable(one) and (key := _key(one)) in alive:
                 size = one.numel() * one.element_size()
                 found[key] = min(found.get(key, (size, name)), (size, name), key=itemgetter(0))
-    return list(dict.fromkeys(name for _, name in found.values()))[:NAMED]
+    return {key: name for key, (_, name) in found.items()}
 
 
 def _key(tensor: torch.Tensor) -> int:

@@ -98,6 +98,8 @@ class Turn:
     events: dict[str, int] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
     graphs: list[Any] = field(default_factory=list)
+    held: list[Any] = field(default_factory=list)
+    """Storages that its graphs kept, with when they did."""
     rules: list[Any] = field(default_factory=list)
     phases: dict[str, int] = field(default_factory=dict)
     whatifs: list[Any] = field(default_factory=list)

@@ -224,12 +224,11 @@ def readouts(
                     f"{share} of ‖p‖, step {shown.number}",
                 )
             )
-        kept = sum(one.saved_bytes for one in shown.graphs)
-        if kept:
-            nodes = sum(one.nodes for one in shown.graphs)
-            several = f" of {len(shown.graphs)} graphs" if len(shown.graphs) > 1 else ""
-            by = f"by {formats.count(nodes)} nodes{several}"
-            found.append(("kept for backward", formats.size(kept), by))
+        if shown.kept_bytes:
+            by = f"by {formats.count(shown.graphs[0].nodes)} nodes"
+            if len(shown.graphs) > 1:
+                by = f"the most at one time, of {formats.count(len(shown.graphs))} graphs"
+            found.append(("kept for backward", formats.size(shown.kept_bytes), by))
     timed = timing_of(record, main_loop(record)) if record.loops else None
     if timed is not None:
         found.append(
@@ -355,9 +354,6 @@ def stock(record: ExplainRecord, recorded: list[StepNote]) -> list[tuple[str, in
         default=0,
     )
     state = max((note.bytes for line in last.lines for note in line.effects.state), default=0)
-    kept = max(
-        (one.freed_bytes if one.freed else one.saved_bytes for one in last.graphs), default=0
-    )
     size = parameters / max(1, sum(one.parameters for one in record.models))
     batch = max(
         (
@@ -372,7 +368,7 @@ def stock(record: ExplainRecord, recorded: list[StepNote]) -> list[tuple[str, in
         ("parameters", parameters, "all the time"),
         ("gradients", round(grads * size), "from backward to zero_grad"),
         ("optimizer state", state, "from the first step on"),
-        ("kept for backward", kept, "from forward to backward"),
+        ("kept for backward", last.alone_bytes, "from forward to backward"),
         ("batch", batch, "this step"),
     ]
     return [row for row in rows if row[1]]
