@@ -9,6 +9,8 @@ import torch
 
 from explainer.clock import library
 from explainer.recorded import recorded_here
+from loopwright.report.explain_html import render as page
+from loopwright.report.explain_terminal import render
 
 SPACE = library(
     """
@@ -171,8 +173,19 @@ def test_where_a_step_goes(seen):
     assert timing.seconds == pytest.approx(sum(middle.values()))
 
 
-def test_a_validation_in_one_step_of_ten():
-    """Its forward passes count as forward, on average over the steps, and not as own Python."""
+def slow_pass(model, batch, *, loop):
+    """A validation of 3 batches that waits for something, with a loop of its own or without."""
+    CLOCK.takes(100)
+    if loop:
+        for _ in range(3):
+            model(batch)
+    else:
+        model(batch), model(batch), model(batch)
+
+
+@pytest.mark.parametrize("loop", [True, False])
+def test_a_validation_in_one_step_of_five(loop):
+    """It is told apart; a step is what a step takes without it, and nothing of it is own Python there."""
 
     def train_and_validate():
         loader = torch.utils.data.DataLoader(Data(), batch_size=4)
@@ -181,9 +194,8 @@ def test_a_validation_in_one_step_of_ten():
         for turn, batch in enumerate(loader, 1):
             model(batch).sum().backward()
             optimizer.step()
-            if turn == 5:
-                for _ in range(3):
-                    model(batch)
+            if turn % 5 == 0:
+                slow_pass(model, batch, loop=loop)
 
     seen = recorded_here(train_and_validate, steps=2, timed=10, clock=CLOCK)
     (timing,) = seen.timings
@@ -191,11 +203,73 @@ def test_a_validation_in_one_step_of_ten():
     forward = 2 + 30 + 20
     assert timing.phases == {
         "fetch": pytest.approx(20e-6),
-        "forward": pytest.approx((forward + 3 * forward / 10) / 1e6),
+        "forward": pytest.approx(forward / 1e6),
         "backward": pytest.approx(50e-6),
         "step": pytest.approx(70e-6),
     }
     assert timing.seconds == pytest.approx(sum(timing.phases.values()))
+    (validation,) = timing.seldom
+    assert (validation.turns, validation.seconds) == (2, pytest.approx((100 + 3 * forward) / 1e6))
+    assert validation.phases == {
+        "forward": pytest.approx(3 * forward / 1e6),
+        "own Python": pytest.approx(100e-6),
+    }
+    assert sum(validation.lines.values()) == pytest.approx(validation.seconds)
+    assert not {place for place, one in timing.lines.items() if one} & set(validation.lines)
+    assert timing.advice == []
+    words = " ".join(render(seen).split())
+    assert "now and then" in words
+    assert "in 2 of 10 steps, beside what a step does" in words
+    assert "In 2 of 10 steps, beside what a step does" in page(seen)
+
+
+def test_a_step_after_accumulating_is_part_of_each():
+    """What belongs to the optimizer's turn counts on average; a log in other turns stands apart."""
+
+    def train_in_parts():
+        loader = torch.utils.data.DataLoader(Data(), batch_size=4)
+        model = Outer()
+        optimizer = Slowly(model.parameters(), lr=0.1)
+        for turn, batch in enumerate(loader, 1):
+            model(batch).sum().backward()
+            if turn % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+                CLOCK.takes(40)
+            if turn % 3 == 0:
+                CLOCK.takes(90)
+
+    seen = recorded_here(train_in_parts, steps=4, timed=8, clock=CLOCK)
+    (timing,) = seen.timings
+    assert timing.phases == {
+        "fetch": pytest.approx(20e-6),
+        "zero_grad": pytest.approx(9e-6 / 4),
+        "forward": pytest.approx(52e-6),
+        "backward": pytest.approx(50e-6),
+        "step": pytest.approx(70e-6 / 4),
+        "own Python": pytest.approx(40e-6 / 4),
+    }
+    (log,) = timing.seldom
+    assert (log.turns, log.seconds) == (3, pytest.approx(90e-6))
+    assert log.phases == {"own Python": pytest.approx(90e-6)}
+
+
+def test_an_update_of_every_fourth_call():
+    """A line that steps the optimizer in one turn of four takes a fourth of the step, and nothing else."""
+
+    def train_by_a_call():
+        loader = torch.utils.data.DataLoader(Data(), batch_size=4)
+        model = Outer()
+        optimizer = Slowly(model.parameters(), lr=0.1)
+        for turn, batch in enumerate(loader, 1):
+            model(batch).sum().backward()
+            optimizer.step() if turn % 4 == 0 else CLOCK.takes(8)
+
+    seen = recorded_here(train_by_a_call, steps=4, timed=8, clock=CLOCK)
+    (timing,) = seen.timings
+    assert timing.phases["step"] == pytest.approx(70e-6 / 4)
+    assert timing.phases["own Python"] == pytest.approx(8e-6)
+    assert timing.seconds == pytest.approx(sum(timing.lines.values()))
 
 
 def test_micro_batches_in_the_order_in_which_they_ran():

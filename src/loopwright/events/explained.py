@@ -313,6 +313,19 @@ class SpanNote:
 
 
 @dataclass(slots=True)
+class SeldomNote:
+    """What happens now and then, in a few of the timed turns: a validation, a checkpoint."""
+
+    turns: int
+    """In how many."""
+    seconds: float
+    """Each time, on average."""
+    phases: dict[str, float] = field(default_factory=dict)
+    lines: dict[str, float] = field(default_factory=dict)
+    """``"file:line"`` -> seconds each time."""
+
+
+@dataclass(slots=True)
 class TimingNote:
     """Where a step goes: medians over turns that were timed and not otherwise recorded."""
 
@@ -330,6 +343,8 @@ class TimingNote:
     """Of the step whose time is nearest to the median."""
     recorded: bool = False
     """From turns that were recorded in full, which takes longer."""
+    seldom: list[SeldomNote] = field(default_factory=list)
+    """What is not part of ``seconds``, ``phases`` and ``lines``, the most costly first."""
     advice: list[Advice] = field(default_factory=list)
 
 

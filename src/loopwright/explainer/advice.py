@@ -263,15 +263,19 @@ class Findings:
             inner.record for turn in self.kept for inner in turn.inner
             if inner.loop is not None and not inner.count("step") and not inner.count("backward")
         }  # fmt: skip
+        seldom = {place for one in self.note.seldom for place in one.lines}
         found = {}
         for record in loops:
+            source, loop = record.source, record.loop
+            if source is None or loop is None or f"{source.number}:{loop.line}" in seldom:
+                continue  # a validation is no part of the step
             took = sum(
                 visit.total for turn in self.turns for visit in turn.everything()
-                if record.loop in visit.statement.loops
+                if loop in visit.statement.loops
             )  # fmt: skip
-            if record.source is not None and record.entered:
+            if record.entered:
                 seconds = took / 1e9 / len(self.turns)
-                found[record.loop] = (record.turns / record.entered, seconds, record.source.number)
+                found[loop] = (record.turns / record.entered, seconds, source.number)
         return found
 
     def telling(self) -> Iterator[Advice]:

@@ -442,12 +442,13 @@ class Recording:
             record.optimizers.append((weakref.ref(event.subject), name))
 
     def timed(self, kind: str, nanoseconds: int, span: device.Span | None) -> None:
-        """Add to the phase of a turn and of those around it."""
-        phase = PHASE_OF.get(kind)
-        turn = self.turn
+        """Add to the phase of the statement that runs, and to the spans of its turn."""
+        phase, turn, visit = PHASE_OF.get(kind), self.turn, self.visit()
         if phase is None or turn is None:
             return
-        turn.phases[phase] = turn.phases.get(phase, 0) + nanoseconds
+        known = visit is not None and (visit.turn is turn or turn.mode == LIGHT)
+        into = visit.phases if visit is not None and known else turn.phases
+        into[phase] = into.get(phase, 0) + nanoseconds
         if span is not None and len(turn.spans) < device.MOST:
             span.phase = phase
             turn.spans.append(span)

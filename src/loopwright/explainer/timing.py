@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from loopwright.events import PHASES
-from loopwright.events.explained import TimingNote
+from loopwright.events.explained import SeldomNote, TimingNote
 from loopwright.explainer import device
 from loopwright.explainer.advice import advise
-from loopwright.explainer.turns import DEEP, Turn
+from loopwright.explainer.turns import DEEP, LoopRecord, Turn
 
 OWN = "own Python"
+UPDATES = frozenset(("zero_grad", "backward", "step"))
+LEAST = 0.02
+"""Share of a step from which what happens now and then is told by itself."""
 
 
 def measure(recording: Any, numbers: dict[int, int]) -> list[TimingNote]:
@@ -56,34 +61,132 @@ def _told_by_events(recording: Any, record: Any, waits: dict[str, list[float]]) 
 
 
 def _of(turns: list[Turn], number: int, shown: set[int], *, recorded: bool) -> TimingNote:
-    """Medians line by line and phase by phase; a step is the sum of its lines.
+    """Medians line by line, of each phase on each line; a step is the sum of its lines.
 
     The median of whole turns would count what other programs on the machine took in one line or another as
     the time of none.
     """
-    lines: dict[str, list[float]] = {}
-    phases: dict[Part, list[float]] = {}
-    for turn in turns:
-        own: dict[str, float] = {}
-        parts = _phases(turn, shown)
+    costs = _costs(turns, shown)
+    apart = [one for one in _now_and_then(costs, len(turns)) if not one.updates]
+    typical = _sum(costs, {place for one in apart for place in one.places}, len(turns))
+    # What costs next to nothing is no word of its own: it counts on average.
+    apart = [one for one in apart if one.took / len(turns) >= LEAST * typical.seconds]
+    typical = _sum(costs, {place for one in apart for place in one.places}, len(turns))
+    seldom = [one.note(costs) for one in sorted(apart, key=lambda one: -one.took)]
+    return TimingNote(number, len(turns), typical.seconds, typical.phases, typical.lines,
+                      recorded=recorded, seldom=seldom)  # fmt: skip
+
+
+Place = tuple[int, str]
+"""A loop and ``"file:line"``: a function that training and validation both call has lines in each."""
+
+
+@dataclass(slots=True)
+class Cost:
+    """Seconds of one line in one turn, or of one step."""
+
+    own: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    head: bool = False
+    """Its loop's head: all of it is waiting for the next batch, also what is called there."""
+
+    def add(self, own: float, phases: dict[str, int]) -> None:
+        """A visit more; nanoseconds."""
+        self.own += own / 1e9
+        for name, took in phases.items():
+            self.phases[name] = self.phases.get(name, 0.0) + took / 1e9
+
+    @property
+    def rest(self) -> float:
+        """Of its own time, what no phase has."""
+        return max(0.0, self.own - sum(self.phases.values()))
+
+
+Costs = dict[Place, dict[int, Cost]]
+"""Of each line, by the number of the turn in which it ran."""
+
+
+def _costs(turns: list[Turn], shown: set[int]) -> Costs:
+    found: Costs = {}
+
+    def at(record: LoopRecord, place: str, turn: int) -> Cost:
+        return found.setdefault((id(record), place), {}).setdefault(turn, Cost())
+
+    for number, turn in enumerate(turns):
         for visit in _visits(turn, shown):
+            inside = visit.turn or turn
             key = f"{visit.statement.source.number}:{visit.statement.line}"
-            own[key] = own.get(key, 0.0) + visit.own / 1e9
+            at(inside.record, key, number).add(visit.own, visit.phases)
             if visit.statement.heads is not None and visit.statement.heads is turn.loop:
-                # All of the loop's head is waiting for the next batch, whoever provides it.
-                parts[id(turn.record), "fetch"] = visit.total / 1e9
-        for key, one in own.items():
-            lines.setdefault(key, []).append(one)
-        for part, one in parts.items():
-            phases.setdefault(part, []).append(one)
-    each = {key: _middle(found, len(turns)) for key, found in lines.items()}
+                cost = at(inside.record, key, number)
+                cost.head, cost.phases = True, {"fetch": visit.total / 1e9}
+        for inside in _turns(turn, shown):
+            if inside.phases:
+                at(inside.record, "", number).add(0, inside.phases)
+    return found
+
+
+@dataclass(slots=True)
+class _Seldom:
+    """Lines that ran in the same few turns."""
+
+    turns: frozenset[int]
+    places: list[Place]
+    took: float
+    updates: bool
+    """A part of a step that not every turn has: the optimizer's, after accumulating."""
+
+    def note(self, costs: Costs) -> SeldomNote:
+        times = len(self.turns)
+        lines: dict[str, float] = {}
+        phases: dict[str, float] = {}
+        for place in self.places:
+            for cost in costs[place].values():
+                if place[1]:
+                    lines[place[1]] = lines.get(place[1], 0.0) + cost.own / times
+                for name, one in cost.phases.items():
+                    phases[name] = phases.get(name, 0.0) + one / times
+                phases[OWN] = phases.get(OWN, 0.0) + cost.rest / times
+        return SeldomNote(times, self.took / times, _worth(phases), lines)
+
+
+def _now_and_then(costs: Costs, turns: int) -> Iterator[_Seldom]:
+    groups: dict[frozenset[int], list[Place]] = {}
+    for place, each in costs.items():
+        if len(each) <= turns / 2:
+            groups.setdefault(frozenset(each), []).append(place)
+    for when, places in groups.items():
+        all_of_it = [cost for place in places for cost in costs[place].values()]
+        updates = any(name in UPDATES for cost in all_of_it for name in cost.phases)
+        took = sum(one.rest + sum(one.phases.values()) for one in all_of_it)
+        yield _Seldom(when, places, took, updates)
+
+
+def _sum(costs: Costs, without: set[Place], turns: int) -> TimingNote:
+    """A typical turn."""
+    lines: dict[str, float] = {}
     middle = dict.fromkeys(PHASES, 0.0)
-    for (_, name), found in phases.items():
-        middle[name] += _middle(found, len(turns))
-    total = max(sum(each.values()), sum(middle.values()))
+    for place, each in costs.items():
+        if place in without:
+            continue
+        found = list(each.values())
+        took = {
+            name: _middle([one.phases.get(name, 0.0) for one in found], turns)
+            for name in dict.fromkeys(name for one in found for name in one.phases)
+        }
+        for name, one in took.items():
+            middle[name] += one
+        if place[1]:
+            head = any(one.head for one in found)
+            own = _middle([one.own if head else one.rest for one in found], turns)
+            lines[place[1]] = lines.get(place[1], 0.0) + own + (0 if head else sum(took.values()))
+    total = max(sum(lines.values()), sum(middle.values()))
     middle[OWN] = total - sum(middle.values())
-    kept = {name: one for name, one in middle.items() if one >= 1e-9}  # what is less is rounding
-    return TimingNote(number, len(turns), total, kept, each, recorded=recorded)
+    return TimingNote(0, turns, total, _worth(middle), lines)
+
+
+def _worth(phases: dict[str, float]) -> dict[str, float]:
+    return {name: one for name, one in phases.items() if one >= 1e-9}  # what is less is rounding
 
 
 def _seconds(turn: Turn) -> float:
@@ -105,18 +208,10 @@ def _visits(turn: Turn, shown: set[int]) -> list[Any]:
     return [*turn.visits, *(v for inner in _inner(turn, shown) for v in _visits(inner, shown))]
 
 
-Part = tuple[int, str]
-"""A loop and a phase: a validation in one step of twenty has a mean of its own, as its lines have."""
+def _turns(turn: Turn, shown: set[int]) -> list[Turn]:
+    return [turn, *(one for inner in _inner(turn, shown) for one in _turns(inner, shown))]
 
 
 def _spans(turn: Turn, shown: set[int]) -> list[Any]:
     """Calls of the turn, those of its micro-batches included."""
     return [*turn.spans, *(span for one in _inner(turn, shown) for span in _spans(one, shown))]
-
-
-def _phases(turn: Turn, shown: set[int]) -> dict[Part, float]:
-    found = {(id(turn.record), name): one / 1e9 for name, one in turn.phases.items()}
-    for inner in _inner(turn, shown):
-        for part, one in _phases(inner, shown).items():
-            found[part] = found.get(part, 0.0) + one
-    return found

@@ -102,6 +102,7 @@ class Turn:
     """Storages that its graphs kept, with when they did."""
     rules: list[Any] = field(default_factory=list)
     phases: dict[str, int] = field(default_factory=dict)
+    """Nanoseconds of calls that no statement of the program's is known for."""
     whatifs: list[Any] = field(default_factory=list)
     not_replayed: str = ""
     left_out: list[str] = field(default_factory=list)

@@ -19,7 +19,7 @@ class Visit:
 
     __slots__ = (
         "activation", "allocations", "began", "calls", "effects", "events", "grad_mode", "objects",
-        "order", "own", "statement", "tensors", "total", "turn",
+        "order", "own", "phases", "statement", "tensors", "total", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +43,8 @@ class Visit:
         self.calls: list[Visit] = []
         self.allocations: list[tuple[int, int]] = []
         self.grad_mode = True
+        self.phases: dict[str, int] = {}
+        """Nanoseconds of it in calls of each phase."""
 
     @property
     def deep(self) -> bool:

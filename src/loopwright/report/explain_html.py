@@ -21,8 +21,10 @@ from loopwright.report.explain_view import (
     SETUP,
     FileView,
     Note,
+    longest_line,
     main_loop,
     microtime,
+    now_and_then,
     steps_of,
     timing_of,
     views,
@@ -335,7 +337,8 @@ def timing(record: ExplainRecord, loop: int) -> dict[str, Any] | None:
         for name in (*PHASES, "own Python") if note.phases.get(name)
     ]  # fmt: skip
     drawing = Markup(explain_drawings.timeline(note))  # noqa: S704  escaped there
-    return {"note": note, "rows": rows, "drawing": drawing}
+    seldom = [(one, now_and_then(note, one), longest_line(one)) for one in note.seldom]
+    return {"note": note, "rows": rows, "drawing": drawing, "seldom": seldom}
 
 
 def stock(record: ExplainRecord, recorded: list[StepNote]) -> list[tuple[str, int, str]]:

@@ -17,8 +17,10 @@ from loopwright.report.explain_view import (
     FileView,
     Note,
     Row,
+    longest_line,
     main_loop,
     microtime,
+    now_and_then,
     steps_of,
     timing_of,
     views,
@@ -221,6 +223,14 @@ def _in_one_view(
             microtime(timing.seconds),
             "",
         )
+        for seldom in timing.seldom:
+            table.add_row(
+                Text("now and then", "dim"),
+                longest_line(seldom).partition(":")[2],
+                Text(now_and_then(timing, seldom), "dim"),
+                microtime(seldom.seconds),
+                "",
+            )
     parts.append(table)
     if chosen.ranks:
         losses = ", ".join(

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from loopwright.events.explained import ExplainRecord, FileNote, LineNote, StepNote, TimingNote
+from loopwright.events.explained import (
+    ExplainRecord,
+    FileNote,
+    LineNote,
+    SeldomNote,
+    StepNote,
+    TimingNote,
+)
 
 AROUND = 2
 """Lines around one that ran which are shown too."""
@@ -110,13 +117,15 @@ def notes(record: ExplainRecord) -> list[Note]:
 def _times(record: ExplainRecord, view: FileView) -> None:
     main = main_loop(record)
     for timing in sorted(record.timings, key=lambda one: one.loop != main):
-        for place, seconds in timing.lines.items():
+        apart = [(place, took, 0.0) for one in timing.seldom for place, took in one.lines.items()]
+        each = [(place, took, timing.seconds) for place, took in timing.lines.items()]
+        for place, seconds, of in [*each, *apart]:
             file, _, line = place.partition(":")
             if int(file) == view.number and 1 <= int(line) <= len(view.rows):
                 row = view.rows[int(line) - 1]
                 if row.seconds is None:
                     row.seconds = seconds
-                    row.share = min(1.0, seconds / timing.seconds) if timing.seconds else None
+                    row.share = min(1.0, seconds / of) if of else None
 
 
 def _show(view: FileView) -> None:
@@ -148,6 +157,21 @@ def steps_of(record: ExplainRecord, loop: int) -> list[StepNote]:
 def timing_of(record: ExplainRecord, loop: int) -> TimingNote | None:
     """Where a turn of a loop goes."""
     return next((one for one in record.timings if one.loop == loop), None)
+
+
+def now_and_then(timing: TimingNote, seldom: SeldomNote) -> str:
+    """How often it happens, and what it consists of."""
+    parts = sorted(seldom.phases.items(), key=lambda one: -one[1])
+    shown = ", ".join(f"{name} {microtime(one)}" for name, one in parts[:3])
+    return (
+        f"in {seldom.turns} of {timing.turns} steps, beside what a step does"
+        f"{f': {shown}' if len(parts) > 1 else ''}"
+    )
+
+
+def longest_line(seldom: SeldomNote) -> str:
+    """``"file:line"`` of the line that takes most of it."""
+    return max(seldom.lines, key=seldom.lines.__getitem__, default="")
 
 
 def without_numbers(text: str) -> str:
