@@ -91,7 +91,7 @@ def scrub(seen, name):
         timing.seconds = 1e-3
         timing.phases = {name: (at + 1) * 1e-5 for at, name in enumerate(timing.phases)}
         timing.lines = {name: (at + 1) * 1e-5 for at, name in enumerate(sorted(timing.lines))}
-        timing.timeline, timing.advice = [], []
+        timing.timeline, timing.advice, timing.seldom = [], [], []
 
 
 def rounded(value):
