@@ -180,7 +180,7 @@ DATA = [
     ),
     Mutant(
         "an epoch begins anew instead of inside", "train/data/source.py",
-        'if state["position"] or feed.get("alive"):', "if False:",
+        'if begun or feed.get("alive"):', "if False:",
         (f"{MAIN}[shuffled]", f"{MAIN}[function]", f"{WORKERS}[stream]", TWO),
     ),
     Mutant(

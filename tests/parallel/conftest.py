@@ -62,8 +62,8 @@ class Ranks:
     def run(self, program: str, size: int, **env: str) -> list[list[dict[str, Any]]]:
         """Run them to their end, which has to be a good one; returns what each has told."""
         ended = [one.wait(LIMIT_S) for one in self.start(program, size, **env)]
-        for rank, end in enumerate(ended):
-            assert end.rc == 0, f"rank {rank}: {end.rc}\n{end.out}\n{end.err}"
+        failed = [(rank, end) for rank, end in enumerate(ended) if end.rc]
+        assert not failed, "\n".join(f"rank {r}: {e.rc}\n{e.out}\n{e.err}" for r, e in failed)
         return [self.told(size, rank) for rank in range(size)]
 
     def told(self, size: int, rank: int) -> list[dict[str, Any]]:

@@ -174,6 +174,20 @@ def test_drop_last():
     assert flat(batches) == list(range(20))  # what one process validates on
 
 
+@pytest.mark.parametrize("even", [True, False])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_a_sampler_without_a_length(drop_last, even):
+    """It is shared out as it is read: to its last sample, or to the last batches that are full."""
+    batches = []
+    for rank in range(2):
+        loader = DataLoader(
+            Numbers(23), batch_size=4, sampler=map(int, range(23)), drop_last=drop_last
+        )
+        made, _ = share_of(loader, Rank(rank, 2), even=even)
+        batches.append([batch.tolist() for batch in made])
+    assert flat(batches) == list(range((16 if even else 20) if drop_last else 23))
+
+
 def test_a_distributed_sampler_is_the_users():
     """It stays in training, with the epoch set; in validation, where it pads, it is replaced."""
     for rank in range(2):

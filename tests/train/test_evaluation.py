@@ -163,13 +163,14 @@ def test_workers():
     """With workers nothing is drawn from the process's generators either, and none is left running."""
     import multiprocessing
 
+    others = set(multiprocessing.active_children())  # another test's, which may still be ending
     run = make()
     lw.seed(0)
     before = torch.get_rng_state()
     assert sum(len(y) for _, y in run.evaluate(loader(num_workers=2))) == 24
     broken_off(run, loader(num_workers=2))
     assert torch.equal(before, torch.get_rng_state())
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= others
 
 
 def trained(evaluate_at, batches):

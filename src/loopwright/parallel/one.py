@@ -24,6 +24,6 @@ class OneRank(World):
         """Return the numbers."""
         return list(numbers)
 
-    def first(self, value: Any = None) -> Any:
+    def first(self, value: Any = None, *, of: int = 0) -> Any:  # noqa: ARG002
         """Return the value."""
         return value

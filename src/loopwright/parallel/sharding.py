@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -188,34 +188,68 @@ def point_to(
 
 
 class Calls:
-    """The calls of some modules since ``forget``, made again by a rank that has to keep step."""
+    """The calls of some modules in one batch's turn, made again by a rank that has to keep step.
 
-    def __init__(self, modules: Sequence[nn.Module]):
+    Args:
+        modules: the sharded ones.
+        lend: returns on every rank what one has: the value and that rank are its arguments.
+
+    Attributes:
+        known: there are calls to make again.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], lend: Callable[[Any, int], Any]):
+        self.known = False
+        self._modules = modules
+        self._lend = lend
+        self._lender: int | None = None
         self._calls: list[tuple[nn.Module, Any, Any]] = []
         self._fresh = True
-        self._handles = [m.register_forward_pre_hook(self._note, with_kwargs=True) for m in modules]
         self._replays = False
+        # Before FSDP2's own, which sends: who follows hears of a call before it has to gather for it.
+        self._handles = [
+            m.register_forward_pre_hook(self._note, with_kwargs=True, prepend=True) for m in modules
+        ]
 
     def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if self._replays:
             return
         if self._fresh:
-            self._calls, self._fresh = [], False
+            self._calls, self._fresh, self.known = [], False, True
         self._calls.append((module, args, kwargs))
+        if self._lender is not None:
+            self._lend([self._modules.index(module), args, kwargs], self._lender)
 
-    def forget(self) -> None:
-        """Let the next call be the first of another batch."""
-        self._fresh = True
+    def begin(self, lender: int | None) -> None:
+        """Let the next call be the first of another batch, and be told where some rank knows none."""
+        self._fresh, self._lender = True, lender
 
-    def again(self) -> bool:
-        """Make the last batch's calls again, for nothing; False where there were none."""
+    def told(self) -> None:
+        """Let those who follow know that the batch has no more calls."""
+        if self._lender is not None:
+            self._lend(None, self._lender)
+            self._lender = None
+
+    def follow(self, lender: int) -> None:
+        """Make the calls that a rank makes with its batch, as they come, for nothing."""
+        self._calls = []
+        while (call := self._lend(None, lender)) is not None:
+            number, args, kwargs = call
+            self._calls.append((self._modules[number], args, kwargs))
+            self._make(self._calls[-1:])
+        self.known = True
+
+    def again(self) -> None:
+        """Make the last batch's calls again, for nothing."""
+        self._make(self._calls)
+
+    def _make(self, calls: Sequence[tuple[nn.Module, Any, Any]]) -> None:
         self._replays = True
         try:
-            for module, args, kwargs in self._calls:
+            for module, args, kwargs in calls:
                 module(*args, **kwargs)
         finally:
             self._replays = False
-        return bool(self._calls)
 
     def release(self) -> None:
         """Take the hooks out."""

@@ -50,9 +50,11 @@ class Share:
             out: another number of ranks has been trained on them.
         padded: the last batch of this epoch is padding.
         begun: what draws this epoch's order as those did who have begun it; nothing where that is we.
+        passed: of what is read bit by bit something has come by in this process, whosever it was.
     """
 
     batch_size = 1
+    passed = False
 
     def __init__(self, world: World, *, even: bool):
         self.seed = 0
@@ -109,7 +111,7 @@ class SampleShare(Share, Sampler[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         if not hasattr(self.sampler, "__len__"):
-            return self._endless()
+            return self._unsized()
         order = self._order(self.sampler)
         if self.begun or not self._agreed:
             check_agreed(order, self._world)
@@ -126,16 +128,26 @@ class SampleShare(Share, Sampler[Any]):
             mine += order[: self.batch_size]
         return iter(mine)
 
-    def _endless(self) -> Iterator[Any]:
+    def _unsized(self) -> Iterator[Any]:
         stream, inner = self._stream(self._draws), iter(self.sampler)
         for _ in range(self.start):
             stream.read(inner.__next__)
+        at_once, number = self._whole if self._drop_last else 1, 0
         while True:
             try:
-                several = [stream.read(inner.__next__) for _ in range(self._size)]
+                several = [stream.read(inner.__next__) for _ in range(at_once)]
             except StopIteration:
                 return
-            yield several[self._rank]
+            self.passed = True
+            for sample in several:
+                if number % self._size == self._rank:
+                    yield sample
+                number += 1
+
+    @property
+    def _whole(self) -> int:
+        """Samples of which every rank gets a full batch; one rank where they may be uneven."""
+        return self.batch_size * (self._size if self._even else 1)
 
     def foreseen(self, position: int) -> tuple[int, int]:
         """Return how many samples this rank, and how many all, have in a batch of the epoch, from 1.
@@ -148,7 +160,7 @@ class SampleShare(Share, Sampler[Any]):
 
     def _kept(self, total: int) -> int:
         """Return how many samples of all are used: the rest of an epoch is left out where that is asked."""
-        whole = self.batch_size * (self._size if self._even else 1)
+        whole = self._whole
         rest = max(0, total - self.start)
         if not self._drop_last or (self.start and rest < whole):  # no epoch is without a turn
             return total
@@ -232,6 +244,7 @@ class StreamShare(Share, IterableDataset[Any]):
         worker = get_worker_info()
         seed = self._draws + (0 if worker is None else 7919 * (worker.id + 1))
         for number, item in enumerate(_drawn(self.stream, self._stream(seed)), -self.start):
+            self.passed = True
             if number >= 0 and number % self._size == self._rank:
                 yield item
 

@@ -86,15 +86,16 @@ class World:
         dist.all_gather(found, mine, group=self._group)
         return found
 
-    def first(self, value: Any = None) -> Any:
-        """Return the first rank's value."""
-        mine = _bytes_of(value) if self.is_first else torch.empty(0, dtype=torch.uint8)
+    def first(self, value: Any = None, *, of: int = 0) -> Any:
+        """Return the first rank's value, or that of the rank ``of``."""
+        theirs = self.rank != of
+        mine = torch.empty(0, dtype=torch.uint8) if theirs else _bytes_of(value)
         size = torch.tensor([mine.numel()])
-        dist.broadcast(size, 0, group=self._group)
-        if not self.is_first:
+        dist.broadcast(size, of, group=self._group)
+        if theirs:
             mine = torch.empty(int(size), dtype=torch.uint8)
         _keep(size, mine)
-        dist.broadcast(mine, 0, group=self._group)
+        dist.broadcast(mine, of, group=self._group)
         return _value_of(mine)
 
     def first_does(self, do: Callable[[], Any]) -> Any:
@@ -145,14 +146,14 @@ class World:
             if whole is not plain:
                 plain.copy_(whole)
 
-    def firsts(self, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return the first rank's tensors by name, on the CPU."""
+    def firsts(self, tensors: Mapping[str, Tensor] | None, *, of: int = 0) -> dict[str, Tensor]:
+        """Return the first rank's tensors by name, or those of the rank ``of``, on the CPU."""
         kinds = {}
         if tensors is not None:
             kinds = {n: [str(t.dtype).partition(".")[2], list(t.shape)] for n, t in tensors.items()}
         found = {}
-        for name, (dtype, shape) in self.first(kinds).items():
-            if self.is_first:
+        for name, (dtype, shape) in self.first(kinds, of=of).items():
+            if self.rank == of:
                 assert tensors is not None
                 tensor = tensors[name].detach().cpu().contiguous()
             else:
@@ -160,7 +161,7 @@ class World:
             if tensor.numel():
                 flat = tensor.reshape(-1).view(torch.uint8)
                 _keep(flat)
-                dist.broadcast(flat, 0, group=self._group)
+                dist.broadcast(flat, of, group=self._group)
             found[name] = tensor
         return found
 

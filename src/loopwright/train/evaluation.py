@@ -81,7 +81,7 @@ class Evaluation:
                     count += 1
                     batch = run.transfer.receive(sent)
                     yield batch
-                if count == 0 and source.length != 0:  # a rank among several may have none
+                if count == 0 and source.owes_batches:
                     raise DataError(
                         f"the {kind_of(source.loader)} of this evaluation gave no batch",
                         slug="empty-loader",

@@ -60,7 +60,7 @@ class Source:
             from loopwright.train.data.travel import check
 
             check(self.loader)
-        self.given_length = self.length = length_of(self.loader)
+        self.given_length = self.length = self._length()
         self._take_share()
         self.position = 0
         self.own = OwnState(loader=self.loader, body=generators_of(around))
@@ -72,6 +72,9 @@ class Source:
         self._mark: tuple[Account, int] | None = None
         self._epoch_start: dict[str, Any] | None = None
         self._resume: dict[str, Any] | None = None
+
+    def _length(self) -> int | None:
+        return length_of(self.loader)
 
     def _take_share(self) -> None:
         """Let ``loader`` and ``length`` be those of this process; all of it where there is no other."""
@@ -114,6 +117,11 @@ class Source:
     def send_chunks(self, send: Callable[[list[Any]], list[Any]]) -> None:
         """Have what batches are cut from brought to a device at once, where they are cut."""
         self._feed.send = send
+
+    @property
+    def owes_batches(self) -> bool:
+        """Whether it is a mistake that there was no batch at all: not where the length says so."""
+        return self.length != 0
 
     @property
     def indices(self) -> Any:
@@ -163,9 +171,10 @@ class Source:
         state, self._resume = self._resume, None
         assert state is not None, "load_state_dict() comes first"
         now = {"random": generators, "own": state["own"], "feed": state["feed"]}
-        self._epoch_start = start = now if not state["position"] else state["epoch_start"]
+        begun = state["epoch_start"] is not None  # among ranks also where this one has had no batch
+        self._epoch_start = start = state["epoch_start"] if begun else now
         feed = state["feed"]
-        if state["position"] or feed.get("alive"):
+        if begun or feed.get("alive"):
 
             def at_start() -> None:
                 randomness.restore(start["random"])
@@ -177,7 +186,7 @@ class Source:
             self._set_position(state["position"])
             before_restore()
             # After the iterator, which draws when it is made; but a new epoch's draws are its own.
-            if state["position"]:
+            if begun:
                 self.own.restore(state["own"], but=self._feed.restores)
                 randomness.restore(generators, device)
             return

@@ -19,6 +19,7 @@ from loopwright.parallel.apart import agreed_seed
 from loopwright.parallel.world import World
 from loopwright.train import allocator, prepare
 from loopwright.train.data.source import Source
+from loopwright.train.ranks.lending import NotLent, lent, without_data
 from loopwright.train.ranks.parts import OverRanks
 from loopwright.train.ranks.shards import split
 from loopwright.train.ranks.source import SharedSource
@@ -90,7 +91,14 @@ class Sharded(OverRanks):
     def evaluating(self, run: Run, source: Source) -> Iterator[None]:
         """Let a rank without a batch call the models along with the others, for nothing."""
         assert isinstance(source, SharedSource)
-        source.calls = sharding.Calls(list(run.models.values()))
+
+        def lend(value: Any, lender: int) -> Any:
+            try:
+                return run.transfer.receive(run.transfer.send(lent(value, lender, self.world)))
+            except NotLent as why:
+                raise without_data("what they call the model with", why, self.world) from None
+
+        source.calls = sharding.Calls(list(run.models.values()), lend)
         try:
             with super().evaluating(run, source):
                 yield

@@ -25,6 +25,7 @@ from loopwright.train.batches import count_samples
 from loopwright.train.data.own_state import OwnState, generators_of
 from loopwright.train.data.source import Source
 from loopwright.train.ranks.begun import Begun
+from loopwright.train.ranks.lending import NotLent, lender_of, lent, without_data
 
 _SHARES: WeakKeyDictionary[Any, dict[bool, Any]] = WeakKeyDictionary()
 """Made once for each loader: persistent workers belong to the share."""
@@ -38,7 +39,7 @@ class SharedSource(Source):
         world: the ranks.
         sharded: the loader gives this rank's share already.
         even: for training: a rank that has fewer turns than the others gets *padding* at the end, a
-            batch that it had already and that counts for nothing.
+            batch that it had already, or that another rank has in this turn, and that counts for nothing.
 
     Attributes:
         padding: the batch that was handed out last is such a one.
@@ -57,6 +58,8 @@ class SharedSource(Source):
         self._asks = self._foresees = False
         self._epoch = 0
         self._latest: Any = None
+        self._is_over = False  # this rank has no batch left in the epoch
+        self._others_had = False  # in an evaluation of sharded models, some rank had a batch
         self._pads: deque[bool] = deque()
         self._padding = False
         self._padded = 0
@@ -66,6 +69,14 @@ class SharedSource(Source):
         self.calls: Any = None
         super().__init__(loader, around=around, **rest)
         self._body = generators_of(around)
+
+    def _length(self) -> int | None:
+        try:
+            return super()._length()
+        except DataError:
+            if not self._sharded:
+                raise
+            return 0  # the others may have the data
 
     def _take_share(self) -> None:
         if self._sharded:
@@ -77,6 +88,8 @@ class SharedSource(Source):
             # Rank by rank as many: known beforehand, or asked for at each batch.
             each = foresees(self.loader, self._share)
             told = self._world.exchange([self.length, each])
+            if all(length == 0 for length, _ in told):
+                super()._length()  # says so
             if any(length != self.length for length, _ in told):
                 self.length = None
             self._asks = self.length is None
@@ -153,39 +166,66 @@ class SharedSource(Source):
             batch = super().fetch()
             self.seen += count_samples(batch) or 1
             return batch
-        try:
-            self._latest = super().fetch()
-            mine = 1.0
-        except StopIteration:
-            mine = 0.0
-        if not self._world.total([mine])[0]:
+        if (found := self._fetch_own()) is not None:
+            self._latest = found[0]
+        there = self._world.total([float(found is not None)])[0]
+        if not there:
             raise StopIteration
-        if not mine:
-            if self._latest is None:
-                raise self._no_batch()
-            self._fetched.append(self._feed.account())
-        self._pads.append(not mine)
+        if there < self._world.size:
+            theirs = self._borrow(found)
+            if found is None:
+                self._latest = theirs
+                self._fetched.append(self._feed.account())
+        self._pads.append(found is None)
         return self._latest
+
+    def _fetch_own(self) -> tuple[Any] | None:
+        """Return this rank's next batch, in a tuple; None where it has no other."""
+        try:
+            return None if self._is_over else (super().fetch(),)
+        except StopIteration:
+            self._is_over = True
+            return None
+
+    def _borrow(self, found: tuple[Any] | None) -> Any:
+        """Return the batch of the first rank that has one in this turn; its own latest if it can't be sent.
+
+        So what a padding turn draws is the same again when an epoch is gone on with.
+        """
+        lender = lender_of(found is not None, self._world)
+        try:
+            return lent(None if found is None else found[0], lender, self._world)
+        except NotLent as why:
+            if self._latest is None:
+                raise without_data("their batch", why, self._world) from None
+            return self._latest
 
     def _fetch_in_step(self, calls: Any) -> Any:
         """Return the next batch of an evaluation; at its end keep step with the ranks that have more."""
-        try:
-            batch = super().fetch()
-        except StopIteration:
-            while self._world.total([0.0])[0]:
-                if not calls.again():
-                    raise self._no_batch() from None
-            raise
-        self._world.total([1.0])
-        calls.forget()
-        self.seen += count_samples(batch) or 1
-        return batch
+        calls.told()
+        found = self._fetch_own()
+        while True:
+            lost = found is None and not calls.known
+            there, needy = self._world.total([float(found is not None), float(lost)])
+            if not there:
+                raise StopIteration
+            self._others_had = True
+            lender = lender_of(found is not None, self._world) if needy else None
+            if found is not None:
+                calls.begin(lender)
+                self.seen += count_samples(found[0]) or 1
+                return found[0]
+            if lender is None:
+                calls.again()
+            else:
+                calls.follow(lender)
 
-    def _no_batch(self) -> DataError:
-        return DataError(
-            f"rank {self._world.rank} of {self._world.size} got no batch while others did",
-            slug="rank-without-data", hint="fewer ranks, or smaller batches",
-        )  # fmt: skip
+    @property
+    def owes_batches(self) -> bool:
+        """Whether an evaluation that got no batch had nothing to evaluate, as far as this rank can know."""
+        if self._others_had or self._sharded or getattr(self.loader, "num_workers", 0):
+            return False
+        return super().owes_batches and not getattr(self._share, "passed", False)
 
     def hand_out(self) -> None:
         """Note that the oldest of the batches that were fetched is the loop's turn now."""
@@ -226,6 +266,7 @@ class SharedSource(Source):
     def _set_position(self, position: int) -> None:
         super()._set_position(position)
         self._pads.clear()
+        self._is_over = self._others_had = False
 
 
 def after_ranks(loader: Any, **rest: Any) -> SharedSource:

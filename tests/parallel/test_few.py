@@ -1,0 +1,194 @@
+"""An epoch with fewer batches than there are ranks: those without one keep step, for nothing."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+
+import pytest
+import torch
+from torch import nn
+
+CASES = """
+from torch.utils.data import IterableDataset, Sampler
+torch.set_default_dtype(torch.float64)
+class Numbers(torch.utils.data.Dataset):
+    def __init__(self, n): self.n = n
+    def __len__(self): return self.n
+    def __getitem__(self, i): return {"x": torch.tensor([1.0 + i, 2.0 - i]), "of": (i, "a word")}
+class Stream(IterableDataset):
+    def __init__(self, n): self.items = [Numbers(n)[i] for i in range(n)]
+    def __iter__(self): yield from self.items
+class Endless(Sampler):
+    def __iter__(self): yield 0
+def batches():
+    yield next(iter(DataLoader(Numbers(3), batch_size=3)))
+own = list(DataLoader(Numbers(9), batch_size=2))
+loaders = {
+    "stream of one": DataLoader(Stream(1), batch_size=2),
+    "stream of four": DataLoader(Stream(4), batch_size=1),
+    "function": batches,
+    "sampler without a length": DataLoader(Numbers(5), batch_size=2, sampler=Endless()),
+    "batch sampler": DataLoader(Numbers(5), batch_sampler=[[0, 3, 4]]),
+    "one sample": DataLoader(Numbers(1), batch_size=2),
+    "sharded": own[: [1, 0, 3][RANK]],
+}
+def model_():
+    torch.manual_seed(4)
+    return nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
+"""
+
+TRAINED = (
+    CASES
+    + """
+parallel = json.loads(os.environ["PARALLEL"])
+for name, loader in loaders.items():
+    run = lw.Run(model=model_(), optimizer=lambda p: torch.optim.SGD(p, lr=0.1), progress=False,
+                 parallel=parallel)
+    turns = []
+    for step in run.loop(loader, epochs=2, name=name, sharded=name == "sharded"):
+        x = step.batch["x"]
+        turns.append([] if run.active.source.padding else x.tolist())
+        assert step.batch["of"][1][0] == "a word"
+        step.backward(run.model(x).square().mean())
+        step.update()
+    mean, count, mine = lw.Mean(), lw.Sum(), 0
+    for batch in run.evaluate(loader, sharded=name == "sharded"):
+        run.model(batch["x"][:1])  # two calls a batch: who has none makes both
+        mean.update(run.model(input=batch["x"]))
+        count.update(len(batch["x"]))
+        mine += 1
+    evaluated = [mine, count.compute(), mean.compute()]
+    run.close()
+    tell(name=name, turns=turns, evaluated=evaluated, samples=run.counts[name]["samples"],
+         skipped=run.totals["skipped"], losses=run.history.series["loss"].y,
+         weights=torch.cat([w.flatten() for w in run.weights(averaged=False).values()]).tolist())
+"""
+)
+
+
+def joined(turns):
+    """Weights, losses and mean output of one process that is trained on two epochs of these batches."""
+    torch.manual_seed(4)
+    double = {"dtype": torch.float64}
+    model = nn.Sequential(nn.Linear(2, 4, **double), nn.Tanh(), nn.Linear(4, 1, **double))
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr=0.1), []
+    for turn in turns:
+        optimizer.zero_grad()
+        loss = model(torch.tensor(turn, **double)).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    with torch.no_grad():
+        mean = model(torch.tensor([*chain(*turns[: len(turns) // 2])], **double)).mean().item()
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).tolist(), losses, mean
+
+
+WHOLE = {
+    "stream of one": [0], "stream of four": [0, 1, 2, 3], "function": [0, 1, 2],
+    "sampler without a length": [0], "batch sampler": [0, 3, 4], "one sample": [0],
+}  # fmt: skip
+SHARDED = [0, 0, 1, 1, 2, 3, 4, 5]  # one batch of the first rank's, three of the third's
+
+
+@pytest.mark.parametrize(
+    ("size", "parallel"),
+    [(3, "ddp"), (3, "fsdp"), pytest.param(2, "ddp", marks=pytest.mark.long)],
+)
+def test_training(ranks, size, parallel):
+    """No sample is lost or counted twice, and the weights are those of one process on the joined batches."""
+    told = ranks.run(TRAINED, size, PARALLEL=json.dumps(parallel))
+    without = set()
+    for several in zip(*told, strict=True):
+        name = several[0]["name"]
+        parts = zip(*(one["turns"] for one in several), strict=True)
+        turns = [[*chain(*part)] for part in parts]
+        half = len(turns) // 2
+        for epoch in (turns[:half], turns[half:]):
+            seen = sorted(round(x - 1) for turn in epoch for x, _ in turn)
+            assert seen == WHOLE.get(name, [0, 1] if size == 2 else SHARDED), name
+        without |= {name for one in several if not any(one["turns"])}
+        weights, losses, mean = joined(turns)
+        for one in several:
+            assert one["samples"] == sum(map(len, turns))
+            assert one["skipped"] == 0
+            assert one["evaluated"][1:] == [len(seen), pytest.approx(mean, abs=1e-12)]
+            assert one["losses"] == pytest.approx(losses, abs=1e-12)
+            assert one["weights"] == pytest.approx(weights, abs=1e-12)
+    assert without == {*WHOLE, "sharded"} - {"stream of four"}  # the control
+
+
+KILLED = """
+import hashlib, signal
+from torch.utils.data import IterableDataset
+def digest(*tensors):
+    return hashlib.sha256(b"".join(t.detach().numpy().tobytes() for t in tensors)).hexdigest()
+class Own(IterableDataset):
+    def __init__(self): self.draw = torch.Generator().manual_seed(RANK)
+    def __iter__(self):
+        for _ in range([13, 0, 5][RANK]): yield torch.rand(2, generator=self.draw)
+lw.seed(7)
+model = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+run = lw.Run("run", model=model, optimizer=torch.optim.AdamW(model.parameters(), lr=0.01), progress=False,
+             checkpoint=lw.Checkpoint(every_steps=1))
+here = 0
+for step in run.loop(DataLoader(Own(), batch_size=2), epochs=2, sharded=True):
+    if step.index == int(os.environ.get("AT", -1)) and RANK == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    step.backward(run.model(step.batch).square().mean())
+    step.update()
+    here += 1
+tell(weights=digest(*model.parameters()), random=digest(torch.get_rng_state()), turns=run.counts["0"]["turn"],
+     rows=[row.values for row in run.history.epochs] if RANK == 0 else None, here=here)
+"""
+
+
+@pytest.mark.long
+def test_killed_while_it_keeps_step(ranks):
+    """An epoch goes on with the same bits where a rank had none of its batches, and another one no more."""
+    ((whole, *others),) = zip(*ranks.run(KILLED, 3), strict=True)
+    assert whole["turns"] == 14  # 13, 0 and 5 samples in batches of 2, twice
+    (ranks.folder / "run").rename(ranks.folder / "whole")
+    for at in (2, 5, 9, 12):
+        ended = [one.wait(60) for one in ranks.start(KILLED, 3, AT=str(at))]
+        assert ended[1].rc == -9, ended[0].err
+    ((resumed, *rest),) = zip(*ranks.run(KILLED, 3), strict=True)
+    assert resumed.pop("here") <= 3 < whole.pop("here")
+    assert resumed == whole
+    for one, other in zip(others, rest, strict=True):
+        assert {**one, "here": 0} == {**other, "here": 0}
+
+
+NOT_SENT = """
+from collections import namedtuple
+from torch.utils.data import IterableDataset
+Pair = namedtuple("Pair", "x y")
+class Stream(IterableDataset):
+    def __iter__(self): yield Pair(torch.ones(2), 1)
+class Takes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+    def forward(self, pair): return self.linear(pair.x)
+run = lw.Run(model=Takes(), optimizer=lambda p: torch.optim.SGD(p, lr=0.1), progress=False, parallel="fsdp")
+loader = DataLoader(Stream(), batch_size=1)
+trains = os.environ["HOW"] == "train"
+try:
+    for batch in run.loop(loader, epochs=1) if trains else run.evaluate(loader):
+        run.model(batch)
+except lw.DataError as error:
+    tell(error=str(error))
+    raise
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["train", "evaluate"])
+def test_what_cannot_be_sent(ranks, how):
+    """A batch of a kind that no rank can be sent without pickle ends the run, with the kind and a way out."""
+    ended = [one.wait(60) for one in ranks.start(NOT_SENT, 2, HOW=how)]
+    assert [one.rc for one in ended] == [1, 1]
+    (told,) = ranks.told(2, 1)
+    assert "[rank-without-data]" in told["error"]
+    assert "it holds a Pair" in told["error"]
+    assert "dicts, lists or tuples of tensors" in told["error"]
