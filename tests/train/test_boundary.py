@@ -124,6 +124,7 @@ def _visit_at_each_turn(monkeypatch):
     """Visit the host at each turn: what moves is then seen at once; copies may cost what they cost."""
     monkeypatch.setattr("loopwright.train.loop.HOST_EVERY", 0.0)
     monkeypatch.setattr("loopwright.train.boundary.SHARE", 1e9)
+    monkeypatch.setattr("loopwright.train.boundary.APART", 0.0)
 
 
 @pytest.mark.parametrize("place", ["begin", "forward", "backward"])

@@ -13,6 +13,7 @@ from torch import nn
 
 import loopwright as lw
 from loopwright.errors import UsageError
+from loopwright.train.policy import allows
 
 HEAD = """
 import os, random, sys
@@ -438,6 +439,22 @@ def test_policy_out_of_range(settings):
     with pytest.raises(UsageError) as caught:
         lw.Checkpoint(**settings)
     assert caught.value.slug == "checkpoint-policy"
+
+
+@pytest.mark.parametrize(
+    ("policy", "cost", "seconds", "allowed"),
+    [
+        ({}, 0.015, 0.9, False),  # too soon, though it would cost less than 5 %
+        ({}, 0.015, 1.0, True),
+        ({}, 0.06, 1.0, False),
+        ({}, 30.0, 600.0, True),
+        ({"most": 1.0}, 0.015, 0.02, True),
+        ({"most": 1.0}, 0.015, 0.01, False),
+    ],
+)
+def test_short_epochs_are_not_slowed_down(policy, cost, seconds, allowed):
+    """An epoch's end is passed over a moment after the last checkpoint, or where saving takes too much."""
+    assert allows(lw.Checkpoint(**policy), cost, seconds) is allowed
 
 
 def test_lstm(tmp_path):

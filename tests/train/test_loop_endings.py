@@ -649,7 +649,7 @@ def test_signal_in_a_callbacks_validation(number, run_program, tmp_path, uninter
     """The same where a callback validates at the epoch's end: the epoch's last turn is repeated."""
     head = f"""\
 import loopwright.train.boundary
-loopwright.train.boundary.SHARE = 1e9
+loopwright.train.boundary.SHARE, loopwright.train.boundary.APART = 1e9, 0.0
 def validate(event):
     for i, batch in enumerate(run.evaluate(loader())):
         if event.epoch == 1 and i == 1 and not os.path.exists("sent"):

@@ -39,6 +39,8 @@ SELDOM = 0.5
 """Seconds after which it is looked again at an epoch's end."""
 SHARE = 0.02
 """Of the time between two copies of the whole state that one may cost."""
+APART = 0.5
+"""Seconds between two copies, at least: beside its own 2 ms a small one costs what the caches forget."""
 SMALL = 1 << 20
 """Bytes of a user's tracked state up to which it is copied at each turn, once it is seen to move."""
 
@@ -275,7 +277,8 @@ class Boundary:
         """Keep a copy of the whole state in memory before a turn that is expected to validate.
 
         An epoch's last turn and the run's last turn are; others by the distance of the two before.
-        Passed over where the copies would cost more than ``SHARE`` of the time, and where memory is short.
+        Passed over where the copies would cost more than ``SHARE`` of the time, ``APART`` apart, and where
+        memory is short.
         """
         turn = self._loop.turn
         if self._run.files is None or self._saved_turn == turn:
@@ -285,7 +288,9 @@ class Boundary:
             first, second = self._evaluations
             expected = expected or turn == 2 * second - first
         now = perf_counter()
-        if not expected or self._hold_cost > SHARE * (now - self._began):
+        cost = self._hold_cost
+        apart = now - self._began
+        if not expected or cost > SHARE * apart or (cost and apart < APART):
             return
         state = self.state()
         if state is not None and 2 * _bytes(state) < _free_memory():

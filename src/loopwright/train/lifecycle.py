@@ -21,6 +21,7 @@ from loopwright.train.data.fingerprint import (
     likely_cause,
     warn_of_other_workers,
 )
+from loopwright.train.policy import allows
 from loopwright.train.progress import Progress
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class Lifecycle:
         if (
             policy.every_epochs is not None and step.ends_epoch
             and loop.epoch % policy.every_epochs == 0
-            and cost <= policy.most * (now - self._last_save)
+            and allows(policy, cost, now - self._last_save)
         ):  # fmt: skip
             return "epoch"
         return None
