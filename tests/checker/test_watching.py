@@ -124,3 +124,19 @@ def test_the_plugin_imports_nothing():
         check=True,
     )
     assert done.stdout == "set()\n"
+
+
+def test_the_fix_of_a_frozen_batch_norm_names_the_frozen_part():
+    """eval() is for the part that is frozen as a whole, not for all of the model."""
+    nn = torch.nn
+    stem = nn.Sequential(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), nn.ReLU())
+    model = nn.Sequential(stem, nn.Linear(3, 1))
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1)
+    with lw.watch() as seen:
+        for _ in range(6):
+            optimizer.zero_grad()
+            model(torch.randn(4, 2)).square().mean().backward()
+            optimizer.step()
+    assert [one.fix for one in seen.findings] == ["model[0].eval()  # after model.train()"]
+    assert "1 batch norm with frozen weights (BatchNorm1d) was in train mode" in seen.findings[0].message

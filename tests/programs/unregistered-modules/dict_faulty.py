@@ -1,4 +1,5 @@
 # expect: unregistered-modules @ self.layers = {
+# says: 4 parameters (layers['a'].bias, layers['a'].weight, layers['b'].bias and 1 more
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset

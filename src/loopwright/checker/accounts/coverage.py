@@ -70,6 +70,8 @@ class Held:
     frozen: int = 0
     reached: int = 0
     unreached: list[Fact] = field(default_factory=list)
+    replaced: list[Fact] = field(default_factory=list)
+    """Frozen ones that no module of the program has any more."""
 
 
 class Shared(NamedTuple):
@@ -171,6 +173,8 @@ def survey(book: Parameters) -> Survey:
             held.total += 1
             if not parameter.requires_grad:
                 held.frozen += 1
+                if id(parameter) not in names:
+                    held.replaced.append(fact(parameter))
             elif book.reached.get(id(parameter), 0) > entry.made_at:
                 held.reached += 1
             elif parameter.grad is None and not entry.state_of(parameter):

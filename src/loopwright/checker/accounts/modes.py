@@ -27,10 +27,12 @@ CHAINS = 8
 class Stamp:
     """One call of ``train()`` or ``eval()``."""
 
-    __slots__ = ("first_place", "mode", "number", "site", "subject", "undone")
+    __slots__ = ("after", "first_place", "mode", "number", "site", "subject", "undone")
 
     def __init__(self, number: int, site: Site, *, mode: bool, subject: int = 0):
         self.number, self.site, self.mode, self.subject = number, site, mode, subject
+        self.after: Stamp | None = None
+        """The ``eval()`` that had set the same module before this ``eval()``, with no ``train()`` in between."""
         self.undone: Stamp | None = None
         """The ``eval()`` of the same module that this ``train()`` undid before anything was called."""
         self.first_place: Place | None = None
@@ -77,6 +79,8 @@ class Place:
         self.quiet_modules: dict[str, int] = {}
         """In training calls: modules in eval mode that trained in train mode before."""
         self.quiet_calls = 0
+        self.acted = False
+        """In training calls: some module acted as in training."""
         self.quiet_stamp: Stamp | None = None
         self.fed_by_graph = 0
         self.feeds_root = 0
@@ -122,6 +126,17 @@ def depends_on_mode(module: nn.Module) -> str | None:
     return None
 
 
+def frozen_part(root: nn.Module, inner: nn.Module) -> str:
+    """The path of the largest part around ``inner`` with nothing to train: "" is the root itself."""
+    path = next((name for name, one in root.named_modules() if one is inner), "")
+    steps = path.split(".") if path else []
+    for length in range(len(steps)):
+        part = ".".join(steps[:length])
+        if not any(p.requires_grad for p in root.get_submodule(part).parameters()):
+            return part
+    return path
+
+
 class Modes:
     """The account; see the module."""
 
@@ -136,7 +151,7 @@ class Modes:
         self.trained_in_train: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.functional = Tally()
         """F.dropout without ``training=`` in a module that is in eval mode."""
-        self.backwards = self.steps = 0
+        self.backwards = self.steps = self.stepped = 0
         self.step_chain: list[tuple[Any, int, int]] = []
         self.last_place: Place | None = None
         self.unread: Place | None = None
@@ -146,8 +161,9 @@ class Modes:
         self._outputs: list[tuple[weakref.ref[Any], Place]] = []
         self._marks: dict[int, Any] = {}
         self._root_ids: dict[int, tuple[weakref.ref[nn.Module], int]] = {}
-        self.frozen_norms: dict[int, tuple[str, Place, int]] = {}
-        """Batch norms with frozen weights that were in train mode in a training forward."""
+        self.frozen_norms: dict[int, tuple[str, Place, int, str]] = {}
+        """Batch norms with frozen weights that were in train mode in a training forward: kind, place, number of the
+        forward, path of the frozen part that it stands in."""
         self._frozen_weights: dict[int, torch.Tensor] = {}
         self.free_norms: dict[int, int] = {}
         """Batch norms that were trainable in some forward -> number of the latest one."""
@@ -168,6 +184,8 @@ class Modes:
         for module in subject.modules():
             if depends_on_mode(module) is not None:
                 old = self.stamps.get(id(module))
+                if old is not None and not (stamp.mode or old.mode) and old.number < self.stepped:
+                    stamp.after, old.after = old, None
                 if stamp.mode and old is not None and not old.mode and old.subject == id(subject):
                     stamp.undone = old if old.number > self.latest else None
                 self.stamps[id(module)] = stamp
@@ -341,7 +359,8 @@ class Modes:
             return
         now = content.sample(module.weight)
         if key not in self.frozen_norms:
-            self.frozen_norms[key] = (type(module).__name__, place, event.number)
+            part = frozen_part(event.subject, module)
+            self.frozen_norms[key] = (type(module).__name__, place, event.number, part)
             self._frozen_weights[key] = now
         elif not content.same(self._frozen_weights[key], now):
             self.free_norms[key] = event.number
@@ -411,10 +430,13 @@ class Modes:
             for module, what in modules:
                 if module.training:
                     self.trained_in_train.add(module)
-                elif module in self.trained_in_train:
+                    place.acted = True
+                    continue
+                stamp = self.stamps.get(id(module))
+                again = stamp is not None and stamp.after is not None
+                if module in self.trained_in_train or again:
                     place.quiet_modules[what] = place.quiet_modules.get(what, 0) + 1
                     noted = True
-                    stamp = self.stamps.get(id(module))
                     if stamp is not None and not stamp.mode:
                         place.quiet_stamp = stamp
             place.quiet_calls += noted
@@ -423,6 +445,7 @@ class Modes:
     def before_step(self, event: Event) -> None:
         """Where in the program steps happen, for telling before from after."""
         self.steps += 1
+        self.stepped = event.number
         if content.is_power_of_two(self.steps):
             self.step_chain = stack(2)
 

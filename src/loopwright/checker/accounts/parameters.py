@@ -97,7 +97,8 @@ class Parameters:
         self.untrained: dict[int, Fact] = {}
         """Leaf id -> the latest survey's fact of each orphan, those that are gone included."""
         self.loaded: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self.last_load = 0
+        self.loads: list[int] = []
+        """Numbers of the events that loaded weights, the latest ones."""
         self.shallow: list[tuple[Any, Any, Site]] = []
         """Shallow copies of modules: the copy, the original, where it was made."""
         self.aliases = Tally()
@@ -166,7 +167,7 @@ class Parameters:
         """Weights came from elsewhere."""
         if not event.failed and isinstance(event.subject, nn.Module):
             self.loaded.update(event.subject.modules())
-            self.last_load = event.number
+            self.loads = [*self.loads[-255:], event.number]
 
     def after_init(self, event: Event) -> None:
         """``nn.init`` filled a tensor with one value."""
@@ -388,9 +389,9 @@ class Parameters:
         roots = sorted(self.roots.values(), key=lambda one: -one.forwards)
         return next((site for root in roots for site in root.sites), None)
 
-    def loaded_since(self, number: int) -> bool:
-        """True when weights were loaded into some module after event ``number``."""
-        return self.last_load > number
+    def loaded_since(self, number: int, until: int | None = None) -> bool:
+        """True when weights were loaded into some module after event ``number``, and before ``until``."""
+        return any(number < one and (until is None or one < until) for one in self.loads)
 
 
 def shares_everything(first: nn.Module, second: nn.Module) -> bool:

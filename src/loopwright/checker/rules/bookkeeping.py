@@ -346,7 +346,7 @@ class ResumeWithoutOptimizerState(Rule):
                 for one in accounts.optimizers.entries
                 if one.last_step > load["number"] and one.had_state
             ]
-            if later and accounts.parameters.last_load > load["number"]:
+            if later and accounts.parameters.loaded_since(load["number"]):
                 yield self.finding(
                     load["site"],
                     f"the checkpoint holds an optimizer's state ({load['key']!r}) that no load_state_dict took; this "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from loopwright.checker.rule import Rule, amount
+from loopwright.checker.rule import Rule, amount, place
 from loopwright.events import Finding
 
 if TYPE_CHECKING:
@@ -152,11 +152,12 @@ class UnregisteredModules(Rule):
             return
         by_line: dict[object, list[Fact]] = {}
         for one in orphans:
-            by_line.setdefault(one.around or one.made, []).append(one)
-        for made, facts in by_line.items():
+            at = place(one.around or one.made)
+            by_line.setdefault((at.file, at.line), []).append(one)
+        for facts in by_line.values():
             container = facts[0].held.partition("[")[0]
             yield self.finding(
-                made,  # type: ignore[arg-type]
+                facts[0].around or facts[0].made,
                 f"{len(facts)} parameters ({listed(facts)}: {elements(facts)}) get gradients and are in no optimizer: "
                 f"they hang in a plain container ({container}), which parameters() does not look into",
                 why="they keep their random first values, and are not saved or moved with the model",
@@ -209,15 +210,15 @@ class ParamsNotInOptimizer(Rule):
         optimizer = accounts.optimizers.main_site()
         if optimizer is not None and random:
             places = {optimizer: random}
-        for place, facts in places.items():
+        for at, facts in places.items():
             made = [(one, "made here, never trained") for one in by_place(facts) if one is not None]
             yield self.finding(
-                place,  # type: ignore[arg-type]
+                at,  # type: ignore[arg-type]
                 f"{len(facts)} parameters ({listed(facts)}: {elements(facts)}) get gradients and are in no optimizer",
                 why="they keep their random first values",
                 fix="torch.optim.Adam(model.parameters())  # all of them, or requires_grad_(False) on purpose",
                 count=steps_of(accounts),
-                related=tuple(made[:3]) if place is optimizer else (),  # type: ignore[arg-type]
+                related=tuple(made[:3]) if at is optimizer else (),  # type: ignore[arg-type]
             )
         given = [f for f in orphans if not f.fresh or f.stepped]
         if given:
@@ -243,7 +244,7 @@ class StaleOptimizerParams(Rule):
         orphans = [f for f in untrained if f.is_parameter and f.made is not None]
         for held in accounts.parameters.held.values():
             entry = held.entry
-            stale = [fact for fact in held.unreached if not fact.registered]
+            stale = [one for one in held.unreached if not one.registered] + held.replaced
             if entry.steps < ENOUGH_STEPS or not stale or not orphans or entry.site is None:
                 continue
             new = [f for f in orphans if f.made_at > entry.made_at] or (
@@ -274,6 +275,7 @@ class OptimizerHasFrozenParams(Rule):
     name = "optimizer-has-frozen-params"
     severity = "warning"
     about = "All parameters that an optimizer holds have requires_grad=False."
+    follows = ("stale-optimizer-params",)
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for entry in accounts.optimizers.entries:

@@ -20,6 +20,12 @@ def named(counts: dict[str, int], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def attribute(name: str, path: str) -> str:
+    """A module's path as an expression: "model.features[0]"."""
+    steps = path.split(".") if path else []
+    return name + "".join(f"[{one}]" if one.isdigit() else f".{one}" for one in steps)
+
+
 class EvalInTrainMode(Rule):
     """A model is measured while its dropout or batch norm acts as in training."""
 
@@ -92,10 +98,18 @@ class TrainInEvalMode(Rule):
             measured = stamp.first_place
             if measured is place or not measured.measures():
                 continue
+            quiet = named(place.quiet_modules)
+            always = stamp.after is not None and not place.acted
+            if always and (stamp.after.first_place in (None, place) or place.blocks < 4):
+                continue
             yield self.finding(
                 place.site,
-                f"{place.kind} was trained in train mode at first, and in eval mode since a validation: "
-                f"{named(place.quiet_modules)} no longer acted as in training",
+                f"{place.kind} was trained in eval mode, which measurements before and between its steps had set, "
+                f"and never in train mode: {quiet} never acted as in training"
+                if always
+                else f"{place.kind} was trained in train mode at first, and in eval mode since a validation: "
+                f"{quiet} no longer acted as in training",
+                severity="warning" if always else None,
                 why="dropout is off and batch norm's statistics stand still for the rest of the training",
                 fix="model.train()  # at the start of every epoch, not once before the loop",
                 count=place.trained,
@@ -146,7 +160,8 @@ class FrozenBatchnormUpdating(Rule):
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         frozen = accounts.modes.frozen_norms.items()
         found: dict[Place, dict[str, int]] = {}
-        for key, (name, place, number) in frozen:
+        parts: dict[Place, dict[str, None]] = {}
+        for key, (name, place, number, part) in frozen:
             untrained = (
                 not place.reached
                 and place.blocks >= 4
@@ -157,13 +172,17 @@ class FrozenBatchnormUpdating(Rule):
             if not thawed and (place.trained >= 3 or untrained):
                 counts = found.setdefault(place, {})
                 counts[name] = counts.get(name, 0) + 1
+                parts.setdefault(place, {})[part] = None
         for place, counts in found.items():
+            many = sum(counts.values())
             yield self.finding(
                 place.site,
-                f"{sum(counts.values())} batch norms with frozen weights ({named(counts)}) were in train mode in "
+                f"{many} batch norm{'s' if many > 1 else ''} with frozen weights ({named(counts)}) "
+                f"{'were' if many > 1 else 'was'} in train mode in "
                 f"{place.calls} calls of {place.kind} during the training",
                 why="their running statistics still move, so the frozen part's outputs change",
-                fix="backbone.eval()  # after model.train()",
+                fix="\n".join(attribute("model" if one else "backbone", one) + ".eval()" for one in list(parts[place])[:4])
+                + "  # after model.train()",
                 count=place.trained,
             )
 

@@ -99,7 +99,7 @@ class OptimizerRecreated(Rule):
             if (
                 len(entries) < (3 if same else 5)  # a few stages with rates of their own are meant
                 or len(lost) < 2
-                or accounts.parameters.loaded_since(entries[0].made_at)
+                or accounts.parameters.loaded_since(entries[0].made_at, entries[-1].made_at)
             ):
                 continue
             yield self.finding(
