@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import pickle
 import sys
+import warnings
 from itertools import pairwise
 
 import pytest
@@ -121,6 +122,37 @@ def test_functions_keep_their_identity():
     assert scripted(torch.zeros(2, 3), torch.tensor([0, 1])).item() == pytest.approx(
         1.0986, abs=1e-4
     )
+
+
+def warned(shown):
+    """Three warnings of torch: what is shown, with file and line."""
+    layer = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        shown.clear()
+        F.mse_loss(torch.zeros(2, 1), torch.zeros(2))
+        nn.MSELoss()(torch.zeros(2, 1), torch.zeros(2))
+        scheduler.step()
+    return list(shown)
+
+
+def test_warnings_name_the_same_lines(monkeypatch):
+    """A warning that torch places at its caller stands at the program's line, not at a hook."""
+    shown = []
+    monkeypatch.setattr(warnings, "showwarning", lambda *words: shown.append(words[1:4]))
+    before = warned(shown)
+    set_by_test = warnings.showwarning
+    session = Session()
+    session.start()
+    try:
+        during = warned(shown)
+    finally:
+        session.end()
+    assert during == before
+    assert [one[1] == __file__ for one in before] == [True, False, True]  # control: of three, one stands in torch's own file
+    assert warnings.showwarning is set_by_test
 
 
 def test_exceptions_pass():

@@ -24,6 +24,7 @@ from loopwright.observe.collectives import collective_points
 from loopwright.observe.modules import module_calls, traced
 from loopwright.observe.sites import site
 from loopwright.observe.swap import AttributePatch, CodeSwap, Patch
+from loopwright.observe.warned import Warned
 from loopwright.observe.watch import PER_STEP, TICKS, around
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def install_points(observer: Observer) -> Iterator[Patch]:
             hook = _method(observer, "transfer", name)
             yield AttributePatch(torch.Tensor, name, hook, rests=True)
             yield CodeSwap(getattr(torch.nn.Module, name), around(observer, "transfer"), rests=True)
+    yield Warned()
 
 
 def _table() -> Iterator[tuple[str, bool, list[Callable[..., Any]]]]:
