@@ -139,4 +139,7 @@ def test_the_fix_of_a_frozen_batch_norm_names_the_frozen_part():
             model(torch.randn(4, 2)).square().mean().backward()
             optimizer.step()
     assert [one.fix for one in seen.findings] == ["model[0].eval()  # after model.train()"]
-    assert "1 batch norm with frozen weights (BatchNorm1d) was in train mode" in seen.findings[0].message
+    assert (
+        "1 batch norm with frozen weights (BatchNorm1d) was in train mode"
+        in seen.findings[0].message
+    )

@@ -151,7 +151,11 @@ def test_warnings_name_the_same_lines(monkeypatch):
     finally:
         session.end()
     assert during == before
-    assert [one[1] == __file__ for one in before] == [True, False, True]  # control: of three, one stands in torch's own file
+    assert [one[1] == __file__ for one in before] == [
+        True,
+        False,
+        True,
+    ]  # control: of three, one stands in torch's own file
     assert warnings.showwarning is set_by_test
 
 

@@ -181,7 +181,10 @@ class FrozenBatchnormUpdating(Rule):
                 f"{'were' if many > 1 else 'was'} in train mode in "
                 f"{place.calls} calls of {place.kind} during the training",
                 why="their running statistics still move, so the frozen part's outputs change",
-                fix="\n".join(attribute("model" if one else "backbone", one) + ".eval()" for one in list(parts[place])[:4])
+                fix="\n".join(
+                    attribute("model" if one else "backbone", one) + ".eval()"
+                    for one in list(parts[place])[:4]
+                )
                 + "  # after model.train()",
                 count=place.trained,
             )
