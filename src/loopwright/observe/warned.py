@@ -1,8 +1,9 @@
 """Warnings name the line that they name without us: frames of hooks are not counted.
 
 A library says with ``stacklevel`` how many frames above it the program stands. Between a function of torch
-and its caller stand two more while it is observed: our hook and the function's exchanged code. ``warnings.warn``
-stays what it is, because ``torch.jit`` and Dynamo know it by identity; so filters see the hook's module.
+and its caller stand two more while it is observed: our hook and the function's exchanged code.
+``warnings.warn`` stays what it is, because ``torch.jit`` and Dynamo know it by identity; so filters see the
+hook's module.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Stamp:
     def __init__(self, number: int, site: Site, *, mode: bool, subject: int = 0):
         self.number, self.site, self.mode, self.subject = number, site, mode, subject
         self.after: Stamp | None = None
-        """The ``eval()`` that had set the same module before this ``eval()``, with no ``train()`` in between."""
+        """The ``eval()`` that had set the same module before this one, with no ``train()`` in between."""
         self.undone: Stamp | None = None
         """The ``eval()`` of the same module that this ``train()`` undid before anything was called."""
         self.first_place: Place | None = None
@@ -162,8 +162,8 @@ class Modes:
         self._marks: dict[int, Any] = {}
         self._root_ids: dict[int, tuple[weakref.ref[nn.Module], int]] = {}
         self.frozen_norms: dict[int, tuple[str, Place, int, str]] = {}
-        """Batch norms with frozen weights that were in train mode in a training forward: kind, place, number of the
-        forward, path of the frozen part that it stands in."""
+        """Batch norms with frozen weights that were in train mode in a training forward: kind, place, number
+        of the forward, path of the frozen part that it stands in."""
         self._frozen_weights: dict[int, torch.Tensor] = {}
         self.free_norms: dict[int, int] = {}
         """Batch norms that were trainable in some forward -> number of the latest one."""

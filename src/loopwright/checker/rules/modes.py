@@ -99,17 +99,17 @@ class TrainInEvalMode(Rule):
             if measured is place or not measured.measures():
                 continue
             quiet = named(place.quiet_modules)
-            always = stamp.after is not None and not place.acted
-            if always and (stamp.after.first_place in (None, place) or place.blocks < 4):
+            earlier = None if place.acted else stamp.after
+            if earlier and (earlier.first_place in (None, place) or place.blocks < 4):
                 continue
             yield self.finding(
                 place.site,
                 f"{place.kind} was trained in eval mode, which measurements before and between its steps had set, "
                 f"and never in train mode: {quiet} never acted as in training"
-                if always
+                if earlier
                 else f"{place.kind} was trained in train mode at first, and in eval mode since a validation: "
                 f"{quiet} no longer acted as in training",
-                severity="warning" if always else None,
+                severity="warning" if earlier else None,
                 why="dropout is off and batch norm's statistics stand still for the rest of the training",
                 fix="model.train()  # at the start of every epoch, not once before the loop",
                 count=place.trained,
