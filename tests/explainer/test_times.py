@@ -173,6 +173,56 @@ def test_where_a_step_goes(seen):
     assert timing.seconds == pytest.approx(sum(middle.values()))
 
 
+class Followed(torch.nn.Module):
+    """A model of the program's own, whose statements are followed."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Outer()
+
+    def forward(self, x):
+        """What takes 6, 52 and 7 µs."""
+        CLOCK.takes(6)
+        x = self.inner(x)
+        CLOCK.takes(7)
+        return x
+
+
+def test_statements_of_a_forward_are_part_of_it():
+    """They have their own times, and are counted once: as forward, not as own Python beside it."""
+
+    def train_and_validate():
+        loader = torch.utils.data.DataLoader(Data(), batch_size=4)
+        model = Followed()
+        optimizer = Slowly(model.parameters(), lr=0.1)
+        for turn, batch in enumerate(loader, 1):
+            model(batch).sum().backward()
+            optimizer.step()
+            if turn % 5 == 0:
+                slow_pass(model, batch, loop=True)
+
+    seen = recorded_here(train_and_validate, steps=2, timed=10, clock=CLOCK)
+    (timing,) = seen.timings
+    assert timing.phases == {
+        "fetch": pytest.approx(20e-6),
+        "forward": pytest.approx(65e-6),
+        "backward": pytest.approx(50e-6),
+        "step": pytest.approx(70e-6),
+    }
+    assert timing.seconds == pytest.approx(205e-6)
+    (validation,) = timing.seldom
+    assert validation.phases == {
+        "forward": pytest.approx(3 * 65e-6),
+        "own Python": pytest.approx(100e-6),
+    }
+    assert validation.seconds == pytest.approx(295e-6)
+    lines = seen.files[0].text.splitlines()
+    for each, times in ((timing.lines, 1), (validation.lines, 3)):
+        found = {lines[int(key.partition(":")[2]) - 1].strip(): one for key, one in each.items()}
+        assert found["CLOCK.takes(7)"] == pytest.approx(times * 7e-6)
+        assert found["x = self.inner(x)"] == pytest.approx(times * 52e-6)
+
+
 def slow_pass(model, batch, *, loop):
     """A validation of 3 batches that waits for something, with a loop of its own or without."""
     CLOCK.takes(100)
@@ -268,7 +318,7 @@ def test_an_update_of_every_fourth_call():
     seen = recorded_here(train_by_a_call, steps=4, timed=8, clock=CLOCK)
     (timing,) = seen.timings
     assert timing.phases["step"] == pytest.approx(70e-6 / 4)
-    assert timing.phases["own Python"] == pytest.approx(8e-6)
+    assert timing.phases["own Python"] == pytest.approx(8e-6 * 3 / 4)
     assert timing.seconds == pytest.approx(sum(timing.lines.values()))
 
 

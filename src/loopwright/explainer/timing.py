@@ -83,23 +83,16 @@ Place = tuple[int, str]
 
 @dataclass(slots=True)
 class Cost:
-    """Seconds of one line in one turn, or of one step."""
+    """Seconds of one line in one turn: its own, and of calls of each phase with all that they call."""
 
     own: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
-    head: bool = False
-    """Its loop's head: all of it is waiting for the next batch, also what is called there."""
 
     def add(self, own: float, phases: dict[str, int]) -> None:
         """A visit more; nanoseconds."""
         self.own += own / 1e9
         for name, took in phases.items():
             self.phases[name] = self.phases.get(name, 0.0) + took / 1e9
-
-    @property
-    def rest(self) -> float:
-        """Of its own time, what no phase has."""
-        return max(0.0, self.own - sum(self.phases.values()))
 
 
 Costs = dict[Place, dict[int, Cost]]
@@ -118,8 +111,7 @@ def _costs(turns: list[Turn], shown: set[int]) -> Costs:
             key = f"{visit.statement.source.number}:{visit.statement.line}"
             at(inside.record, key, number).add(visit.own, visit.phases)
             if visit.statement.heads is not None and visit.statement.heads is turn.loop:
-                cost = at(inside.record, key, number)
-                cost.head, cost.phases = True, {"fetch": visit.total / 1e9}
+                at(inside.record, key, number).phases["fetch"] = visit.total / 1e9
         for inside in _turns(turn, shown):
             if inside.phases:
                 at(inside.record, "", number).add(0, inside.phases)
@@ -146,7 +138,7 @@ class _Seldom:
                     lines[place[1]] = lines.get(place[1], 0.0) + cost.own / times
                 for name, one in cost.phases.items():
                     phases[name] = phases.get(name, 0.0) + one / times
-                phases[OWN] = phases.get(OWN, 0.0) + cost.rest / times
+        phases[OWN] = self.took / times - sum(phases.values())
         return SeldomNote(times, self.took / times, _worth(phases), lines)
 
 
@@ -158,7 +150,8 @@ def _now_and_then(costs: Costs, turns: int) -> Iterator[_Seldom]:
     for when, places in groups.items():
         all_of_it = [cost for place in places for cost in costs[place].values()]
         updates = any(name in UPDATES for cost in all_of_it for name in cost.phases)
-        took = sum(one.rest + sum(one.phases.values()) for one in all_of_it)
+        called = sum(sum(one.phases.values()) for one in all_of_it)
+        took = max(called, sum(one.own for one in all_of_it))
         yield _Seldom(when, places, took, updates)
 
 
@@ -169,17 +162,15 @@ def _sum(costs: Costs, without: set[Place], turns: int) -> TimingNote:
     for place, each in costs.items():
         if place in without:
             continue
-        found = list(each.values())
-        took = {
-            name: _middle([one.phases.get(name, 0.0) for one in found], turns)
-            for name in dict.fromkeys(name for one in found for name in one.phases)
-        }
-        for name, one in took.items():
-            middle[name] += one
+        parts = {name: [one.phases.get(name, 0.0) for one in each.values()]
+                 for name in dict.fromkeys(name for one in each.values() for name in one.phases)}  # fmt: skip
+        # A line that updates in one turn of four has a fourth of that, and so in all of its times.
+        on_average = any(_seldom(found, turns) for found in parts.values())
+        for name, found in parts.items():
+            middle[name] += _middle(found, turns, on_average=on_average)
         if place[1]:
-            head = any(one.head for one in found)
-            own = _middle([one.own if head else one.rest for one in found], turns)
-            lines[place[1]] = lines.get(place[1], 0.0) + own + (0 if head else sum(took.values()))
+            own = _middle([one.own for one in each.values()], turns, on_average=on_average)
+            lines[place[1]] = lines.get(place[1], 0.0) + own
     total = max(sum(lines.values()), sum(middle.values()))
     middle[OWN] = total - sum(middle.values())
     return TimingNote(0, turns, total, _worth(middle), lines)
@@ -193,10 +184,13 @@ def _seconds(turn: Turn) -> float:
     return (turn.ended - turn.began - turn.overhead) / 1e9
 
 
-def _middle(found: list[float], turns: int) -> float:
+def _seldom(found: list[float], turns: int) -> bool:
+    return sum(one > 0 for one in found) <= turns / 2
+
+
+def _middle(found: list[float], turns: int, *, on_average: bool) -> float:
     """The median; the mean of what does not happen in most turns (a step after accumulating)."""
-    there = sum(one > 0 for one in found)
-    return median(found) if there > turns / 2 else sum(found) / turns
+    return sum(found) / turns if on_average or _seldom(found, turns) else median(found)
 
 
 def _inner(turn: Turn, shown: set[int]) -> list[Turn]:
