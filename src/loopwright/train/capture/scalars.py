@@ -50,6 +50,11 @@ def of(optimizer: torch.optim.Optimizer, ahead: int = 0) -> list[float]:
     return numbers
 
 
+def stand_still(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether all updates have the same numbers as long as nobody changes the groups."""
+    return not any("betas" in group for group in optimizer.param_groups)
+
+
 def _step(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float | None:
     """Return the counter of the group's first parameter as the coming update sees it."""
     for parameter in group["params"]:

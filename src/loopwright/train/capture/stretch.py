@@ -73,7 +73,7 @@ class Stretches:
 
     def _make(self, loop: Loop, shape: Shape, batches: list[list[Tensor]]) -> bool:
         stepper, started = loop.run.stepper, perf_counter()
-        before = State(loop.run)
+        before = State(loop.run, python=False)
         if before.bytes > LARGEST:
             shape.turns = None
             return False
@@ -122,6 +122,9 @@ class _Schedule:
     def rows(self, shape: Shape, most: int) -> list[list[float]]:
         """Return the numbers of the next updates, and stand where the schedule stands after them."""
         rows: list[list[float]] = []
+        if self._schedule is None and scalars.stand_still(self._optimizer):
+            row = scalars.of(self._optimizer)
+            return [row] * most if shape.proofs.foresees(row) else rows
         while len(rows) < most:
             row = scalars.of(self._optimizer, len(rows))
             if not shape.proofs.foresees(row, rows[-1] if rows else None):
