@@ -64,7 +64,7 @@ def _words(phase: str, line: LineNote) -> Iterator[str]:
 def _cleared(facts: dict[str, Any]) -> str:
     if not facts["had"]:
         return ".grad was None already"
-    unused = ", unused" if facts.get("unused") else ""
+    unused = ", unused" if facts.get("unused") and not facts.get("inside") else ""
     return f"{count(facts['had'])} × .grad cleared (norm {number(facts['norm'])}{unused})"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -14,10 +13,11 @@ from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import EventNote, StateNote
 from loopwright.explainer import device, graph, objects, rule, values
 from loopwright.explainer.alone import library_alone
+from loopwright.explainer.given import autocast, first_tensors, given, parameters_of, roots_of
 from loopwright.explainer.modulecalls import ModuleCalls
 from loopwright.explainer.names import name_of
 from loopwright.explainer.saved import Held, holders
-from loopwright.observe.modules import traced
+from loopwright.observe import content
 
 if TYPE_CHECKING:
     from loopwright.explainer.record import Recording
@@ -173,7 +173,7 @@ class Calls:
     def _light(self, kind: str, event: Event) -> None:
         turn = self.recording.turn
         if kind == "backward" and turn is not None and len(turn.record.losses) < LOSSES:
-            for root in _roots(event):
+            for root in roots_of(event):
                 self._loss(root)
 
     def _loss(self, root: torch.Tensor) -> float | None:
@@ -232,7 +232,7 @@ class Calls:
 
     def _zero_grad_begins(self, event: Event, opened: Open) -> None:
         subject = event.subject
-        parameters = _parameters_of(subject)
+        parameters = parameters_of(subject)
         norm, count = self.recording.state.grad_norm(parameters)
         opened.facts.update(
             {"name": name_of(subject, self._frame(event)), "kind": type(subject).__name__,
@@ -240,10 +240,12 @@ class Calls:
              "unused": self.recording.state.unused(parameters),
              "numbers": sum(p.numel() for p in parameters)}
         )  # fmt: skip
+        if any(one.kind == "step" for one in self.open):  # in a closure
+            opened.facts["inside"] = True
 
     def _backward_begins(self, event: Event, opened: Open) -> None:
         recording = self.recording
-        roots = _roots(event)
+        roots = roots_of(event)
         # A graph that was retained goes when its loss's name is given to another one.
         self.retained = [one for one in self.retained if one.look(graph.next_number())]
         if recording.replays is not None:
@@ -260,11 +262,12 @@ class Calls:
         opened.kept = note, saved, graph.next_number()
         note.value = self._loss(roots[0]) if roots else None
         retained = any(
-            _given(event, name, at) for name, at in (("retain_graph", 2), ("create_graph", 3))
+            given(event, name, at) for name, at in (("retain_graph", 2), ("create_graph", 3))
         )
         note.freed = not retained
         opened.facts.update(
             {"root": name_of(roots[0], frame) if roots else "", "value": note.value, "nodes": note.nodes,
+             "root_node": roots[0].grad_fn.name() if roots and roots[0].grad_fn is not None else "",
              "leaves": note.leaves, "freed": note.freed, "roots": len(roots)}
         )  # fmt: skip
 
@@ -286,6 +289,9 @@ class Calls:
         inputs = event.args[1] if len(event.args) > 1 else event.kwargs.get("inputs", ())
         inputs = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs)
         opened.facts["inputs"] = len(inputs)
+        for one in inputs:
+            if one.is_leaf:
+                self.recording.names.leaf(one, self._frame(event))
         opened.facts["create_graph"] = bool(event.kwargs.get("create_graph"))
 
     # the model
@@ -299,8 +305,8 @@ class Calls:
         opened.facts.update(
             {"name": name, "kind": type(module).__name__, "training": module.training, "grad": with_grad,
              "inputs": [{"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
-                        for t in _tensors([*event.args, *event.kwargs.values()])],
-             "autocast": _autocast()}
+                        for t in first_tensors([*event.args, *event.kwargs.values()])],
+             "autocast": autocast()}
         )  # fmt: skip
         calls = ModuleCalls(recording, module, event.args, name)
         here = recording.observer.here
@@ -313,12 +319,13 @@ class Calls:
         here.inner_call = None
         calls = opened.kept
         calls.root.left(event.result)
-        outputs = _tensors([event.result])
+        outputs = first_tensors([event.result])
         opened.facts["outputs"] = [
             {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch."),
              "requires_grad": t.requires_grad, "node": t.grad_fn.name() if t.grad_fn is not None else ""}
             for t in outputs
         ]  # fmt: skip
+        opened.facts["nodes"] = calls.root.end - calls.root.start
         opened.facts["modules"] = calls.table()
         opened.facts["active_dropout"] = calls.active("Dropout")
         opened.facts["active_norms"] = calls.active("BatchNorm")
@@ -352,7 +359,7 @@ class Calls:
         recording.boundary_inside()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             recording.rank = torch.distributed.get_rank()
-        parameters = _parameters_of(optimizer)
+        parameters = parameters_of(optimizer)
         norm, count = recording.state.grad_norm(parameters)
         opened.facts.update({"name": name, "kind": type(optimizer).__name__, "of": len(parameters),
                              "with_grad": count, "grad_norm": norm,
@@ -373,7 +380,7 @@ class Calls:
     def _step_ends(self, event: Event, opened: Open) -> None:
         recording = self.recording
         optimizer = event.subject
-        recording.state.use(_parameters_of(optimizer))
+        recording.state.use(parameters_of(optimizer))
         name = opened.facts.get("name", "")
         if opened.kept is not None:
             parameter = opened.kept.parameter()
@@ -404,12 +411,20 @@ class Calls:
         norm, count = self.recording.state.grad_norm(tensors)
         limit = event.args[1] if len(event.args) > 1 else event.kwargs.get(
             "max_norm", event.kwargs.get("clip_value"))  # fmt: skip
+        grads = [one.grad for one in tensors if one.grad is not None]
+        opened.kept = [one for one in grads if content.readable(one)]
         opened.facts.update({"norm": norm, "count": count, "limit": float(limit)})
+        with values.quiet():
+            opened.facts["beyond"] = sum(int((one.abs() > limit).sum()) for one in opened.kept)
 
     def _clip_ends(self, event: Event, opened: Open) -> None:
+        beyond = opened.facts.pop("beyond")
         if isinstance(event.result, torch.Tensor):
             with values.quiet():
                 opened.facts["total_norm"] = float(event.result)
+        else:  # ``clip_grad_value_`` returns nothing, and clips each number by itself
+            numbers = sum(one.numel() for one in opened.kept)
+            opened.facts.update({"beyond": beyond, "numbers": numbers})
 
     def _scale_ends(self, event: Event, opened: Open) -> None:
         scale = float(event.subject.get_scale())
@@ -459,35 +474,3 @@ class Calls:
         del event
         frame = self.recording.frame()
         return frame if frame is not None else sys._getframe(1)
-
-
-def _given(event: Event, name: str, position: int) -> bool:
-    """An argument of ``backward``, by its name or its position (the tensor is at 0)."""
-    by_position = event.args[position] if len(event.args) > position else None
-    return bool(event.kwargs.get(name, by_position))
-
-
-def _roots(event: Event) -> list[torch.Tensor]:
-    if traced():
-        return []
-    first = event.subject if event.subject is not None else event.kwargs.get("tensors")
-    listed = [first] if isinstance(first, torch.Tensor) else list(first or ())
-    return [one for one in listed if isinstance(one, torch.Tensor)]
-
-
-def _parameters_of(subject: Any) -> list[torch.Tensor]:
-    if isinstance(subject, torch.nn.Module):
-        return list(subject.parameters())
-    groups = getattr(subject, "param_groups", [])
-    return [p for group in groups for p in group["params"] if isinstance(p, torch.Tensor)]
-
-
-def _tensors(items: Sequence[Any]) -> list[torch.Tensor]:
-    return [one for item in items for _, one in objects.tensors_in(item, "")][:4]
-
-
-def _autocast() -> str:
-    for kind in ("cuda", "cpu"):
-        if torch.is_autocast_enabled(kind):
-            return str(torch.get_autocast_dtype(kind)).removeprefix("torch.")
-    return ""

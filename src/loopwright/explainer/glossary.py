@@ -107,12 +107,12 @@ def _forward(steps: list[StepNote]) -> str:
     found = _facts(steps, "forward")
     if not found:
         return ""
-    _, line, facts = found[0]
+    _, _, facts = found[0]
     inputs = ", ".join("×".join(map(str, one["shape"])) for one in facts.get("inputs", [])[:1])
     outputs = ", ".join(
         "×".join(map(str, one["shape"])) or "a scalar" for one in facts.get("outputs", [])[:1]
     )
-    nodes = f" and leaves {count(line.effects.nodes)} nodes" if line.effects.nodes else ""
+    nodes = f" and leaves {count(facts['nodes'])} nodes" if facts.get("nodes") else ""
     return f"Here: `{facts['name']}` turns {inputs or 'its input'} into {outputs or 'its output'}{nodes}."
 
 

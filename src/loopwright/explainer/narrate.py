@@ -5,7 +5,8 @@ A word in backticks is code; renderers set it as such.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from loopwright.events.explained import (
@@ -20,41 +21,62 @@ from loopwright.explainer.brief import brief
 from loopwright.explainer.glossary import glossary
 from loopwright.explainer.tell import TELLERS
 from loopwright.explainer.words import capital, listed, many, parameters, shape, who
+from loopwright.report.explain_view import without_numbers
 from loopwright.report.formats import count, number, percent, size
 
-MOST = 6
-"""Sentences of events, after which those of further events in one statement are left out."""
+ALIKE = 3
+"""Sentences that differ in their numbers alone are told that often, and then counted."""
+Roots = set[tuple[str, str]]
+"""Tensors that backward began with in a step: name, and name of the node."""
 
 
 def narrate(record: ExplainRecord) -> None:
     """Fill in ``sentences`` everywhere, and the glossary."""
     for line in record.setup:
-        line.sentences = list(dict.fromkeys(_sentences(line)))
+        line.sentences = list(dict.fromkeys(_sentences(line, set())))
     for step in record.steps:
+        events = [event for line in step.lines for event in line.events]
+        roots = {(one.facts.get("root", ""), one.facts.get("root_node", "")) for one in events
+                 if one.kind == "backward"}  # fmt: skip
         for line in step.lines:
-            line.sentences = list(dict.fromkeys(_sentences(line)))
+            line.sentences = list(dict.fromkeys(_sentences(line, roots)))
         step.brief = brief(step)
     record.glossary = glossary(record)
 
 
-def _sentences(line: LineNote) -> Iterator[str]:
-    told = 0
-    for event in line.events:
-        if event.facts.get("criterion"):
-            continue
-        teller = TELLERS.get(event.kind)
-        if teller is None:
-            continue
-        for sentence in teller(event, line):
-            told += 1
-            yield sentence
-        if told > MOST:
-            break
+def _sentences(line: LineNote, roots: Roots) -> Iterator[str]:
+    yield from _few(_told(line, roots))
     kinds = {event.kind for event in line.events}
     yield from _grads(line.effects, kinds)
     yield from _moved(line.effects, kinds)
     yield from _rest(line, kinds)
-    yield from _made(line, kinds)
+    yield from _made(line, kinds, roots)
+
+
+def _told(line: LineNote, roots: Roots) -> Iterator[str]:
+    """What its events say of themselves."""
+    is_root = any((note.name, note.node) in roots for note in line.tensors if note.node)
+    for event in line.events:
+        teller = TELLERS.get(event.kind)
+        if event.facts.get("criterion") or teller is None:
+            continue
+        if event.kind == "loss":
+            event.facts["root"] = is_root
+        yield from teller(event, line)
+
+
+def _few(sentences: Iterable[str]) -> Iterator[str]:
+    """Of sentences that differ in numbers alone the first ones, and how many more there are."""
+    told = list(dict.fromkeys(sentences))
+    of_kind = Counter(map(without_numbers, told))
+    seen: Counter[str] = Counter()
+    for one in told:
+        kind = without_numbers(one)
+        seen[kind] += 1
+        if seen[kind] <= ALIKE:
+            yield one
+        if seen[kind] == ALIKE < of_kind[kind]:
+            yield f"And {count(of_kind[kind] - ALIKE)} more like that."
 
 
 # what changed
@@ -181,16 +203,18 @@ def _object(facts: dict[str, Any], kinds: set[str]) -> Iterator[str]:
         yield f"`{facts['name']}`: {count(facts['samples'])} samples."
 
 
-def _made(line: LineNote, kinds: set[str]) -> Iterator[str]:
+def _made(line: LineNote, kinds: set[str], roots: Roots) -> Iterator[str]:
     """Tensors that a statement made, where its events do not tell of them."""
     told = {"fetch", "transfer", "forward", "loss", "backward", "step"}
     if kinds & told:
         return
-    for note in line.tensors[:2]:
-        yield _tensor(note)
+    for note in line.tensors[:ALIKE]:
+        yield _tensor(note, root=(note.name, note.node) in roots)
+    if len(line.tensors) > ALIKE:
+        yield f"And {many(len(line.tensors) - ALIKE, 'further tensor')}."
 
 
-def _tensor(note: TensorNote) -> str:
+def _tensor(note: TensorNote, *, root: bool) -> str:
     held = f" = {listed(note.values)}" if note.values and note.shape != [] else ""
     held = f" = {number(note.values[0])}" if note.shape == [] and note.values else held
     text = f"`{note.name}`{held}: {shape(note.shape)} {note.dtype}"
@@ -202,9 +226,10 @@ def _tensor(note: TensorNote) -> str:
         )
         return f"{text}, made by `{note.node}`; it is no leaf, and still {kept}."
     if note.node:
+        begins = "; backward begins there" if root else ""
         return (
             f"{text}, made by `{note.node}`: it requires grad, but is no leaf, so its `.grad` stays "
-            f"`None`."
+            f"`None`{begins}."
         )
     if note.requires_grad:
         grad = "`None`" if note.grad is None else f"of norm {number(note.grad)}"

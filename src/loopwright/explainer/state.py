@@ -217,10 +217,10 @@ class State:
                 continue  # written in place with what it was, as clipping by a factor of 1 does
             if after is None:
                 kind = "cleared"
+            elif backward:  # -1 and 1 are 0, and nobody cleared it
+                kind = "accumulated" if before else "written"
             elif after == 0 and before:
                 kind = "zeroed"
-            elif backward:
-                kind = "accumulated" if before else "written"
             elif before is None:
                 kind = "written"
             elif other:

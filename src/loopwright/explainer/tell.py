@@ -50,12 +50,12 @@ def _epoch(event: EventNote, _: LineNote) -> Iterator[str]:
 
 def _transfer(event: EventNote, _: LineNote) -> Iterator[str]:
     facts = event.facts
-    what = f"`{facts['name']}`" if facts.get("name") else "the " + str(facts.get("is", "tensor"))
+    what = f"`{facts['name']}`" if facts.get("name") else "The " + str(facts.get("is", "tensor"))
     if "copied" not in facts:
         return
     if facts["is"] == "module":
         if not facts["copied"]:
-            yield f"{what[0].upper()}{what[1:]} is on {facts['device']} already: nothing was copied."
+            yield f"{what} is on {facts['device']} already: nothing was copied."
         else:
             yield (f"{count(facts['parameters'])} parameters ({size(facts['bytes'])}) go "
                    f"{_way(facts)}, in place.")  # fmt: skip
@@ -83,6 +83,7 @@ def _zero_grad(event: EventNote, line: LineNote) -> Iterator[str]:
     found = {note.change: note for note in line.effects.grads}
     fate = "set to 0" if "zeroed" in found else "`None` again"
     used = "**no step had used it**" if facts.get("unused") else "the last step had used it"
+    used = "the step that calls this has used it" if facts.get("inside") else used
     norm = f"its norm was {number(facts['norm'])}, and {used}"
     yield f"`.grad` of {parameters(facts['had'], facts['of'])} is {fate}: {norm}."
 
@@ -108,14 +109,16 @@ def _forward(event: EventNote, line: LineNote) -> Iterator[str]:
         yield f"{capital(' and '.join(acts))}."
     if not facts["grad"]:
         yield "No graph is built (gradients are off), so nothing is kept for backward."
-    elif line.effects.nodes and not any(one.kind in ("loss", "backward") for one in line.events):
-        yield f"{many(line.effects.nodes, 'graph node')} remember how it was computed."
+    elif facts.get("nodes") and not any(one.kind in ("loss", "backward") for one in line.events):
+        remember = "remembers" if facts["nodes"] == 1 else "remember"
+        yield f"{many(facts['nodes'], 'graph node')} {remember} how it was computed."
 
 
 def _loss(event: EventNote, line: LineNote) -> Iterator[str]:
     facts = event.facts
     stored = next((note for note in line.tensors if note.node), None)
-    name = f"`{stored.name}` = " if stored is not None and len(line.tensors) == 1 else ""
+    whole = stored is not None and stored.values == [facts.get("value")]
+    name = f"`{stored.name}` = " if stored is not None and whole and len(line.tensors) == 1 else ""
     function = str(facts["function"])
     shapes = facts.get("shapes") or []
     across = ""
@@ -127,11 +130,17 @@ def _loss(event: EventNote, line: LineNote) -> Iterator[str]:
             f"{name}{function} of {' and '.join(shape(one) for one in shapes)}{across}: "
             f"{number(facts['value'])}."
         )
-    if stored is not None and stored.requires_grad:
-        yield (
-            f"It is still a tensor, because it remembers how it was computed: it is the root of the graph "
-            f"(`{stored.node}`), where backward begins."
-        )
+    if stored is None or not stored.requires_grad:
+        return
+    is_it = f"`{stored.name}`" if not whole else "It"
+    if stored.values and not whole and not stored.shape:
+        is_it = f"`{stored.name}` is {number(stored.values[0])} in the end; it"
+    root = ": it is the root of the graph" if facts.get("root") else ""
+    begins = ", where backward begins" if root else ""
+    yield (
+        f"{is_it} is still a tensor, because it remembers how it was computed{root} "
+        f"(`{stored.node}`){begins}."
+    )
 
 
 def _backward(event: EventNote, line: LineNote) -> Iterator[str]:
@@ -191,7 +200,9 @@ def _item(event: EventNote, line: LineNote) -> Iterator[str]:
     del line
     if "value" not in facts and not facts.get("name"):
         return
-    name = f"`{facts['name']}`" if facts.get("name") else f"a {shape(facts['shape'])} tensor"
+    alone = "a tensor of one number" if facts["shape"] else "a scalar tensor"
+    plain = alone if set(facts["shape"]) <= {1} else f"a {shape(facts['shape'])} tensor"
+    name = f"`{facts['name']}`" if facts.get("name") else plain
     name = f"inside the call, {name}" if facts.get("by_library") else name
     if "value" not in facts:
         yield f"{capital(name)}, {shape(facts['shape'])}, becomes plain Python numbers."
@@ -217,6 +228,12 @@ def _clip(event: EventNote, _: LineNote) -> Iterator[str]:
     before, limit = facts.get("total_norm", facts.get("norm")), facts["limit"]
     if before is None:
         yield "There was no `.grad` to clip."
+    elif "beyond" in facts:
+        of = f"of the gradients' {many(facts['numbers'], 'number')}"
+        if facts["beyond"]:
+            yield f"{count(facts['beyond'])} {of} lie beyond ±{number(limit)}, and are set to that."
+        else:
+            yield f"None {of} lies beyond ±{number(limit)}: nothing is changed."
     elif before > limit:
         yield (
             f"The gradients' norm {number(before)} is above {number(limit)}: all are multiplied by "

@@ -12,7 +12,9 @@ def shape(sizes: list[int]) -> str:
 
 def who(some: int, of: int, names: list[str]) -> str:
     """One by its name, several by their number."""
-    return f"`{names[0]}`" if some == 1 and names and names[0] else parameters(some, of)
+    if some == 1 and names and (names[0] or of <= 1):
+        return f"`{names[0]}`" if names[0] else "a leaf that no variable names"
+    return parameters(some, of)
 
 
 def parameters(some: int, of: int) -> str:

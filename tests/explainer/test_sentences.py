@@ -1,0 +1,209 @@
+"""Sentences about steps of unusual shapes, each against what plain torch says."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from explainer.recorded import line, recorded_here, said, step
+
+
+def layers():
+    """A seeded model and a batch."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), torch.randn(8, 4)
+
+
+def test_numbers_clipped_one_by_one():
+    """``clip_grad_value_`` multiplies nothing: the numbers beyond the limit are counted."""
+    beyond = []
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for limit in (0.05, 9.0):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            grads = [p.grad.clone() for p in model.parameters()]
+            beyond.append(sum(int((one.abs() > limit).sum()) for one in grads))
+            torch.nn.utils.clip_grad_value_(model.parameters(), limit)
+            optimizer.step()
+
+    seen = recorded_here(train, steps=2, timed=0)
+    first, second = (line(step(seen, at), seen, "clip_grad_value_").sentences for at in (1, 2))
+    assert 0 < beyond[0] < 23
+    assert first[0] == (
+        f"{beyond[0]} of the gradients' 23 numbers lie beyond ±0.05, and are set to that."
+    )
+    assert beyond[1] == 0
+    assert second == ["None of the gradients' 23 numbers lies beyond ±9: nothing is changed."]
+
+
+class Followed(nn.Module):
+    """A model of the program's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        """Two statements make the nodes."""
+        hidden = torch.tanh(self.first(x))
+        return self.second(hidden)
+
+
+def nodes_under(tensor):
+    """Nodes of a graph that are no leaves."""
+    pending, seen = [tensor.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in seen and not hasattr(node, "variable"):
+            seen.add(node)
+            pending += [below for below, _ in node.next_functions]
+    return len(seen)
+
+
+def test_nodes_of_a_forward_that_is_followed():
+    """All nodes of the call remember how its result was computed, whichever statement made them."""
+    made = []
+
+    def train():
+        torch.manual_seed(0)
+        model, x = Followed(), torch.randn(8, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            output = model(x)
+            made.append(nodes_under(output))
+            output.square().mean().backward()
+            optimizer.step()
+
+    seen = recorded_here(train, steps=2, timed=0)
+    told = line(step(seen, 2), seen, "output = model(x)").sentences
+    assert f"{made[1]} graph nodes remember how it was computed." in told
+    (here,) = (one["here"] for one in seen.glossary if one["name"] == "forward")
+    assert f"leaves {made[1]} nodes" in here
+
+
+def test_a_loss_that_is_added_up():
+    """The variable is the sum, and not what the last call gave; only what backward begins at is the root."""
+    values = []
+
+    def train():
+        model, x = layers()
+        target = torch.randint(0, 2, (8,))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = 0
+            for part in range(5):
+                loss += F.cross_entropy(model(x * (part + 1)), target)
+            other = F.mse_loss(model(x), x[:, :2])
+            total = loss + other
+            values.append(float(loss.detach()))
+            total.backward()
+            optimizer.step()
+
+    seen = recorded_here(train, steps=2, timed=0)
+    told = line(step(seen, 2), seen, "loss += F.cross_entropy").sentences
+    assert not [one for one in told if one.startswith("`loss` = ")]
+    assert f"`loss` is {values[1]:.4g} in the end; it is still a tensor" in " ".join(told)
+    assert "And 2 more like that." in told
+    assert "root of the graph" not in " ".join(told)
+    told = line(step(seen, 2), seen, "other = F.mse_loss").sentences
+    assert (
+        told[-1]
+        == "It is still a tensor, because it remembers how it was computed (`MseLossBackward0`)."
+    )
+    told = line(step(seen, 2), seen, "total = loss + other").sentences
+    assert told[-1].endswith("so its `.grad` stays `None`; backward begins there.")
+
+
+def test_gradients_cleared_in_a_closure():
+    """LBFGS has used what its closure clears, though no step has ended."""
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(2):
+            optimizer.step(closure)
+
+    seen = recorded_here(train, steps=2, timed=0)
+    told = line(step(seen, 2), seen, "optimizer.zero_grad()").sentences
+    assert told
+    assert all(
+        one.endswith("and the step that calls this has used it.") or "more" in one for one in told
+    )
+    assert "unused" not in " ".join(row[2] for row in step(seen, 2).brief)
+
+
+def twice(point):
+    """Of a leaf that no variable holds when it returns."""
+    return (point * 2).sum()
+
+
+def test_gradients_that_cancel_out():
+    """1 and -1 are 0: that was added, and nobody has cleared it; a leaf is no parameter."""
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(x).mean().backward()
+            model(x).mean().mul(-1).backward()
+            twice(torch.ones(3, requires_grad=True)).backward()
+            optimizer.step()
+
+    seen = recorded_here(train, steps=2, timed=0)
+    told = line(step(seen, 2), seen, "mul(-1)").sentences
+    assert not [one for one in told if "0 again" in one]
+    assert [one for one in told if "**added** to what was there" in one and one.endswith("→ 0.")]
+    assert not [one for one in said(seen) if "the only parameter" in one]
+    assert [
+        one for one in said(seen) if "`.grad` of a leaf that no variable names: `None` →" in one
+    ]
+
+
+def test_parameters_of_autograd_grad():
+    """What gradients are asked of is watched: a descent by hand moves it."""
+
+    def train():
+        torch.manual_seed(0)
+        weight, bias = torch.randn(4, 2, requires_grad=True), torch.zeros(2, requires_grad=True)
+        x = torch.randn(8, 4)
+        for _ in range(2):
+            loss = (x @ weight + bias).square().mean()
+            first, second = torch.autograd.grad(loss, [weight, bias])
+            with torch.no_grad():
+                weight -= 0.1 * first
+                bias -= 0.1 * second
+
+    seen = recorded_here(train, steps=2, timed=0)
+    told = line(step(seen, 2, "gradients"), seen, "weight -= 0.1 * first").sentences
+    assert [one for one in told if "without an optimizer" in one], told
+
+
+def test_a_tensor_of_one_number():
+    """It is called so, and not "a 1 tensor"."""
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(x).mean().backward()
+            optimizer.step()
+            x[:1, 0].clone().item()
+
+    seen = recorded_here(train, steps=2, timed=0)
+    told = line(step(seen, 2), seen, ".item()")
+    assert told.sentences[0].startswith("A tensor of one number becomes a plain Python number")
