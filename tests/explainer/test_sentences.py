@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from explainer.recorded import line, recorded_here, said, step
+from loopwright.report.explain_html import data
+from loopwright.report.explain_terminal import render
 
 
 def layers():
@@ -207,3 +211,74 @@ def test_a_tensor_of_one_number():
     seen = recorded_here(train, steps=2, timed=0)
     told = line(step(seen, 2), seen, ".item()")
     assert told.sentences[0].startswith("A tensor of one number becomes a plain Python number")
+
+
+class Average:
+    """Follows a model's weights from afar."""
+
+    def __init__(self, model):
+        self.model = copy.deepcopy(model).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model):
+        """One parameter after the other."""
+        for mean, now in zip(self.model.parameters(), model.parameters(), strict=True):
+            mean.lerp_(now, 0.1)
+
+
+def test_an_average_of_the_weights():
+    """Its parameters move one by one, and that is one sentence; what is asked of the step goes without it."""
+    moved = []
+
+    def train():
+        model, x = layers()
+        average = Average(model)
+        average.model(x)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            before = [p.clone() for p in average.model.parameters()]
+            average.update(model)
+            after = average.model.parameters()
+            moved.append(
+                sum(float((a - b).square().sum()) for a, b in zip(after, before, strict=True))
+            )
+
+    seen = recorded_here(train, steps=2, timed=0, whatifs=True)
+    told, *more = line(step(seen, 2), seen, "mean.lerp_(now, 0.1)").sentences
+    assert not [one for one in more if "move" in one]
+    assert told.startswith(
+        f"All 4 parameters move without an optimizer by ‖Δp‖ = {moved[1] ** 0.5:.4g}"
+    )
+    asked = [one.name for one in step(seen, 2).whatifs]
+    assert "half the learning rate" in asked, step(seen, 2).not_replayed
+
+
+def test_a_loop_that_begins_to_train_late():
+    """Turns that fill a buffer are no steps: those after the first step are recorded, timed and shown."""
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        held = []
+        for _ in range(30):
+            with torch.no_grad():
+                held.append(model(x))
+            if len(held) <= 12:
+                continue
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+
+    seen = recorded_here(train, steps=3, timed=5)
+    stepping = [one.number for one in seen.steps if any("step" in row.phases for row in one.lines)]
+    assert stepping == [14, 15, 16]
+    (timing,) = seen.timings
+    assert timing.turns == 5
+    assert {"forward", "backward", "step"} <= set(timing.phases)
+    assert ", step 15\n" in render(seen)
+    shown = data(seen, 0, None)["loops"][0]
+    assert (shown["first"], shown["steps"]) == (15, [1, 2, 3, 14, 15, 16])

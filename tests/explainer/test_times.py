@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from statistics import median
 
 import pytest
@@ -51,6 +52,16 @@ class Data(torch.utils.data.Dataset):
     def __getitem__(self, index):
         CLOCK.takes(5)
         return torch.ones(2)
+
+
+def runs(phase, info):
+    CLOCK.takes(500 * (phase == "stop" and info["generation"] == 2))
+
+
+def garbage():
+    import gc
+
+    gc.collect(2)  # as it does by itself when there is much
 
 
 class Slowly(torch.optim.SGD):
@@ -363,3 +374,32 @@ def test_the_timeline_is_one_turn(seen):
     forward = turns[shown]["target = model(batch)"]
     assert [(round(span.began * 1e6, 6), round(span.seconds * 1e6, 6)) for span in timing.timeline] == [
         (0, 20), (20, 9), (29, forward), (29 + forward, 50), (79 + forward, 70)]  # fmt: skip
+
+
+def test_the_collector_is_ours():
+    """What Python's garbage collector takes by itself is no line's time; one that is asked for is."""
+    runs = SPACE["runs"]
+
+    def train_with_garbage():
+        gc.callbacks.insert(0, runs)
+        loader = torch.utils.data.DataLoader(Data(), batch_size=4)
+        model = Outer()
+        optimizer = Slowly(model.parameters(), lr=0.1)
+        for batch in loader:
+            model(batch).sum().backward()
+            SPACE["garbage"]()
+            optimizer.step()
+            gc.collect()
+
+    try:
+        seen = recorded_here(train_with_garbage, steps=2, timed=8, clock=CLOCK)
+    finally:
+        gc.callbacks.remove(runs)
+    (timing,) = seen.timings
+    lines = seen.files[0].text.splitlines()
+    found = {
+        lines[int(key.partition(":")[2]) - 1].strip(): one for key, one in timing.lines.items()
+    }
+    assert found["gc.collect()"] == pytest.approx(500e-6)
+    assert found['SPACE["garbage"]()'] == 0
+    assert timing.phases["own Python"] == pytest.approx(500e-6)

@@ -16,6 +16,7 @@ from loopwright.events.explained import (
     GradNote,
     LineNote,
     LoopNote,
+    ParameterNote,
     StateNote,
     StepNote,
 )
@@ -245,10 +246,30 @@ def _merge(parts: list[Effects]) -> Effects:
         for name, delta in one.buffers.items():
             merged.buffers[name] = values.together([merged.buffers.get(name, 0.0), delta])
     merged.grads = _merge_grads([note for one in parts for note in one.grads])
-    moved = [note for one in parts for note in one.parameters]
-    merged.parameters = moved[:MOVES]
+    merged.parameters = _merge_moves([note for one in parts for note in one.parameters])[:MOVES]
     merged.state = _merge_state([note for one in parts for note in one.state])
     return merged
+
+
+def _merge_moves(notes: list[ParameterNote]) -> list[ParameterNote]:
+    """Parameters that moved one after another, each once, are one move of all of them."""
+    found: list[ParameterNote] = []
+    names: set[str] = set()
+    for note in notes:
+        last = found[-1] if found else None
+        alone = note.count == 1 and note.largest and note.exact
+        if last is None or not alone or not names or note.largest in names or note.of != last.of:
+            found.append(note)
+            names = {note.largest} if alone else set()
+            continue
+        names.add(note.largest)
+        far = note if note.largest_delta > last.largest_delta else last
+        found[-1] = ParameterNote(
+            len(names), note.of, values.together([last.delta, note.delta]),
+            values.together([last.norm, note.norm]), far.largest, far.largest_delta,
+            last.numbers + note.numbers,
+        )  # fmt: skip
+    return found
 
 
 def _merge_grads(notes: list[GradNote]) -> list[GradNote]:

@@ -37,13 +37,14 @@ class Open:
 
     __slots__ = ("began", "facts", "inside", "kept", "kind", "loss", "paused", "span")
 
-    def __init__(self, kind: str, began: int):
+    def __init__(self, kind: str):
         self.kind = kind
         self.loss = False
         """A loss was computed in it."""
-        self.began = began
+        self.began = 0
+        """In the program's own time."""
         self.inside = 0
-        """Nanoseconds of events in it, and of ours."""
+        """Nanoseconds of events in it."""
         self.facts: dict[str, Any] = {}
         self.kept: Any = None
         self.span: device.Span | None = None
@@ -75,7 +76,7 @@ class Calls:
             if not recording.hears(kind, event):
                 return
             now = recording.clock()
-            opened = Open(kind, now)
+            opened = Open(kind)
             self.open.append(opened)
             if more is not None and recording.deep:
                 with recording.ours():
@@ -87,15 +88,13 @@ class Calls:
                     alone = library_alone(kind, event, turn.record.data)
                     opened.paused = alone and recording.lines.pause()
             # What we did is not the call's time.
-            opened.began = recording.clock()
-            if len(self.open) > 1:
-                self.open[-2].inside += opened.began - now
-            recording.time.spend(opened.began - now)
+            recording.time.spend(recording.clock() - now)
+            opened.began = recording.time.now()
             if opened.span is not None:
-                opened.span.began = opened.began - recording.time.ours
+                opened.span.began = opened.began
                 if device.comes_to_host(kind, event.subject, event.args, event.kwargs):
                     device.wait(event.subject)
-                    opened.span.waited = recording.clock() - opened.began
+                    opened.span.waited = recording.time.now() - opened.began
 
         return begins
 
@@ -110,7 +109,8 @@ class Calls:
             while self.open[-1].kind != kind:
                 self._close()  # an exception left it
             opened = self._close()
-            took = now - opened.began
+            ended = recording.time.now()
+            took = ended - opened.began
             if self.open:
                 self.open[-1].inside += took
             if kind == "loss" and self.open:
@@ -123,7 +123,7 @@ class Calls:
             opened.facts["criterion"] = criterion
             span = opened.span
             if span is not None:
-                span.ended = now - recording.time.ours
+                span.ended = ended
                 span.last = device.mark()
                 if self.open and self.open[-1].span is not None:
                     self.open[-1].span.inner.append(span)
@@ -142,10 +142,7 @@ class Calls:
                 self._note(kind, event, opened, took)
             else:
                 self._light(kind, event)
-            spent = recording.clock() - now
-            if self.open:
-                self.open[-1].inside += spent
-            recording.time.spend(spent)
+            recording.time.spend(recording.clock() - now)
             recording.may_stop()
 
         return ends

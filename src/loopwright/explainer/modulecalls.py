@@ -19,7 +19,7 @@ class ModuleCalls:
     def __init__(
         self, recording: Recording, module: torch.nn.Module, args: Sequence[Any], name: str
     ):
-        self.clock = recording.clock
+        self.clock = recording.time.now
         self.marks = recording.marks.calls
         self.paths = {id(one): path for path, one in module.named_modules()}
         self.made: list[ModuleCall] = []

@@ -27,6 +27,23 @@ class OwnTime:
         self._came = 0
         self._inside = False
         """Everything that runs is ours, from ``arrive`` to ``leave``."""
+        self._collecting: tuple[int, int] | None = None
+        """When the garbage collector began, and all that was ours until then."""
+
+    def now(self) -> int:
+        """The program's own time: the clock, without all that was ours until now."""
+        return self.clock() - self.ours
+
+    def collects(self, phase: str) -> None:
+        """The garbage collector begins or ends: most of what it goes through is what was recorded."""
+        if self._inside:
+            return
+        if phase == "start":
+            self._collecting = self.clock(), self.ours
+        elif self._collecting is not None:
+            began, ours = self._collecting
+            self.ours = max(self.ours, ours + self.clock() - began)
+            self._collecting = None
 
     def spend(self, nanoseconds: int) -> None:
         """These were ours."""

@@ -20,6 +20,7 @@ from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import Effects, EventNote, GraphNote, RuleNote, StateNote
 from loopwright.explainer import device, ending, graph, source
 from loopwright.explainer.calls import Calls
+from loopwright.explainer.collector import Collector
 from loopwright.explainer.library import Stretches
 from loopwright.explainer.lines import Activation, Lines
 from loopwright.explainer.memory import Memory
@@ -62,6 +63,7 @@ class Recording:
         self.clock = clock
         self.time = OwnTime(clock)
         self.calls = Calls(self)
+        self.collector = Collector(self)
         self.observer = Observer([self.calls], on_out=self.stop)
         self.lines = Lines(self, self._failed, self.observer.lock)
         self.state = State(budget)
@@ -88,6 +90,7 @@ class Recording:
     def start(self, *, outer: bool = True) -> None:
         """Observe and trace from here on; with ``outer``, the functions that run already too."""
         self.observer.install()
+        self.collector.start()
         frame = sys._getframe(1) if outer else None
         if not self.lines.begin(frame):
             self.notes.append(
@@ -99,6 +102,7 @@ class Recording:
         if self.over:
             return
         self.over = True
+        self.collector.stop()
         self.observer.uninstall()
         self._close_all()
         self.lines.end()
@@ -434,6 +438,10 @@ class Recording:
             return
         turn.events[kind] = turn.events.get(kind, 0) + 1
         record = turn.record
+        if kind == "step" and not record.steps and record.timed:
+            # Until now it filled a replay buffer, or waited for something else: no turn of a training.
+            self.timed_turns = [one for one in self.timed_turns if one.record is not record]
+            record.timed = record.deep = 0
         record.saw(kind)
         if kind == "fetch" and record.data is None:
             record.data = data_of(event.subject)

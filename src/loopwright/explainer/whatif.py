@@ -181,7 +181,9 @@ class Questions:
                 f"run again unchanged, line {self.lines.get('backward', self.again.first_line)} "
                 f"gives other gradients"
             )
-        if not _same([p.detach() for p in self.one.parameters], ends):
+        learning = self._learning()
+        now = [self.one.parameters[at].detach() for at in learning]
+        if not _same(now, [ends[at] for at in learning]):
             raise OtherwiseError(
                 f"run again unchanged, line {self.lines.get('step', self.again.first_line)} gives "
                 f"other weights"
@@ -192,6 +194,14 @@ class Questions:
         self.grad = self._norm()
         self.delta = self._delta()
         self.after = self._loss_now()
+
+    def _learning(self) -> list[int]:
+        """Parameters that gradients or an optimizer move; an average of them follows after the step."""
+        one = self.one
+        held = {id(p) for optimizer in one.optimizers for group in optimizer.param_groups
+                for p in group["params"]}  # fmt: skip
+        return [at for at, parameter in enumerate(one.parameters)
+                if id(parameter) in held or one.seen_grads[at] is not None]  # fmt: skip
 
     def _touched(self) -> list[int]:
         """Which parameters the step moved, or gave a gradient."""

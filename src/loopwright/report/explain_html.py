@@ -21,6 +21,7 @@ from loopwright.report.explain_view import (
     SETUP,
     FileView,
     Note,
+    default_step,
     longest_line,
     main_loop,
     microtime,
@@ -90,11 +91,6 @@ def optimizers(record: ExplainRecord) -> list[str]:
     return list(dict.fromkeys(told))
 
 
-def default_step(recorded: list[StepNote]) -> StepNote | None:
-    """The second step: something is there to be cleared, accumulated, remembered."""
-    return recorded[min(1, len(recorded) - 1)] if recorded else None
-
-
 def at(loop: int, number: int) -> str:
     """The mark of what belongs to one step of one loop."""
     return f"{loop}:{number}"
@@ -136,7 +132,11 @@ def data(record: ExplainRecord, loop: int, shown: StepNote | None) -> dict[str, 
         rows += [[line.file, line.end_line, tensor(note)] for note in line.tensors]
     return {
         "loops": [
-            {"name": one.name, "steps": [step.number for step in steps_of(record, number)]}
+            {
+                "name": one.name,
+                "steps": [step.number for step in steps_of(record, number)],
+                "first": getattr(default_step(steps_of(record, number)), "number", 0),
+            }
             for number, one in enumerate(record.loops)
         ],
         "loop": loop,

@@ -17,6 +17,7 @@ from loopwright.report.explain_view import (
     FileView,
     Note,
     Row,
+    default_step,
     longest_line,
     main_loop,
     microtime,
@@ -184,9 +185,9 @@ def _in_one_view(
     record: ExplainRecord, loop: int, step: int | None, width: int
 ) -> list[RenderableType]:
     recorded = steps_of(record, loop)
-    chosen = next(
-        (one for one in recorded if one.number == step), recorded[min(1, len(recorded) - 1)]
-    )
+    chosen = next((one for one in recorded if one.number == step), default_step(recorded))
+    if chosen is None:
+        return []
     timing = timing_of(record, loop)
     parts: list[RenderableType] = [
         Text.assemble(

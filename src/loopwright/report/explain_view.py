@@ -154,6 +154,13 @@ def steps_of(record: ExplainRecord, loop: int) -> list[StepNote]:
     return [step for step in record.steps if step.loop == loop]
 
 
+def default_step(recorded: list[StepNote]) -> StepNote | None:
+    """The second one that steps: something is there to be cleared, accumulated, remembered."""
+    stepping = [one for one in recorded if any("step" in line.phases for line in one.lines)]
+    several = stepping or recorded
+    return several[min(1, len(several) - 1)] if several else None
+
+
 def timing_of(record: ExplainRecord, loop: int) -> TimingNote | None:
     """Where a turn of a loop goes."""
     return next((one for one in record.timings if one.loop == loop), None)

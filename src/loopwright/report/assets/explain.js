@@ -9,7 +9,7 @@ const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 function element(tag, name, text = "") { return Object.assign(document.createElement(tag), { className: name, textContent: text }); }
 
 /* ---- which step of which loop is shown ---- */
-const at = data.loops.map((loop) => loop.steps[Math.min(1, loop.steps.length - 1)]);
+const at = data.loops.map((loop) => loop.first);
 if (data.loops[data.loop]) at[data.loop] = data.step;
 let chosen = data.loop;
 const slider = $("#slider"), which = $("#which"), marked = $$("[data-at]").map((node) => [node, node.dataset.at.split(" ").map((one) => one.split(":").map(Number))]);
