@@ -189,9 +189,10 @@ def test_an_epoch_of_several_sizes(ranks):
 def test_a_rank_with_an_exception(ranks):
     """The rank that failed shows its traceback, the others one line, and nothing hangs."""
     began = time.monotonic()
-    ended = interrupt(ranks, "raise", 5, 1)
+    ended = interrupt(ranks, "raise", 1, 1, size=3)
     assert time.monotonic() - began < 60
-    assert [one.rc for one in ended] == [1, 1]
+    assert [one.rc for one in ended] == [1, 1, 1]
     assert "RuntimeError: the user's own" in ended[1].err
-    assert "Traceback" not in ended[0].err
-    assert "another rank" in ended[0].err
+    for other in (ended[0], ended[2]):
+        assert "Traceback" not in other.err
+        assert "another rank" in other.err

@@ -95,7 +95,7 @@ def test_updates(ranks):
     """Two optimizers in turn, LBFGS and schedules are what they are on one rank; fp16 skips together."""
     (one,) = ranks.run(PROGRAM, 1)
     alone = {told["case"]: told for told in one}
-    for mine in ranks.run(PROGRAM, 2):
+    for mine in ranks.run(PROGRAM, 2) + ranks.run(PROGRAM, 3):
         told = {case["case"]: case for case in mine}
         for case in ("two", "lbfgs"):
             pairs = zip(told[case]["weights"], alone[case]["weights"], strict=True)

@@ -16,6 +16,7 @@ import math
 import zlib
 from array import array
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import (
@@ -79,6 +80,8 @@ class Share:
         if self.begun:
             return self.begun[0].order(sampler, self._draws)
         with seeded(self._draws):
+            if type(sampler) is RandomSampler:  # asked for more, it would draw all of it once more
+                return list(islice(sampler, len(sampler)))
             return list(sampler)
 
     def _stream(self, seed: int) -> Stream:
