@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from explainer.recorded import recorded_here
+from loopwright.events import Event
 from loopwright.explainer import device
 from loopwright.report import explain_html, explain_terminal
 
@@ -19,8 +20,13 @@ class Mark:
     def __init__(self, at, device="cuda:0"):
         self.at = at
         self.device = device
+        self.passed = False
+
+    def synchronize(self):
+        self.passed = True
 
     def elapsed_time(self, other):
+        assert self.passed and other.passed
         return other.at - self.at
 
 
@@ -31,14 +37,14 @@ class Time:
         self.now += 2_000
         return self.now
 
-    def wait(self, tensor):
+    def wait(self, device):
         self.now += WAIT_NS
 
     def mark(self):
         return Mark(self.now / 1e6)
 
-    def comes_to_host(self, kind, *_):
-        return kind == "item"
+    def waits_for(self, event):
+        return "cuda:0" if event.kind == "item" else None
 """
 SPACE = {"WAIT_NS": WAIT_NS}
 exec(compile(STAND_INS, json.__file__, "exec"), SPACE)  # a library's code, which is not followed
@@ -96,7 +102,7 @@ def seen():
     """A training recorded with a clock that goes on by itself, and a device that is always 7 ms behind."""
     time = Time()
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("mark", "comes_to_host", "wait"):
+        for name in ("mark", "waits_for", "wait"):
             patch.setattr(device, name, getattr(time, name))
         return recorded_here(train, steps=2, timed=4, clock=time.clock)
 
@@ -150,4 +156,42 @@ def test_it_stands_on_page_and_terminal(seen):
 def test_without_a_device_nothing_is_marked():
     """A CPU's tensors wait for nothing, and there are no marks."""
     assert device.mark() is None or torch.cuda.is_initialized()
-    assert not device.comes_to_host("item", torch.ones(1), (), {})
+    assert device.waits_for(call(torch.ones(1), "item")) is None
+
+
+class OnDevice(torch.Tensor):
+    """Says that it is on a GPU."""
+
+    device = torch.device("cuda:1")
+
+
+def call(tensor, name, *args, **kwargs):
+    """One call of a tensor's method."""
+    kind = "item" if name in ("item", "tolist") else "transfer"
+    return Event(kind, None, 1, tensor, args, kwargs, name=name)
+
+
+def test_which_calls_wait_for_the_device(monkeypatch):
+    """Reading, and copies between host and device that are not told otherwise, both ways."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    here, there = torch.ones(2), torch.ones(2).as_subclass(OnDevice)
+    waiting = [
+        call(there, "item"), call(there, "tolist"), call(there, "cpu"), call(there, "to", "cpu"),
+        call(there, "to", device=torch.device("cpu")), call(there, "to", here),
+        call(there, "to", "cpu", torch.float64), call(there, "to", "cpu", False),
+    ]  # fmt: skip
+    assert [device.waits_for(one) for one in waiting] == [torch.device("cuda:1")] * len(waiting)
+    assert device.waits_for(call(here, "to", "cuda:1")) == torch.device("cuda:1")
+    assert device.waits_for(call(here, "cuda")) == torch.device("cuda")
+    assert device.waits_for(call(here, "cuda", 1)) == torch.device("cuda:1")
+    assert device.waits_for(call(here, "to", there)) == torch.device("cuda:1")
+    others = [
+        call(here, "item"), call(here, "to", "cpu"), call(there, "to", "cuda:0"), call(there, "float"),
+        call(there, "to", torch.float64), call(there, "to", "cpu", non_blocking=True),
+        call(here, "to", "cuda", torch.float64, True), call(here, "cuda", None, True),
+        call(here, "to", "cuda", non_blocking=True), call(here, "to", "meta"),
+    ]  # fmt: skip
+    assert [device.waits_for(one) for one in others] == [None] * len(others)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert [device.waits_for(one) for one in waiting] == [None] * len(waiting)

@@ -72,6 +72,8 @@ class Event:
     result: Any = None
     failed: bool = False
     """The call raised; ``result`` is None."""
+    name: str = ""
+    """Of a tensor's method, where several are of one kind."""
 
 
 OutcomeKind = Literal["running", "finished", "stopped", "interrupted", "failed"]

@@ -92,8 +92,9 @@ class Calls:
             opened.began = recording.time.now()
             if opened.span is not None:
                 opened.span.began = opened.began
-                if device.comes_to_host(kind, event.subject, event.args, event.kwargs):
-                    device.wait(event.subject)
+                waits = device.waits_for(event)
+                if waits is not None:
+                    device.wait(waits)
                     opened.span.waited = recording.time.now() - opened.began
 
         return begins

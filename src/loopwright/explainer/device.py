@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from loopwright.events import Event
 from loopwright.events.explained import SpanNote
 
 MOST = 400
@@ -44,23 +45,43 @@ def mark() -> Any:
     return made
 
 
-def comes_to_host(kind: str, tensor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """True for a call that cannot return before the device has done its work."""
-    if not isinstance(tensor, torch.Tensor) or not tensor.is_cuda:
-        return False
-    if torch.cuda.is_current_stream_capturing():
-        return False
-    if kind == "item":
-        return True
-    if kind != "transfer" or kwargs.get("non_blocking"):
-        return False
-    target = kwargs.get("device", args[1] if len(args) > 1 else None)
-    return str(target).startswith("cpu")
+def waits_for(event: Event) -> torch.device | None:
+    """The device whose current stream a call waits for before it can return; None where it waits for none.
+
+    Reading a number does, and so does each copy between host and device that is not ``non_blocking``: torch
+    puts it into the stream and waits until the stream is done, on the way to the device too.
+    """
+    tensor = event.subject
+    if not isinstance(tensor, torch.Tensor) or not torch.cuda.is_initialized():
+        return None
+    other = torch.device("cpu") if event.kind == "item" else _target(event)
+    if other is None or event.kind not in ("item", "transfer"):
+        return None
+    found = [one for one in (tensor.device, other) if one.type == "cuda"]
+    if len(found) != 1 or "cpu" not in (tensor.device.type, other.type):
+        return None
+    return None if torch.cuda.is_current_stream_capturing() else found[0]
 
 
-def wait(tensor: torch.Tensor) -> None:
-    """Wait for what the tensor's current stream has been given, as its reading would."""
-    torch.cuda.current_stream(tensor.device).synchronize()
+def _target(event: Event) -> torch.device | None:
+    """Where a tensor is to go and the host waits for it."""
+    args, kwargs = event.args, event.kwargs
+    flags = [one for one in args if isinstance(one, bool)]  # the first one of each signature
+    if kwargs.get("non_blocking") or flags[:1] == [True]:
+        return None
+    place = kwargs.get("device", kwargs.get("other", args[0] if args else None))
+    if isinstance(place, torch.Tensor):
+        return place.device
+    if isinstance(place, int) and not isinstance(place, bool):
+        return torch.device("cuda", place)
+    if isinstance(place, (str, torch.device)):
+        return torch.device(place)
+    return torch.device(event.name) if event.name in ("cpu", "cuda") else None
+
+
+def wait(device: torch.device) -> None:
+    """Wait for what the device's current stream has been given, as the call would."""
+    torch.cuda.current_stream(device).synchronize()
 
 
 def settle() -> bool:
@@ -77,6 +98,8 @@ def seconds_between(first: Any, last: Any) -> float:
     """From one mark to another, on the clock of the device that both are of."""
     if first.device != last.device:
         return 0.0  # another one was made current in between
+    first.synchronize()  # ``settle`` waits for the current device alone
+    last.synchronize()
     return max(0.0, first.elapsed_time(last)) / 1e3
 
 
@@ -88,7 +111,11 @@ def phases(turns: list[Any]) -> dict[str, float]:
         for span in turn.spans:
             if span.first is not None and span.last is not None:
                 took = seconds_between(span.first, span.last)
-                took -= sum(seconds_between(one.first, one.last) for one in span.inner if one.last)
+                took -= sum(
+                    seconds_between(one.first, one.last)
+                    for one in span.inner
+                    if one.first is not None and one.last is not None
+                )
                 own[span.phase] = own.get(span.phase, 0.0) + max(0.0, took)
         for phase, took in own.items():
             found.setdefault(phase, []).append(took)

@@ -56,9 +56,9 @@ class Memory:
             return
         from torch.autograd import profiler
 
-        made = profiler.profile(
-            use_cpu=True, profile_memory=True, use_device="cuda" if _cuda() else None
-        )
+        # Allocations of every device are told of; ``use_device="cuda"`` would put two events around each
+        # operation into its stream, also into one that a graph is captured from.
+        made = profiler.profile(use_cpu=True, profile_memory=True)
         only = AttributePatch(profiler, "_enable_profiler", _of_functions)
         try:
             with _silence():
@@ -174,7 +174,3 @@ def _in_order(tree: list[Any]) -> Iterator[Any]:
         pending += event.children
     # A marker and what follows it may have the same time; the tree's order decides then.
     yield from sorted(found, key=lambda event: event.start_time_ns)
-
-
-def _cuda() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_initialized()

@@ -350,6 +350,7 @@ def _method(observer: Observer, kind: str, name: str) -> Callable[[Any], Any]:
             if where is None:
                 return original(self, *args, **kwargs)
             event = observer.event(kind, where, self, args, kwargs)
+            event.name = name
             if before:
                 observer.tell(before, event)
             event.result = original(self, *args, **kwargs)
