@@ -80,7 +80,7 @@ class Place:
         """In training calls: modules in eval mode that trained in train mode before."""
         self.quiet_calls = 0
         self.acted = False
-        """In training calls: some module acted as in training."""
+        """Some module has been trained as in training, here or at another place, when it was trained here."""
         self.quiet_stamp: Stamp | None = None
         self.fed_by_graph = 0
         self.feeds_root = 0
@@ -434,6 +434,7 @@ class Modes:
                     continue
                 stamp = self.stamps.get(id(module))
                 again = stamp is not None and stamp.after is not None
+                place.acted = place.acted or module in self.trained_in_train
                 if module in self.trained_in_train or again:
                     place.quiet_modules[what] = place.quiet_modules.get(what, 0) + 1
                     noted = True
