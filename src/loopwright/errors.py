@@ -53,7 +53,8 @@ class LoopwrightError(Exception):
     def __str__(self) -> str:
         where = f"{self.where}  " if self.where else ""
         hint = f"\n  hint: {self.hint}" if self.hint else ""
-        return f"{where}{self.what}  [{self.slug}]{hint}"
+        first, newline, table = self.what.partition("\n")
+        return f"{where}{first}  [{self.slug}]{newline}{table}{hint}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments do not survive Exception's own way through pickle (a worker process).

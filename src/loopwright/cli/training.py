@@ -80,7 +80,12 @@ def train_job(asked: Asked, job: Job, first: FirstSteps) -> int:
     )
     turns = turns_of_ended(folder)
     begun: list[Any] = []
-    arguments["callbacks"] = [begun.append, first, *arguments["callbacks"]]
+
+    def begin(run: Any) -> None:
+        begun.append(run)
+        run.summarised = True
+
+    arguments["callbacks"] = [begin, first, *arguments["callbacks"]]
     try:
         run = lw.fit(out=folder, **arguments)
     except (KeyboardInterrupt, SystemExit) as error:

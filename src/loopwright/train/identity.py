@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 WARNED_ONLY = {"threads", "torch", "python", "numpy", "loopwright", "device", "processor", "matmul",
                "cudnn", "deterministic", "ranks"}  # fmt: skip
 """Differences under which a resumed run goes on, with a warning that its bits may differ."""
+
+
+SHAPE = re.compile(r"(number|\d+(×\d+)*) (float|bfloat|int|uint|bool|complex)\d*\w*")
+"""How ``describe`` writes the shape and dtype of a weight."""
+MOST_NAMES = 6
 
 
 LIMITS = ("epochs", "steps", "minutes", "samples", "tokens")
@@ -93,9 +99,17 @@ def refuse_if_different(
     raise CheckpointError(
         f"{folder} {what}\n{table}{more}",
         slug="another-run",
-        hint=f'{hint}another out=, resume="never" (the old folder is put aside), or '
-        f"allow_change=[{rows[0][0]!r}] to go on with the change",
+        hint=f'{hint}another out=, resume="never" (the old folder is put aside), or {_way_on(rows, folder)}',
     )
+
+
+def _way_on(rows: list[tuple[str, Any, Any]], folder: str) -> str:
+    """Return how the change itself can be had: values may be allowed, other shapes begin anew."""
+    if any(SHAPE.fullmatch(str(one)) for row in rows for one in row[1:]):
+        return f'lw.load_weights("{folder}", model, strict=False) for the weights that fit'
+    more = ", …" if len(rows) > MOST_NAMES else ""
+    names = ", ".join(repr(row[0]) for row in rows[:MOST_NAMES])
+    return f"allow_change=[{names}{more}] to go on with the change{'s' if len(rows) > 1 else ''}"
 
 
 def is_allowed(name: str, allowed: tuple[str, ...]) -> bool:

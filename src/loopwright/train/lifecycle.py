@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import UsageError
 from loopwright.events import EpochRow, Outcome
-from loopwright.train import allocator, identity, randomness, saving, waiting
+from loopwright.train import allocator, identity, randomness, saving, telling, waiting
 from loopwright.train.callsite import user_line
 from loopwright.train.data.bulk import in_memory
 from loopwright.train.data.feed import warn_unknown_iterators
@@ -73,11 +73,11 @@ class Lifecycle:
                 return False
             # Later loops, if any had begun, were trained from a state that is no more.
             self._resumed = True
-            self._run.line(f"resumed at turn {loop.turn} (epoch {loop.epoch + 1})")
+            telling.begins(self._run, loop, resumed=True)
             if loop.turn and loop.source.iterators:
                 warn_unknown_iterators(loop.source.iterators)
-        elif self._run.files is not None and not self._run.files.begun:
-            self._run.line(f"new run in {self._run.folder}")
+        else:
+            telling.begins(self._run, loop, resumed=False)
         self._ready(loop, resumed=state is not None)
         self._run.history.forget_after(loop.base + loop.turn)
         trained = {p for w in self._run.stepper.windows.values() for p in w.parameters()}
@@ -130,6 +130,7 @@ class Lifecycle:
         loop = self._run.active
         if loop is not None and loop.current is not None:
             loop.boundary.evaluated()
+            loop.values.measured_at = loop.base + loop.turn + 1
             files = self._run.files
             if files is not None:
                 self._run.validation.note(frame, source, str(self._run.folder), files.allowed)
@@ -212,6 +213,8 @@ class Lifecycle:
         loop.visit_host()
         if self._run.stopped is None:
             self.save(loop, reason="signal", background=False)
+            for line in telling.saved_state(self._run):
+                self._run.line(line)
         else:
             self.end(loop, "stop")
         self._run.signals.end()
@@ -226,6 +229,7 @@ class Lifecycle:
             self._run.ended[loop.name] = {"name": name, "how": how}
             self.save(loop, reason="end", ended=how, background=False)
         self._finish(loop, loop.outcome)
+        telling.ended(self._run, loop, how)
         self._run.fire("loop_end", values={"how": how})
 
     def leave(self, loop: Loop, how: str, frame: FrameType | None) -> None:
@@ -430,7 +434,7 @@ class Lifecycle:
         left = run.outcome.kind not in ("finished", "stopped")
         if left and newest is not None and newest["loop"] == state["loop"]:
             self._finish(loop, Outcome(**state["outcome"]))
-        run.line(f"loop {loop.name}: had ended after {loop.turn} turns; nothing to do")
+        telling.had_ended(run, loop)
 
     def _check_length(self, saved: dict[str, Any], loop: Loop) -> None:
         """Refuse less than what was trained: the state is not what is asked for."""

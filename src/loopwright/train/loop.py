@@ -426,7 +426,7 @@ class Loop:
         self.values.log(self.base + self.turn + 1, values)
 
     def latest(self, name: str) -> float | None:
-        """Return this epoch's mean of a logged value; None if it was not logged."""
+        """Return what this epoch has of a logged value, its mean or the latest; None if it was not logged."""
         self.values.settle(self.epoch, self.run.history)
         return self.values.latest(name)
 

@@ -149,7 +149,7 @@ class Run:
         self.totals: dict[str, float] = {}
         self.counts: dict[str, dict[str, int]] = {}
         self.outcome = Outcome()
-        self.closed = False
+        self.closed = self.summarised = False  # the second: somebody else tells how it ended
         self.progress = progress and self.parts.is_first
         self._loops: list[str] = []
         self.active: Loop | None = None

@@ -242,7 +242,8 @@ class Step:
     def log(self, **values: Any) -> None:
         """Record values: numbers, 0-d tensors, or anything with ``compute()``; never waits.
 
-        Logged at several turns of an epoch, a value is averaged over them.
+        Logged at several turns of an epoch, a value is averaged over them; of a value that is logged only
+        where the turn has run ``run.evaluate``, the epoch has the latest.
         """
         if self._loop.current is not self:
             self._stale("log")

@@ -18,12 +18,16 @@ class Values:
         waiting: (turn, name, value) of what was logged since.
         means: name -> [sum, count, last] over the epoch.
         latest_turn: of what has settled.
+        measured_at: the turn that has run an evaluation. What is logged in such turns alone is a measurement:
+            the epoch has its latest, where it has the mean of what is logged in other turns.
+        averaged: names of what was logged in other turns too.
     """
 
     def __init__(self) -> None:
         self.waiting: list[tuple[int, str, Any]] = []
         self.means: dict[str, list[float]] = {}
-        self.latest_turn = 0
+        self.latest_turn = self.measured_at = 0
+        self.averaged: set[str] = set()
         self._loss = self._weight = 0.0
 
     def log(self, turn: int, values: dict[str, Any]) -> None:
@@ -35,10 +39,16 @@ class Values:
             if isinstance(value, dict):
                 self.log(turn, {f"{name}/{key}": item for key, item in value.items()})
                 continue
+            self.note(turn, name)
             self.waiting.append((turn, name, one_number(name, value)))
 
+    def note(self, turn: int, name: str) -> None:
+        """Note whether a value that is logged now is a measurement."""
+        if turn != self.measured_at:
+            self.averaged.add(name)
+
     def latest(self, name: str) -> float | None:
-        """Return this epoch's mean of a value as far as it has settled; None if it was not logged."""
+        """Return what the epoch has of a value as far as it has settled; None if it was not logged."""
         mean = self.means.get(name)
         return None if mean is None else mean[0] / mean[1]
 
@@ -52,6 +62,8 @@ class Values:
         for turn, name, number in logged:
             rows.setdefault(turn, {})[name] = number
             mean = self.means.setdefault(name, [0.0, 0, 0.0])
+            if name not in self.averaged:
+                mean[:2] = 0.0, 0
             mean[0] += number
             mean[1] += 1
             mean[2] = number
@@ -85,7 +97,7 @@ class Values:
         return {name: mean[2] for name, mean in self.means.items() if mean[1]}
 
     def row(self) -> dict[str, float]:
-        """Return the epoch's means."""
+        """Return the epoch's means, and the latest of what was measured."""
         means = {k: total / count for k, (total, count, _) in self.means.items() if count}
         return {"train_loss": self._loss / self._weight, **means} if self._weight else means
 
@@ -93,16 +105,21 @@ class Values:
         """Begin an epoch."""
         self._loss = self._weight = 0.0
         self.means = {}
+        self.averaged = set()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch's sums."""
         means = {name: list(mean) for name, mean in self.means.items()}
-        return {"loss_sum": self._loss, "weight_sum": self._weight, "means": means}
+        return {
+            "loss_sum": self._loss, "weight_sum": self._weight, "means": means,
+            "averaged": sorted(self.averaged),
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what ``state_dict`` returned."""
         self._loss, self._weight = state["loss_sum"], state["weight_sum"]
         self.means = {name: list(mean) for name, mean in state["means"].items()}
+        self.averaged = set(state.get("averaged", self.means))  # none in states of before
 
 
 def one_number(name: str, value: Any) -> Any:

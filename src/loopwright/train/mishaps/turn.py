@@ -19,6 +19,7 @@ from loopwright.errors import LoopwrightError
 from loopwright.train.mishaps import describe, memory
 from loopwright.train.mishaps.fetching import sequential
 from loopwright.train.mishaps.hints import hint_for
+from loopwright.train.telling import of_loop, saved_state
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
@@ -69,8 +70,10 @@ def body_left(loop: Loop, step: Step, frame: FrameType) -> None:
     """Note that an exception left the body of a turn, and tell it where it can be found."""
     known = describe.samples(loop.source.indices)
     inside = "; ".join(x for x in (describe.batch(step.batch), known) if x)
-    lines = [f"in turn {step.index + 1}, epoch {step.epoch + 1}{_of(loop)}, on a batch of {inside}"]
-    _note(Mishap(loop.run, [*lines, *_saved(loop.run)], loop.source.indices, frame), frame)
+    lines = [
+        f"in turn {step.index + 1}, epoch {step.epoch + 1}{of_loop(loop)}, on a batch of {inside}"
+    ]
+    _note(Mishap(loop.run, [*lines, *saved_state(loop.run)], loop.source.indices, frame), frame)
 
 
 def evaluation_left(run: Run, source: Any, batch: Any, number: int, frame: FrameType) -> None:
@@ -84,10 +87,10 @@ def evaluation_left(run: Run, source: Any, batch: Any, number: int, frame: Frame
 def between_turns(loop: Loop, error: BaseException) -> None:
     """Tell an exception that came out of the loop itself: the data's, a callback's, the disk's."""
     ended = loop.turn > 0 and loop.source.position == 0
-    lines = [f"after turn {loop.turn}, epoch {loop.epoch + (not ended)}{_of(loop)}"]
+    lines = [f"after turn {loop.turn}, epoch {loop.epoch + (not ended)}{of_loop(loop)}"]
     if loop.turn == 0:
-        lines = [f"before the first turn{_of(loop)}"]
-    add_notes(error, [*lines, *_saved(loop.run)], loop.run, loop.source.next_up)
+        lines = [f"before the first turn{of_loop(loop)}"]
+    add_notes(error, [*lines, *saved_state(loop.run)], loop.run, loop.source.next_up)
 
 
 def tell(error: BaseException) -> None:
@@ -111,24 +114,6 @@ def add_notes(error: BaseException, lines: list[str], run: Run | None, indices: 
     if not hints and (hint := hint_for(error, indices)) is not None:
         hints = [HINT + hint]
     error.__notes__ = [*(note for note in notes if note not in hints), *lines, *hints]
-
-
-def _of(loop: Loop) -> str:
-    return "" if loop.name == "0" else f" of loop {loop.name}"
-
-
-def _saved(run: Run) -> list[str]:
-    """Say what the same command would go on from; nothing where nothing was trained."""
-    if run.files is None:
-        return [] if not run.totals.get("turns") else ["nothing was saved: the run has no out="]
-    try:
-        rows = run.files.rows()
-    except LoopwrightError as error:  # the write that was under way
-        return [f"not saved: {error.what}"]
-    if not rows:
-        return []
-    state = f"after turn {rows[-1].turn}" if rows[-1].turn else "at the start"
-    return [f"saved in {run.folder}: the state {state}; the same command goes on from there"]
 
 
 def _note(mishap: Mishap, frame: FrameType) -> None:

@@ -32,6 +32,7 @@ class ValuesOverRanks(Values):
         for name, value in values.items():
             parts = getattr(value, "parts", None)
             if callable(parts):
+                self.note(turn, name)
                 self.waiting.append((turn, name, parts()))
                 continue
             read = getattr(value, "compute", None)
@@ -40,6 +41,7 @@ class ValuesOverRanks(Values):
             if isinstance(value, dict):
                 self.log(turn, {f"{name}/{key}": item for key, item in value.items()})
                 continue
+            self.note(turn, name)
             self.waiting.append((turn, name, ("number", one_number(name, value), self.weight)))
 
     def taken(self) -> list[Any]:
