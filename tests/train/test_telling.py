@@ -100,7 +100,7 @@ def test_of_measurements_the_epoch_has_the_latest(tmp_path):
     values = logged(run, loader())
     assert values["measured"] == 30.0
     assert values["each"] == pytest.approx(sum(range(6)) / 8)
-    assert run.history.series["measured"].values == [10.0, 30.0]
+    assert run.history.series["measured"].y == [10.0, 30.0]
     every = lw.Checkpoint(every_steps=1)
     with pytest.raises(KeyError), make(tmp_path / "run", checkpoint=every) as broken:
         logged(broken, loader(), until=4)
