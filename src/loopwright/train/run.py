@@ -149,7 +149,8 @@ class Run:
         self.totals: dict[str, float] = {}
         self.counts: dict[str, dict[str, int]] = {}
         self.outcome = Outcome()
-        self.closed = self.summarised = False  # the second: somebody else tells how it ended
+        self.closed = False
+        self.summarised = False  # somebody else tells how it ended
         self.progress = progress and self.parts.is_first
         self._loops: list[str] = []
         self.active: Loop | None = None
@@ -184,7 +185,8 @@ class Run:
         self.files: RunFolder | None = None
         if self.folder is not None:
             self.files = self._open_folder(self.folder, resume, tuple(allow_change))
-        self.history = History() if self.files is None else self.files.history()
+        files = self.files
+        self.history = History() if files is None else files.history()
         runs.add(self)
         if compile:
             for module in self.models.values():

@@ -32,7 +32,7 @@ def ended(run: Run, loop: Loop, how: str) -> None:
     if run.summarised or (run.files is None and how != "stop"):
         return
     page = f"; report: {run.folder / 'report.html'}" if run.folder is not None else ""
-    run.line(f"{loop.outcome.kind}{of_loop(loop)}: {loop.outcome.reason}{page}")
+    run.line(f"{run.outcome.kind}{of_loop(loop)}: {run.outcome.reason}{page}")
 
 
 def saved_state(run: Run) -> list[str]:
