@@ -376,6 +376,38 @@ def test_the_timeline_is_one_turn(seen):
         (0, 20), (20, 9), (29, forward), (29 + forward, 50), (79 + forward, 70)]  # fmt: skip
 
 
+def test_a_loop_inside_that_trains_is_timed_by_itself():
+    """The outer step is without it, in turns where it is recorded and in those where it only runs."""
+
+    def train_both():
+        loader = iter(torch.utils.data.DataLoader(Data(), batch_size=4))
+        critic, model = Outer(), Outer()
+        first = Slowly(critic.parameters(), lr=0.1)
+        second = Slowly(model.parameters(), lr=0.1)
+        for _ in range(9):
+            batch = next(loader)
+            for _ in range(5):
+                critic(batch).sum().backward()
+                first.step()
+            model(batch).sum().backward()
+            second.step()
+
+    seen = recorded_here(train_both, steps=2, timed=6, clock=CLOCK)
+    both = {one.loop: one for one in seen.timings}
+    inner = next(at for at, one in enumerate(seen.loops) if one.inside is not None)
+    outer = seen.loops[inner].inside
+    parts = {
+        "forward": pytest.approx(52e-6),
+        "backward": pytest.approx(50e-6),
+        "step": pytest.approx(70e-6),
+    }
+    assert both[inner].phases == parts
+    assert both[outer].phases == {"fetch": pytest.approx(20e-6), **parts}
+    words = f", without the loop at line {seen.loops[inner].line}"
+    assert words in " ".join(render(seen).split())
+    assert words in page(seen)
+
+
 def test_the_collector_is_ours():
     """What Python's garbage collector takes by itself is no line's time; one that is asked for is."""
     runs = SPACE["runs"]

@@ -32,16 +32,20 @@ Roots = set[tuple[str, str]]
 
 def narrate(record: ExplainRecord) -> None:
     """Fill in ``sentences`` everywhere, and the glossary."""
+    roots = _roots(record.setup)
     for line in record.setup:
-        line.sentences = list(dict.fromkeys(_sentences(line, set())))
+        line.sentences = list(dict.fromkeys(_sentences(line, roots)))
     for step in record.steps:
-        events = [event for line in step.lines for event in line.events]
-        roots = {(one.facts.get("root", ""), one.facts.get("root_node", "")) for one in events
-                 if one.kind == "backward"}  # fmt: skip
+        roots = _roots(step.lines)
         for line in step.lines:
             line.sentences = list(dict.fromkeys(_sentences(line, roots)))
         step.brief = brief(step)
     record.glossary = glossary(record)
+
+
+def _roots(lines: list[LineNote]) -> Roots:
+    facts = [one.facts for line in lines for one in line.events if one.kind == "backward"]
+    return {(one.get("root", ""), one.get("root_node", "")) for one in facts}
 
 
 def _sentences(line: LineNote, roots: Roots) -> Iterator[str]:

@@ -199,7 +199,9 @@ def _inner(turn: Turn, shown: set[int]) -> list[Turn]:
 
 
 def _visits(turn: Turn, shown: set[int]) -> list[Any]:
-    return [*turn.visits, *(v for inner in _inner(turn, shown) for v in _visits(inner, shown))]
+    apart = {id(visit) for record, visit in turn.further.items() if id(record) in shown}
+    own = [visit for visit in turn.visits if id(visit) not in apart]
+    return [*own, *(v for inner in _inner(turn, shown) for v in _visits(inner, shown))]
 
 
 def _turns(turn: Turn, shown: set[int]) -> list[Turn]:

@@ -114,7 +114,7 @@ class Turn:
     origin: int = 0
     """When it began, in the program's own time: the clock without what was ours."""
     spans: list[Any] = field(default_factory=list)
-    further: dict[Loop, Any] = field(default_factory=dict)
+    further: dict[LoopRecord, Any] = field(default_factory=dict)
     """Of a timed turn: the visit that all further turns of a loop inside are counted in."""
     mark: Any = None
     """Of its beginning, in the device's queue."""

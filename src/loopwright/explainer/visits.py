@@ -85,9 +85,9 @@ def further(order: int, activation: Activation, turn: Turn, since: int) -> Visit
     source = turn.record.source
     if around is None or around.mode != TIMED or turn.loop is None or source is None:
         return None
-    found = around.further.get(turn.loop)
+    found = around.further.get(turn.record)
     if found is None:
         head = source.by_line[turn.loop.line]
-        found = around.further[turn.loop] = Visit(order, head, activation, around, since)
+        found = around.further[turn.record] = Visit(order, head, activation, around, since)
         around.visits.append(found)
     return found

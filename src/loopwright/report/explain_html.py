@@ -27,6 +27,7 @@ from loopwright.report.explain_view import (
     microtime,
     now_and_then,
     steps_of,
+    timed_apart,
     timing_of,
     views,
 )
@@ -338,7 +339,8 @@ def timing(record: ExplainRecord, loop: int) -> dict[str, Any] | None:
     ]  # fmt: skip
     drawing = Markup(explain_drawings.timeline(note))  # noqa: S704  escaped there
     seldom = [(one, now_and_then(note, one), longest_line(one)) for one in note.seldom]
-    return {"note": note, "rows": rows, "drawing": drawing, "seldom": seldom}
+    return {"note": note, "rows": rows, "drawing": drawing, "seldom": seldom,
+            "apart": timed_apart(record, loop)}  # fmt: skip
 
 
 def stock(record: ExplainRecord, recorded: list[StepNote]) -> list[tuple[str, int, str]]:

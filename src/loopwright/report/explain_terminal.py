@@ -23,6 +23,7 @@ from loopwright.report.explain_view import (
     microtime,
     now_and_then,
     steps_of,
+    timed_apart,
     timing_of,
     views,
     without_numbers,
@@ -220,7 +221,7 @@ def _in_one_view(
         table.add_row(
             Text("a step", "bold"),
             "",
-            Text(_how_timed(timing), "dim"),
+            Text(_how_timed(timing) + timed_apart(record, loop), "dim"),
             microtime(timing.seconds),
             "",
         )

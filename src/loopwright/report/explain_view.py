@@ -166,6 +166,14 @@ def timing_of(record: ExplainRecord, loop: int) -> TimingNote | None:
     return next((one for one in record.timings if one.loop == loop), None)
 
 
+def timed_apart(record: ExplainRecord, loop: int) -> str:
+    """Words on loops inside that have a timing of their own, which the loop's leaves out."""
+    lines = [str(one.line) for number, one in enumerate(record.loops)
+             if one.inside == loop and one.line and timing_of(record, number) is not None]  # fmt: skip
+    loops = f"the loop{'s' if len(lines) > 1 else ''} at line {' and '.join(lines)}"
+    return f", without {loops}" if lines else ""
+
+
 def now_and_then(timing: TimingNote, seldom: SeldomNote) -> str:
     """How often it happens, and what it consists of."""
     parts = sorted(seldom.phases.items(), key=lambda one: -one[1])
