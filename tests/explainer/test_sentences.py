@@ -112,7 +112,7 @@ def test_a_loss_that_is_added_up():
     seen = recorded_here(train, steps=2, timed=0)
     told = line(step(seen, 2), seen, "loss += F.cross_entropy").sentences
     assert not [one for one in told if one.startswith("`loss` = ")]
-    assert f"`loss` is {values[1]:.4g} in the end; it is still a tensor" in " ".join(told)
+    assert f"`loss` is {values[1]:.4g} by then; it is still a tensor" in " ".join(told)
     assert "And 2 more like that." in told
     assert "root of the graph" not in " ".join(told)
     told = line(step(seen, 2), seen, "other = F.mse_loss").sentences
@@ -194,6 +194,24 @@ def test_parameters_of_autograd_grad():
     seen = recorded_here(train, steps=2, timed=0)
     told = line(step(seen, 2, "gradients"), seen, "weight -= 0.1 * first").sentences
     assert [one for one in told if "without an optimizer" in one], told
+
+
+def test_lone_leaves_that_move_one_by_one():
+    """They belong to nothing, and are as many as moved."""
+
+    def train():
+        torch.manual_seed(0)
+        leaves = [torch.randn(9, requires_grad=True) for _ in range(3)]
+        for _ in range(2):
+            loss = sum(one.square().sum() for one in leaves)
+            grads = torch.autograd.grad(loss, leaves)
+            with torch.no_grad():
+                for leaf, grad in zip(leaves, grads, strict=True):
+                    leaf -= 0.1 * grad
+
+    seen = recorded_here(train, steps=2, timed=0)
+    told = line(step(seen, 2, "gradients"), seen, "leaf -= 0.1 * grad").sentences
+    assert told[0].startswith("All 3 parameters move without an optimizer by ‖Δp‖ = ")
 
 
 def test_a_tensor_of_one_number():

@@ -258,14 +258,16 @@ def _merge_moves(notes: list[ParameterNote]) -> list[ParameterNote]:
     for note in notes:
         last = found[-1] if found else None
         alone = note.count == 1 and note.largest and note.exact
-        if last is None or not alone or not names or note.largest in names or note.of != last.of:
+        lone = last is not None and last.of == len(names)  # leaves that belong to nothing
+        alike = last is not None and note.of == (1 if lone and last.of != note.of else last.of)
+        if last is None or not alone or not names or note.largest in names or not alike:
             found.append(note)
             names = {note.largest} if alone else set()
             continue
         names.add(note.largest)
         far = note if note.largest_delta > last.largest_delta else last
         found[-1] = ParameterNote(
-            len(names), note.of, values.together([last.delta, note.delta]),
+            len(names), max(note.of, len(names)), values.together([last.delta, note.delta]),
             values.together([last.norm, note.norm]), far.largest, far.largest_delta,
             last.numbers + note.numbers,
         )  # fmt: skip

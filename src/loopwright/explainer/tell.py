@@ -134,7 +134,7 @@ def _loss(event: EventNote, line: LineNote) -> Iterator[str]:
         return
     is_it = f"`{stored.name}`" if not whole else "It"
     if stored.values and not whole and not stored.shape:
-        is_it = f"`{stored.name}` is {number(stored.values[0])} in the end; it"
+        is_it = f"`{stored.name}` is {number(stored.values[0])} by then; it"
     root = ": it is the root of the graph" if facts.get("root") else ""
     begins = ", where backward begins" if root else ""
     yield (
