@@ -255,3 +255,18 @@ def test_rules(run_cli):
     wrong = run_cli("rules", "mising-zero-grad")
     assert wrong.rc == 2
     assert "did you mean missing-zero-grad?" in wrong.err
+
+
+def test_torchrun_around_it_is_said(monkeypatch):
+    """A rank that is checked by itself says so, and how all are; one process says nothing."""
+    from loopwright.cli import one_rank
+
+    monkeypatch.delenv("RANK", raising=False)
+    assert one_rank.note("check") == []
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert one_rank.note("check") == []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    (said,) = one_rank.note("check")
+    assert said.startswith("rank 1 of 2 was looked at by itself")
+    assert "loopwright check -- torchrun" in said

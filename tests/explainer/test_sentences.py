@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from explainer.recorded import line, recorded_here, said, step
 from loopwright.report.explain_html import data
@@ -42,6 +43,24 @@ def test_numbers_clipped_one_by_one():
     )
     assert beyond[1] == 0
     assert second == ["None of the gradients' 23 numbers lies beyond ±9: nothing is changed."]
+
+
+def test_a_ranks_share():
+    """A ``DistributedSampler`` gives one rank's share, in whatever order: no word about all samples of it."""
+
+    def train():
+        model, x = layers()
+        data = TensorDataset(x, x[:, :2])
+        sampler = DistributedSampler(data, num_replicas=2, rank=1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for inputs, wanted in DataLoader(data, batch_size=2, sampler=sampler):
+            optimizer.zero_grad()
+            F.mse_loss(model(inputs), wanted).backward()
+            optimizer.step()
+
+    seen = recorded_here(train, steps=2, timed=0)
+    told = line(step(seen, 1), seen, "DataLoader(data").sentences
+    assert "A pass over this rank's share of 8 samples begins: 2 batches of 2." in told
 
 
 class Followed(nn.Module):

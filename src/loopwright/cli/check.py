@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from loopwright.cli import one_rank
 from loopwright.cli.flags import Flag, command_of, parse
 from loopwright.cli.output import write_text
 from loopwright.cli.values import Range
@@ -244,6 +245,7 @@ def observe(asked: Asked, chosen: Chosen) -> CheckRecord:
         record.notes.append(
             "no process of the program imported torch and came to its end, so nothing was observed"
         )
+    record.notes += one_rank.note("check")
     suppress.select(record, chosen.select, chosen.ignore)
     whole = not chosen.steps and not code and not chosen.select and not chosen.ignore
     suppress.apply_comments(record, record.files, report_unused=whole)

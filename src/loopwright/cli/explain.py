@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loopwright.cli import one_rank
 from loopwright.cli.check import split
 from loopwright.cli.flags import Flag, command_of, parse
 from loopwright.cli.output import write_page, write_text
@@ -188,6 +189,7 @@ def record_of(
         record.notes.append(
             "the program was ended after its loops had been recorded (--whole lets it run to its end)"
         )
+    record.notes += one_rank.note("explain")
     if given["check"]:
         record.findings = findings_of(command)
     narrate(record)

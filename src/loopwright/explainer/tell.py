@@ -31,18 +31,20 @@ def _epoch(event: EventNote, _: LineNote) -> Iterator[str]:
     facts = event.facts
     if facts.get("samples") is None or facts.get("batches") is None:
         return
-    last = ""
-    if facts.get("batch_size") and not facts.get("drop_last"):
+    last, whose = "", ""
+    if any(one in str(facts.get("sampler")) for one in ("Distributed", "SampleShare")):
+        whose = "this rank's share of "
+    elif facts.get("batch_size") and not facts.get("drop_last"):
         rest = facts["samples"] - (facts["batches"] - 1) * facts["batch_size"]
         if 0 < rest < facts["batch_size"]:
             last = f", the last one of {count(rest)}"
     order = (
         " in a new random order"
         if "Random" in str(facts.get("sampler"))
-        else " in the same order each time"
+        else ("" if whose else " in the same order each time")
     )
     yield (
-        f"A pass over {count(facts['samples'])} samples begins{order}: "
+        f"A pass over {whose}{count(facts['samples'])} samples begins{order}: "
         + many(facts["batches"], "batch", "batches")
         + (f" of {count(facts['batch_size'])}{last}." if facts.get("batch_size") else ".")
     )
