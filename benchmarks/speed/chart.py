@@ -17,12 +17,12 @@ TITLES = {
 }  # fmt: skip
 NAMES = {
     "tutorial again": "tutorial loop again (null)", "loop": "run.loop", "fit": "lw.fit",
-    "exact": "run.compile_step", "fit_exact": 'lw.fit(capture="exact")',
+    "exact": "run.compile_step", "fit_exact": 'lw.fit(capture="exact")', "tuned": "tuned",
     "lightning": "Lightning", "accelerate": "Accelerate", "ignite": "Ignite",
     "hf_trainer": "HF Trainer", "skorch_net": "skorch", "keras_torch": "Keras on torch",
     "torchtnt_train": "torchtnt",
 }  # fmt: skip
-OURS = ("loop", "fit", "exact", "fit_exact")
+OURS = ("loop", "fit", "exact", "fit_exact", "tuned")
 ROW, LABEL, WIDTH, HEAD = 19, 190, 760, 34
 STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #1f2328 } .h { font-weight: 600; font-size: 14px }

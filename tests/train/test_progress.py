@@ -98,7 +98,8 @@ def test_one_line_an_epoch_stays(on_terminal):
     assert len(terminal.screen()) == 2
     for epoch, line in enumerate(terminal.screen(), start=1):
         assert re.fullmatch(
-            rf"epoch {epoch}/2  train_loss \d\.\d{{4}}  valid_accuracy 0\.7500  \d+\.\d s", line
+            rf"epoch {epoch}/2  train_loss \d\.\d{{4}}  valid_accuracy 0\.7500  (\d+ ms|\d+\.\d s)",
+            line,
         )
     assert "5/5 [" in terminal.getvalue()
 
@@ -188,3 +189,11 @@ def test_a_plain_number():
     values = [0.0, 1e-5, 0.12345, 12.345, 123456.0, 1e9, math.inf, -math.nan]
     words = ["0.0000", "1.00e-05", "0.1235", "12.3", "123,456", "1.00e+09", "inf", "NaN"]
     assert [progress.number(value) for value in values] == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.029, "29 ms"), (0.5, "0.5 s"), (99.94, "99.9 s"), (3725, "1:02:05")]
+)
+def test_durations(seconds, text):
+    """An epoch of a few milliseconds has a duration, too."""
+    assert progress._time(seconds) == text
