@@ -283,7 +283,7 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 def slug(error: str) -> str | None:
     """The slug of the error that a program's stderr ends with; None for any other exception."""
     for line in reversed(error.strip().splitlines()):
-        if line.lstrip().startswith("hint:"):
+        if line.startswith("  "):  # the hint, rows of a table
             continue
         head, _, tail = line.rpartition("  [")
         return tail.rstrip("]") if head and tail.endswith("]") else None
