@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
 
@@ -71,3 +72,24 @@ def test_no_rank_is_aborted_at_its_end(run_program, tmp_path):
     for _ in range(12):
         done = run_program(words, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
         assert done.rc == 0, done.err
+
+
+HELD = (
+    SCRIPT.replace("lw.Run(", 'lw.Run("out", ').partition("for step")[0]
+    + """
+turns = iter(run.loop(DataLoader(data, batch_size=32, shuffle=True), epochs=3))
+for _ in range(3):
+    step = next(turns)
+    inputs, labels = step.batch
+    step.backward(nn.functional.cross_entropy(run.model(inputs), labels))
+    step.update()
+"""
+)
+
+
+def test_a_loop_that_is_held_until_the_process_ends(ranks, tmp_path):
+    """It is ended while the ranks can still speak to each other: its last turn is saved."""
+    ranks.run(HELD, 2)
+    outcome = json.loads((tmp_path / "out/outcome.json").read_text())
+    assert outcome["outcome"]["reason"] == "the loop was left in turn 3"
+    assert (tmp_path / "out/checkpoints/loop-0-end").is_dir()

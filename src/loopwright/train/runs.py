@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 _RUNS: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
-@atexit.register
 def _close_all() -> None:
     for run in list(_RUNS):
         run.lifecycle.process_ends()
@@ -23,6 +22,9 @@ def _close_all() -> None:
 def add(run: Run) -> None:
     """Note a run, without keeping it alive."""
     _RUNS.add(run)
+    # What was registered last runs first: before the group of processes that the run speaks through is ended.
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
 
 
 def close_older(folder: Path) -> None:
