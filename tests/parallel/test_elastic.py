@@ -112,6 +112,8 @@ def test_a_machine_goes_and_another_one_comes(ranks, addresses):
         stays = machines.start(addresses[0])
         lost = machines.start(addresses[1])
         machines.wait_for(2, stays, lost)
+        while ranks.told(2, 0)[-1]["turn"] < 6:  # until something beyond the beginning is saved
+            time.sleep(0.05)
         before = ranks.told(2, 0)[-1]["turn"]
         machines.lose(lost)
         machines.wait_for(1, stays)
