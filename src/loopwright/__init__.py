@@ -27,36 +27,36 @@ if TYPE_CHECKING:
     from loopwright.explainer.here import explain as explain
     from loopwright.recipes.recipe import Job as Job
     from loopwright.recipes.recipe import recipe as recipe
-    from loopwright.train.activation import checkpoint_activations as checkpoint_activations
-    from loopwright.train.batch_size import find_batch_size as find_batch_size
     from loopwright.train.callbacks import early_stopping as early_stopping
-    from loopwright.train.datasets import class_weights as class_weights
-    from loopwright.train.datasets import split as split
-    from loopwright.train.ema import EMA as EMA
+    from loopwright.train.data.datasets import class_weights as class_weights
+    from loopwright.train.data.datasets import split as split
     from loopwright.train.fit import fit as fit
     from loopwright.train.loop import Loop as Loop
-    from loopwright.train.lr_range import lr_range_test as lr_range_test
-    from loopwright.train.meters import Accuracy as Accuracy
-    from loopwright.train.meters import Mean as Mean
-    from loopwright.train.meters import Sum as Sum
-    from loopwright.train.metrics import metric as metric
-    from loopwright.train.parameters import freeze as freeze
-    from loopwright.train.parameters import parameter_groups as parameter_groups
-    from loopwright.train.policy import Checkpoint as Checkpoint
-    from loopwright.train.predictions import Predictions as Predictions
-    from loopwright.train.profiling import profile as profile
-    from loopwright.train.randomness import seed as seed
+    from loopwright.train.measure.batch_size import find_batch_size as find_batch_size
+    from loopwright.train.measure.lr_range import lr_range_test as lr_range_test
+    from loopwright.train.measure.profiling import profile as profile
+    from loopwright.train.measure.throughput import throughput as throughput
+    from loopwright.train.metrics.meters import Accuracy as Accuracy
+    from loopwright.train.metrics.meters import Mean as Mean
+    from loopwright.train.metrics.meters import Sum as Sum
+    from loopwright.train.metrics.named import metric as metric
+    from loopwright.train.metrics.predictions import Predictions as Predictions
+    from loopwright.train.models.activation import checkpoint_activations as checkpoint_activations
+    from loopwright.train.models.ema import EMA as EMA
+    from loopwright.train.models.parameters import freeze as freeze
+    from loopwright.train.models.parameters import parameter_groups as parameter_groups
+    from loopwright.train.models.summary import summary as summary
+    from loopwright.train.models.weights import load_weights as load_weights
+    from loopwright.train.process.randomness import seed as seed
     from loopwright.train.run import Run as Run
-    from loopwright.train.schedules import on_metric as on_metric
-    from loopwright.train.schedules import per_epoch as per_epoch
-    from loopwright.train.schedules import per_update as per_update
-    from loopwright.train.schedules import warmup_constant as warmup_constant
-    from loopwright.train.schedules import warmup_cosine as warmup_cosine
-    from loopwright.train.schedules import warmup_linear as warmup_linear
+    from loopwright.train.state.policy import Checkpoint as Checkpoint
     from loopwright.train.step import Step as Step
-    from loopwright.train.summary import summary as summary
-    from loopwright.train.throughput import throughput as throughput
-    from loopwright.train.weights import load_weights as load_weights
+    from loopwright.train.update.schedules import on_metric as on_metric
+    from loopwright.train.update.schedules import per_epoch as per_epoch
+    from loopwright.train.update.schedules import per_update as per_update
+    from loopwright.train.update.schedules import warmup_constant as warmup_constant
+    from loopwright.train.update.schedules import warmup_cosine as warmup_cosine
+    from loopwright.train.update.schedules import warmup_linear as warmup_linear
 
 __version__ = "0.1.0"
 
@@ -74,23 +74,27 @@ _NAMES = {
     ),
     "explainer.here": ("Explanation", "explain"),
     "recipes.recipe": ("Job", "recipe"),
-    "train.activation": ("checkpoint_activations",),
-    "train.batch_size": ("find_batch_size",),
     "train.callbacks": ("early_stopping",),
-    "train.datasets": ("class_weights", "split"),
-    "train.ema": ("EMA",),
+    "train.data.datasets": ("class_weights", "split"),
     "train.fit": ("fit",),
     "train.loop": ("Loop",),
-    "train.lr_range": ("lr_range_test",),
-    "train.meters": ("Accuracy", "Mean", "Sum"),
-    "train.metrics": ("metric",),
-    "train.parameters": ("freeze", "parameter_groups"),
-    "train.policy": ("Checkpoint",),
-    "train.predictions": ("Predictions",),
-    "train.profiling": ("profile",),
-    "train.randomness": ("seed",),
+    "train.measure.batch_size": ("find_batch_size",),
+    "train.measure.lr_range": ("lr_range_test",),
+    "train.measure.profiling": ("profile",),
+    "train.measure.throughput": ("throughput",),
+    "train.metrics.meters": ("Accuracy", "Mean", "Sum"),
+    "train.metrics.named": ("metric",),
+    "train.metrics.predictions": ("Predictions",),
+    "train.models.activation": ("checkpoint_activations",),
+    "train.models.ema": ("EMA",),
+    "train.models.parameters": ("freeze", "parameter_groups"),
+    "train.models.summary": ("summary",),
+    "train.models.weights": ("load_weights",),
+    "train.process.randomness": ("seed",),
     "train.run": ("Run",),
-    "train.schedules": (
+    "train.state.policy": ("Checkpoint",),
+    "train.step": ("Step",),
+    "train.update.schedules": (
         "on_metric",
         "per_epoch",
         "per_update",
@@ -98,10 +102,6 @@ _NAMES = {
         "warmup_cosine",
         "warmup_linear",
     ),
-    "train.step": ("Step",),
-    "train.summary": ("summary",),
-    "train.throughput": ("throughput",),
-    "train.weights": ("load_weights",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

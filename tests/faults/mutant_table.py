@@ -61,62 +61,62 @@ CLI_FULL = "test_command_line.py::test_full_disk"
 
 STATE = [
     Mutant(
-        "the model is not loaded", "train/saving.py",
+        "the model is not loaded", "train/state/saving.py",
         'model.load_state_dict(_part(state["models"], key, "model"), strict=True)',
         '_part(state["models"], key, "model")',
         (ONE, SAMPLE, SCHEDULES),
     ),
     Mutant(
-        "the optimizer's state is not loaded", "train/saving.py",
+        "the optimizer's state is not loaded", "train/state/saving.py",
         'optimizer.load_state_dict(_part(state["optimizers"], key, "optimizer"))',
         '_part(state["optimizers"], key, "optimizer")',
         (ONE, FOLDS),
     ),
     Mutant(
-        "the scheduler is not saved", "train/saving.py",
+        "the scheduler is not saved", "train/state/saving.py",
         '"schedules": {key: s.state_dict() for key, s in run.schedules.items()},',
         '"schedules": {},',
         (ONE, TWO),
     ),
     Mutant(
-        "the scaler is not saved", "train/saving.py",
+        "the scaler is not saved", "train/state/saving.py",
         '"precision": run.precision.state_dict(),', '"precision": {},',
         (TWO,),
     ),
     Mutant(
-        "the averaged weights are not saved", "train/saving.py",
+        "the averaged weights are not saved", "train/state/saving.py",
         '"ema": None if run.ema is None else run.ema.state_dict(),', '"ema": None,',
         (ONE,),
     ),
     Mutant(
-        "the gradients of a half-filled window are not saved", "train/saving.py",
+        "the gradients of a half-filled window are not saved", "train/state/saving.py",
         "name: p.grad for name, p in model.named_parameters() if p.grad is not None",
         "name: p.grad for name, p in model.named_parameters() if False",
         (ONE,),
     ),
     Mutant(
-        "the account of a half-filled window is not restored", "train/saving.py",
+        "the account of a half-filled window is not restored", "train/state/saving.py",
         'window.load_state_dict(_part(state["windows"], name, "optimizer"))',
         '_part(state["windows"], name, "optimizer")',
         (ONE,),
     ),
     Mutant(
-        "the best value is not restored", "train/saving.py",
+        "the best value is not restored", "train/state/saving.py",
         'run.best.update(state["best"])', "pass",
         (ONE,),
     ),
     Mutant(
-        "kept values are not restored", "train/saving.py",
+        "kept values are not restored", "train/state/saving.py",
         'run.kept.update(state["kept"])', "pass",
         (TWO,),
     ),
     Mutant(
-        "tracked objects are not restored", "train/saving.py",
+        "tracked objects are not restored", "train/state/saving.py",
         'thing.load_state_dict(state["tracked"][name])', "pass",
         (ONE, TWO),
     ),
     Mutant(
-        "the loops that have ended are forgotten", "train/saving.py",
+        "the loops that have ended are forgotten", "train/state/saving.py",
         'run.ended.update(state["ended"])', "pass",
         (AGAIN,),
     ),
@@ -145,17 +145,17 @@ STATE = [
 ]  # fmt: skip
 DATA = [
     Mutant(
-        "Python's generator is not restored", "train/randomness.py",
+        "Python's generator is not restored", "train/process/randomness.py",
         'random.setstate(state["python"])', "pass",
         (ONE, f"{MAIN}[python sampler]"),
     ),
     Mutant(
-        "torch's generator is not restored", "train/randomness.py",
+        "torch's generator is not restored", "train/process/randomness.py",
         'torch.set_rng_state(state["torch"])', "pass",
         (ONE, f"{MAIN}[shuffled]"),
     ),
     Mutant(
-        "numpy's generator is not restored", "train/randomness.py",
+        "numpy's generator is not restored", "train/process/randomness.py",
         'numpy.random.set_state(state["numpy"])', "pass",
         (ONE,),
     ),
@@ -275,7 +275,7 @@ DISK = [
         (SMALL, POWER),
     ),
     Mutant(
-        "the history is not synced before a checkpoint", "train/run_folder.py",
+        "the history is not synced before a checkpoint", "train/folder/writing.py",
         "self._run.history.sync()", "pass",
         (HISTORY,),
     ),
@@ -295,7 +295,7 @@ DISK = [
         (ORDER, ONE, TORN),
     ),
     Mutant(
-        "an ended loop's checkpoint is not protected", "train/run_folder.py",
+        "an ended loop's checkpoint is not protected", "train/folder/writing.py",
         """        if ended:
             self._store.protect(name)
 """,
@@ -325,7 +325,7 @@ DISK = [
         (ONE,),
     ),
     Mutant(
-        "lines whose write failed are dropped", "train/history.py",
+        "lines whose write failed are dropped", "train/folder/history.py",
         """            except OSError as error:
                 raise DiskError(
                     f"cannot write""",
@@ -336,7 +336,7 @@ DISK = [
         ("test_room.py::test_the_history_fails_once",),
     ),
     Mutant(
-        "a torn line swallows the next one", "train/history.py",
+        "a torn line swallows the next one", "train/folder/history.py",
         'file.write(b"\\n")', "pass",
         (LINES,),
     ),
@@ -369,7 +369,7 @@ DAMAGE = [
         (f"{FLIPPED}[interrupted]", f"{SHORT}[finished-gone]"),
     ),
     Mutant(
-        "with all checkpoints damaged it begins anew", "train/run_folder.py",
+        "with all checkpoints damaged it begins anew", "train/folder/writing.py",
         """            return None
         return self._store.load()[0]
 """,
@@ -382,7 +382,7 @@ DAMAGE = [
         (CLI_DAMAGED,),
     ),
     Mutant(
-        "a run.json that lacks something is a crash", "train/folder.py",
+        "a run.json that lacks something is a crash", "train/folder/reading.py",
         """    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _not_a_run(folder, f"run.json lacks""",
         """    except ZeroDivisionError as error:
@@ -428,7 +428,7 @@ PROCESSES = [
         (FILLS, CLI_FULL),
     ),
     Mutant(
-        "room is not looked for before the first turn", "train/run_folder.py",
+        "room is not looked for before the first turn", "train/folder/writing.py",
         "self._store.room_for(size_of(state)", "int(size_of(state)",
         (SMALL_DISK,),
     ),
@@ -438,7 +438,7 @@ PROCESSES = [
         (LIMIT,),
     ),
     Mutant(
-        "a disk error of a small file is a bare OSError", "train/plain_files.py",
+        "a disk error of a small file is a bare OSError", "train/folder/plain_files.py",
         'with disk.failures(f"write {path.name}", path, needed=len(data)):', "if True:",
         (FULL,),
     ),
@@ -454,7 +454,7 @@ PROCESSES = [
         (UNHARMED,),
     ),
     Mutant(
-        "a refused start cleans up after another process", "train/run_folder.py",
+        "a refused start cleans up after another process", "train/folder/writing.py",
         "        elif self._mine:", "        else:",
         (REFUSED,),
     ),

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from loopwright.parallel.one import OneRank
-from loopwright.train import randomness
+from loopwright.train.process import randomness
 from loopwright.train.ranks.source import SharedSource
 
 PROGRAM = """

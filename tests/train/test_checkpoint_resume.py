@@ -13,7 +13,7 @@ from torch import nn
 
 import loopwright as lw
 from loopwright.errors import UsageError
-from loopwright.train.policy import allows
+from loopwright.train.state.policy import allows
 
 HEAD = """
 import os, random, sys

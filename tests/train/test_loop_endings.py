@@ -648,8 +648,8 @@ if step.ends_epoch:
 def test_signal_in_a_callbacks_validation(number, run_program, tmp_path, uninterrupted):
     """The same where a callback validates at the epoch's end: the epoch's last turn is repeated."""
     head = f"""\
-import loopwright.train.boundary
-loopwright.train.boundary.SHARE, loopwright.train.boundary.APART = 1e9, 0.0
+import loopwright.train.state.boundary
+loopwright.train.state.boundary.SHARE, loopwright.train.state.boundary.APART = 1e9, 0.0
 def validate(event):
     for i, batch in enumerate(run.evaluate(loader())):
         if event.epoch == 1 and i == 1 and not os.path.exists("sent"):
@@ -669,7 +669,7 @@ run.on("epoch_end", validate)"""
 def test_signal_while_data_is_awaited(run_program, tmp_path, uninterrupted):
     """A fetch that does not end by itself is given up: the turn's beginning is saved."""
     head = """\
-import loopwright.train.signals as signals
+import loopwright.train.process.signals as signals
 signals.PATIENCE = 0.1
 from torch.utils.data import DataLoader, TensorDataset
 from small import dataset

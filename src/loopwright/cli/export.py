@@ -63,7 +63,7 @@ def _model(
         if needs and example is None:
             example = _first_inputs(rebuilt.job)
         return rebuilt.job.model, example, rebuilt.weights, rebuilt.name
-    from loopwright.train.folder import read_run
+    from loopwright.train.folder.reading import read_run
 
     read_run(run)
     network = rebuild.named_model(named)

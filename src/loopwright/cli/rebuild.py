@@ -51,7 +51,7 @@ def rebuild(folder: Path, which: Which | None = None) -> Rebuilt:
         CheckpointError: not a run folder, no weights in it, or weights of another model.
         UsageError: the run was a script's.
     """
-    from loopwright.train.folder import read_run
+    from loopwright.train.folder.reading import read_run
 
     record = read_run(folder)
     if not record.recipe:
@@ -74,7 +74,7 @@ def rebuild(folder: Path, which: Which | None = None) -> Rebuilt:
 
 def load(folder: Path, model: nn.Module, which: Which | None = None) -> str:
     """Load a run's weights into ``model``; returns which."""
-    from loopwright.train.weights import load_weights
+    from loopwright.train.models.weights import load_weights
 
     if which is None:
         which = "best" if (folder / "best.safetensors").is_file() else "final"

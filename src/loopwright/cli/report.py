@@ -17,7 +17,7 @@ def report(run: Path, /, *, open: Annotated[bool, Parameter(negative=())] = Fals
     """
     from loopwright.cli.terminal import show_page, write_page
     from loopwright.report.html import render
-    from loopwright.train.folder import read_run
+    from loopwright.train.folder.reading import read_run
 
     page = run / "report.html"
     write_page(page, render(read_run(run)))

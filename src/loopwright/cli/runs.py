@@ -28,7 +28,7 @@ def runs(
     from loopwright.cli.output import whole
     from loopwright.cli.terminal import console, show_page
     from loopwright.report import compare, terminal
-    from loopwright.train.folder import read_run
+    from loopwright.train.folder.reading import read_run
 
     if not folder.is_dir():
         raise UsageError(f"no such folder: {folder}", slug="no-such-run", where="command line")

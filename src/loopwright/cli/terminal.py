@@ -31,7 +31,7 @@ def write_page(path: Path, text: str) -> None:
     Raises:
         DiskError: no room, no permission, or something else is in the way.
     """
-    from loopwright.train.plain_files import write_text
+    from loopwright.train.folder.plain_files import write_text
 
     write_text(path, text)
 

@@ -67,7 +67,7 @@ def _try(name: str) -> Any:
 
 def train_job(asked: Asked, job: Job, first: FirstSteps) -> int:
     """Train what a recipe has made; returns the exit code."""
-    from loopwright.train.folder import choose
+    from loopwright.train.folder.reading import choose
     from loopwright.train.parts import parts_of_a_run
 
     start_from(job, asked.loop)
@@ -100,7 +100,7 @@ def train_job(asked: Asked, job: Job, first: FirstSteps) -> int:
 def turns_of_ended(folder: Path) -> float | None:
     """Return the turns of a run that has ended, with all that comes after the last; None of another."""
     from loopwright.events import RunRecord
-    from loopwright.train.folder import take
+    from loopwright.train.folder.reading import take
 
     record = RunRecord(name="")
     take(record, folder, "outcome.json")
@@ -192,7 +192,7 @@ def conclude(folder: Path, loop: LoopSettings, *, already: bool) -> None:
     """Show what the run came to, and its report; that it had ended ``already`` is the first line."""
     from loopwright.cli.terminal import console, show_page
     from loopwright.report.terminal import summary
-    from loopwright.train.folder import read_run
+    from loopwright.train.folder.reading import read_run
 
     page = folder / "report.html"
     if not loop.quiet:

@@ -28,7 +28,7 @@ def dry_run(asked: Asked, job: Job) -> None:
     """Two steps through every phase: train, evaluate, checkpoint, report."""
     from rich.table import Table
 
-    from loopwright.train.folder import read_run
+    from loopwright.train.folder.reading import read_run
 
     start_from(job, asked.loop)
     arguments = fit_arguments(asked, job)

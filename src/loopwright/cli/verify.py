@@ -23,7 +23,7 @@ def verify(run: Path, /, *, json: Annotated[bool, Parameter(negative=())] = Fals
     """
     from loopwright.cli.terminal import console
     from loopwright.report import terminal
-    from loopwright.train.verification import verification
+    from loopwright.train.folder.verification import verification
 
     found = verification(run)
     if json:

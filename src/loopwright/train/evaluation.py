@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from loopwright.errors import DataError
-from loopwright.train import randomness
 from loopwright.train.callsite import user_frame
 from loopwright.train.data.loaders import kind_of
 from loopwright.train.data.source import Source
 from loopwright.train.leaving import frame_that_left, left_without_exception
+from loopwright.train.process import randomness
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run

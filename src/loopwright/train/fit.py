@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from loopwright.errors import UsageError
-from loopwright.train import randomness
 from loopwright.train.callbacks import early_stopping
 from loopwright.train.callsite import place_of
-from loopwright.train.loss import check_loss
-from loopwright.train.meters import Mean
-from loopwright.train.metrics import MetricSet
-from loopwright.train.predictions import Predictions
+from loopwright.train.metrics.meters import Mean
+from loopwright.train.metrics.named import MetricSet
+from loopwright.train.metrics.predictions import Predictions
+from loopwright.train.process import randomness
 from loopwright.train.run import Run
 from loopwright.train.step import Step
+from loopwright.train.update.loss import check_loss
 
 
 def fit(
@@ -243,7 +243,7 @@ class _Trial:
 
     def evaluate(self, loader: Any, split: str, *, show: bool = False) -> dict[str, float]:
         """Return the means over a data set, with the split's name in front."""
-        from loopwright.train.batches import count_samples
+        from loopwright.train.data.batches import count_samples
 
         mean = Mean()
         self.metrics.reset()
@@ -266,7 +266,7 @@ class _Trial:
         """Put the model's summary with output shapes into the run's folder."""
         if self.compute_loss is not None or not isinstance(batch, (tuple, list)):
             return
-        from loopwright.train.summary import summary
+        from loopwright.train.models.summary import summary
 
         with randomness.fork(self.run.device), torch.no_grad():
             found = summary(self.run.model, batch[0][:1])

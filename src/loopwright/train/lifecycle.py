@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import UsageError
 from loopwright.events import EpochRow, Outcome
-from loopwright.train import allocator, identity, randomness, saving, telling, waiting
 from loopwright.train.callsite import user_line
 from loopwright.train.data.bulk import in_memory
 from loopwright.train.data.feed import warn_unknown_iterators
@@ -21,8 +20,11 @@ from loopwright.train.data.fingerprint import (
     likely_cause,
     warn_of_other_workers,
 )
-from loopwright.train.policy import allows
-from loopwright.train.progress import Progress
+from loopwright.train.display import telling, waiting
+from loopwright.train.display.progress import Progress
+from loopwright.train.process import allocator, randomness
+from loopwright.train.state import identity, saving
+from loopwright.train.state.policy import allows
 
 if TYPE_CHECKING:
     from loopwright.train.data.source import Source

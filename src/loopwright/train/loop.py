@@ -11,18 +11,18 @@ import torch
 
 from loopwright.errors import DataError, StateError
 from loopwright.events import EpochRow, Outcome
-from loopwright.train import randomness
-from loopwright.train.batches import count_samples, tokens_of
-from loopwright.train.boundary import Boundary
 from loopwright.train.callsite import CallSite, user_line, where
+from loopwright.train.data.batches import count_samples, tokens_of
 from loopwright.train.data.loaders import kind_of
 from loopwright.train.data.source import Source
+from loopwright.train.display.progress import Progress, going_forward
 from loopwright.train.leaving import frame_that_left, left_without_exception
 from loopwright.train.limits import Limits
-from loopwright.train.progress import Progress, going_forward
+from loopwright.train.process import randomness
+from loopwright.train.state.boundary import Boundary
 from loopwright.train.step import Step
+from loopwright.train.update.window import Window
 from loopwright.train.values import Values
-from loopwright.train.window import Window
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run

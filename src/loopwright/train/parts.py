@@ -15,14 +15,15 @@ from torch import nn
 
 from loopwright.errors import UsageError
 from loopwright.events import Classification
-from loopwright.train import allocator, prepare
-from loopwright.train.boundary import Boundary
+from loopwright.train import prepare
 from loopwright.train.data.source import Source
+from loopwright.train.folder.writing import RunFolder
 from loopwright.train.lifecycle import Lifecycle
 from loopwright.train.loop import Loop
-from loopwright.train.run_folder import RunFolder
-from loopwright.train.signals import Signals
-from loopwright.train.stepper import Stepper
+from loopwright.train.process import allocator
+from loopwright.train.process.signals import Signals
+from loopwright.train.state.boundary import Boundary
+from loopwright.train.update.stepper import Stepper
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run

@@ -12,10 +12,10 @@ from torch import nn
 
 from loopwright.errors import LoopwrightWarning, UsageError
 from loopwright.train.callsite import place_of
-from loopwright.train.schedules import Schedule, resolve
+from loopwright.train.update.schedules import Schedule, resolve
 
 if TYPE_CHECKING:
-    from loopwright.train.ema import EMA
+    from loopwright.train.models.ema import EMA
 
 
 def check(*, accumulate: Any, resume: str, nonfinite: str, out: Any) -> None:
@@ -227,7 +227,7 @@ def ema(given: Any) -> EMA | None:
     """Return the average that is asked for; a number is its decay."""
     if given is None or given is False:
         return None
-    from loopwright.train.ema import EMA
+    from loopwright.train.models.ema import EMA
 
     return given if isinstance(given, EMA) else EMA(decay=given)
 

@@ -15,26 +15,27 @@ from torch import nn
 
 from loopwright.errors import UsageError
 from loopwright.events import Outcome
-from loopwright.train import identity, prepare, runs, saving, trackers
-from loopwright.train.averaging import Averaging
-from loopwright.train.best import BestWeights
+from loopwright.train import prepare, trackers
 from loopwright.train.callbacks import Callback, Event, Moments
 from loopwright.train.callsite import user_frame, user_line
 from loopwright.train.data.own_state import OwnState
+from loopwright.train.data.transfer import Transfer
 from loopwright.train.data.validation import ValidationData
-from loopwright.train.environment import environment
 from loopwright.train.evaluation import Evaluation
-from loopwright.train.gradients import parse_clip
-from loopwright.train.history import History
+from loopwright.train.folder.history import History
+from loopwright.train.folder.writing import RunFolder
 from loopwright.train.limits import Limits
 from loopwright.train.loop import Loop
-from loopwright.train.nonfinite import NonFinite
+from loopwright.train.models.averaging import Averaging
+from loopwright.train.models.best import BestWeights
 from loopwright.train.parts import parts_of_a_run
-from loopwright.train.policy import Checkpoint
-from loopwright.train.precision import Precision
-from loopwright.train.run_folder import RunFolder
-from loopwright.train.transfer import Transfer
-from loopwright.train.window import Window
+from loopwright.train.process import environment, runs
+from loopwright.train.state import identity, saving
+from loopwright.train.state.policy import Checkpoint
+from loopwright.train.update.gradients import parse_clip
+from loopwright.train.update.nonfinite import NonFinite
+from loopwright.train.update.precision import Precision
+from loopwright.train.update.window import Window
 
 if TYPE_CHECKING:
     from loopwright.train.capture.step import CapturedStep
@@ -167,7 +168,7 @@ class Run:
         self._deterministic_before: bool | None = None
         if deterministic:
             self._deterministic_before = prepare.deterministic(self.device)
-        self.environment = {**environment(self.device, recipe), **self.parts.facts}
+        self.environment = {**environment.environment(self.device, recipe), **self.parts.facts}
         engine = {
             "precision": precision, "accumulate": accumulate, "clip": clip, "compile": compile,
             "deterministic": deterministic,

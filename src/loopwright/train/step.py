@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from loopwright.errors import StateError, UsageError
-from loopwright.train import gradients
-from loopwright.train.batches import count_samples
 from loopwright.train.callsite import caller, user_line, where
-from loopwright.train.closures import minimize
-from loopwright.train.loss import check_loss
-from loopwright.train.window import Window
+from loopwright.train.data.batches import count_samples
+from loopwright.train.update import gradients
+from loopwright.train.update.closures import minimize
+from loopwright.train.update.loss import check_loss
+from loopwright.train.update.window import Window
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop

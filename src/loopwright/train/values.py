@@ -8,7 +8,7 @@ import torch
 
 from loopwright.errors import StateError
 from loopwright.train.callsite import user_line
-from loopwright.train.history import History, to_host
+from loopwright.train.folder.history import History, to_host
 
 
 class Values:

@@ -44,7 +44,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_going_forward_is_shown(tmp_path, monkeypatch, capsys, kind, progress):
     """Where batches are read again a bar shows how many of them, unless progress is off."""
-    monkeypatch.setattr("loopwright.train.progress.PATIENCE", 0.0)
+    monkeypatch.setattr("loopwright.train.display.progress.PATIENCE", 0.0)
     make_batches, reads_again = KINDS[kind]
     settings = {"checkpoint": lw.Checkpoint(every_steps=1), "progress": progress}
     with pytest.raises(KeyError), make(tmp_path / "run", **settings) as run:

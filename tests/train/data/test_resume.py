@@ -23,10 +23,10 @@ from torch.utils.data import (
 import loopwright as lw
 from loopwright.checkpoint import decode, encode
 from loopwright.errors import DataError, LoopwrightWarning
-from loopwright.train import randomness
-from loopwright.train.batches import tensors
 from loopwright.train.data import draws
+from loopwright.train.data.batches import tensors
 from loopwright.train.data.source import Source
+from loopwright.train.process import randomness
 
 CPU = torch.device("cpu")
 SHARED = np.random.default_rng(5)

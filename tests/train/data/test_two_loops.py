@@ -23,8 +23,8 @@ from torch.utils.data import (
 import loopwright as lw
 from loopwright.checkpoint import decode, encode
 from loopwright.errors import LoopwrightWarning
-from loopwright.train import randomness
 from loopwright.train.data.source import Source
+from loopwright.train.process import randomness
 
 CPU = torch.device("cpu")
 SAMPLES = 26  # six batches of four, one of two

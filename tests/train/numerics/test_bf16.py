@@ -10,7 +10,7 @@ from material import Net, equal, prepared, quiet_run, run_loop, tensors
 from torch import nn
 
 from loopwright.errors import UsageError
-from loopwright.train.precision import Precision
+from loopwright.train.update.precision import Precision
 
 CRITERION = nn.CrossEntropyLoss()
 

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import StepLR
 
 import loopwright as lw
 from loopwright.errors import NonFiniteError
-from loopwright.train.precision import SKIPS_IN_A_ROW
+from loopwright.train.update.precision import SKIPS_IN_A_ROW
 
 
 def batches(count=12, scale=30.0):

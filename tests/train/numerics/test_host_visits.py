@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from loopwright.train import loop as loop_module
-from loopwright.train.history import History
+from loopwright.train.folder.history import History
 
 
 class Reads(TorchDispatchMode):

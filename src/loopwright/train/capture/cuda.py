@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from loopwright.train import found_inf, gradients, randomness
-from loopwright.train.batches import count_samples, map_tensors, tensors
 from loopwright.train.callsite import CallSite
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Recording, Refused
 from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
-from loopwright.train.loss import check_loss, loss_and_weight
+from loopwright.train.data.batches import count_samples, map_tensors, tensors
+from loopwright.train.process import randomness
+from loopwright.train.update import found_inf, gradients
+from loopwright.train.update.loss import check_loss, loss_and_weight
 
 if TYPE_CHECKING:
     from loopwright.train.capture.step import CapturedStep

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from loopwright.train import randomness
+from loopwright.train.process import randomness
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run

@@ -20,8 +20,6 @@ import torch
 from torch import Tensor
 
 from loopwright.errors import UsageError
-from loopwright.train import gradients, randomness
-from loopwright.train.batches import count_samples, tensors
 from loopwright.train.callbacks import MOMENTS
 from loopwright.train.callsite import CallSite, caller
 from loopwright.train.capture import scalars
@@ -33,7 +31,10 @@ from loopwright.train.capture.record import Operation, Recording, Refused
 from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
 from loopwright.train.capture.stretch import Stretches
 from loopwright.train.capture.turns import Turns
-from loopwright.train.loss import check_loss, loss_and_weight
+from loopwright.train.data.batches import count_samples, tensors
+from loopwright.train.process import randomness
+from loopwright.train.update import gradients
+from loopwright.train.update.loss import check_loss, loss_and_weight
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop

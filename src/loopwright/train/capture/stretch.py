@@ -12,9 +12,9 @@ import copy
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from loopwright.train.batches import count_samples, tensors
 from loopwright.train.capture import scalars
 from loopwright.train.capture.state import State
+from loopwright.train.data.batches import count_samples, tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from loopwright.train import randomness
+from loopwright.train.process import randomness
 
 T = TypeVar("T")
 

@@ -28,9 +28,9 @@ from torch.utils.data import (
 )
 
 from loopwright.errors import LoopwrightWarning
-from loopwright.train import randomness
 from loopwright.train.data.own_state import OwnState
 from loopwright.train.data.source import Source
+from loopwright.train.process import randomness
 
 ITEMS = 4
 BYTES = 4096

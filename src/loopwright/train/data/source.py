@@ -22,7 +22,6 @@ from torch.utils.data import (
     default_collate,
 )
 
-from loopwright.train import randomness
 from loopwright.train.data.feed import NOTHING, Account, Counter, Feed, PlainFeed, is_torchs
 from loopwright.train.data.loaders import Spent, as_loader, length_of
 from loopwright.train.data.map_feed import MapFeed
@@ -30,6 +29,7 @@ from loopwright.train.data.order import draws_at_once
 from loopwright.train.data.own_state import OwnState, generators_of, iterators_of
 from loopwright.train.data.stateful_feed import StatefulFeed
 from loopwright.train.data.stream_feed import StreamFeed
+from loopwright.train.process import randomness
 
 
 class Source:

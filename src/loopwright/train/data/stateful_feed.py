@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from loopwright.train import randomness
 from loopwright.train.data import workers
 from loopwright.train.data.draws import Draws
 from loopwright.train.data.feed import Account, Counter, Feed, warn_other_order, warn_taken_over
@@ -25,6 +24,7 @@ from loopwright.train.data.stateful_iterator import (
     without_reading,
 )
 from loopwright.train.data.workers import garbage_stays, reporting
+from loopwright.train.process import randomness
 
 _LEFT: WeakKeyDictionary[DataLoader[Any], Mapping[str, Any]] = WeakKeyDictionary()
 """Loaders whose persistent workers an earlier process had, with where those were."""

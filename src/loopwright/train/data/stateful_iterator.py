@@ -14,12 +14,12 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
-from loopwright.train import randomness
 from loopwright.train.data.draws import Draws
 from loopwright.train.data.feed import warn_other_order
 from loopwright.train.data.order import draws_at_once
 from loopwright.train.data.own_state import OwnState
 from loopwright.train.data.workers import Reported, outstanding
+from loopwright.train.process import randomness
 
 
 class Reports:

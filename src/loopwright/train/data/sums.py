@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from loopwright.train.batches import tensors
+from loopwright.train.data.batches import tensors
 
 ELEMENTS = 16
 """Elements of each tensor that are looked at; 2 µs a tensor."""

@@ -12,9 +12,9 @@ from types import FrameType
 from typing import Any
 from weakref import ReferenceType, ref
 
-from loopwright.train import identity
 from loopwright.train.data.fingerprint import comparable, describe, likely_cause
 from loopwright.train.data.source import Source
+from loopwright.train.state import identity
 
 
 class ValidationData:

@@ -25,8 +25,8 @@ from torch.utils.data._utils import signal_handling
 from torch.utils.data._utils.pin_memory import pin_memory
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from loopwright.train import randomness
 from loopwright.train.data.own_state import OwnState
+from loopwright.train.process import randomness
 
 
 class Reported:

@@ -18,12 +18,12 @@ from torch.utils.data._utils import collate as torchs_collate
 from torch.utils.data._utils import fetch as torchs_fetch
 
 from loopwright.errors import DataError
-from loopwright.train import randomness
 from loopwright.train.callsite import place_of
 from loopwright.train.mishaps import describe
 from loopwright.train.mishaps.dead_workers import dead_worker
 from loopwright.train.mishaps.fitting import does_not_fit
 from loopwright.train.mishaps.hints import frames
+from loopwright.train.process import randomness
 
 if TYPE_CHECKING:
     from loopwright.train.data.source import Source

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from loopwright.train.batches import tensors
+from loopwright.train.data.batches import tensors
 from loopwright.train.mishaps import describe
 
 if TYPE_CHECKING:

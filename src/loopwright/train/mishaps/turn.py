@@ -16,10 +16,10 @@ from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import LoopwrightError
+from loopwright.train.display.telling import of_loop, saved_state
 from loopwright.train.mishaps import describe, memory
 from loopwright.train.mishaps.fetching import sequential
 from loopwright.train.mishaps.hints import hint_for
-from loopwright.train.telling import of_loop, saved_state
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop

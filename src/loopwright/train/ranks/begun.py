@@ -10,11 +10,11 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader
 
 from loopwright.parallel.apart import seeded
-from loopwright.train import randomness
 from loopwright.train.data.feed import warn_other_order
 from loopwright.train.data.loaders import kind_of
 from loopwright.train.data.order import Order
 from loopwright.train.data.own_state import OwnState
+from loopwright.train.process import randomness
 
 
 class Begun:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from loopwright.checkpoint.shards import Shards
 from loopwright.checkpoint.weights import load_weights_file
 from loopwright.events import CheckpointRow, Classification, Outcome
-from loopwright.train.history import History
+from loopwright.train.folder.history import History
+from loopwright.train.folder.writing import RunFolder
 from loopwright.train.ranks.shards import ShardWriter
 from loopwright.train.ranks.states import scattered
-from loopwright.train.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop

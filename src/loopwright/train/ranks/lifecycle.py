@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from loopwright.errors import StateError
 from loopwright.parallel.apart import spread
 from loopwright.parallel.wrapping import guard, let_take_buffers, takes_buffers
-from loopwright.train import randomness, saving
-from loopwright.train.boundary import Boundary
 from loopwright.train.callsite import user_line
 from loopwright.train.lifecycle import Lifecycle
+from loopwright.train.process import randomness
 from loopwright.train.ranks.states import gathered
+from loopwright.train.state import saving
+from loopwright.train.state.boundary import Boundary
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop

@@ -15,20 +15,20 @@ from loopwright.events import Classification, Worst
 from loopwright.parallel import wrapping
 from loopwright.parallel.world import World
 from loopwright.train import prepare
-from loopwright.train.boundary import Boundary
 from loopwright.train.data.source import Source
+from loopwright.train.folder.writing import RunFolder
 from loopwright.train.lifecycle import Lifecycle
 from loopwright.train.loop import Loop
 from loopwright.train.parts import Alone
+from loopwright.train.process.signals import Signals
 from loopwright.train.ranks.folder import FolderOverRanks
 from loopwright.train.ranks.lifecycle import BoundaryOverRanks, LifecycleOverRanks
 from loopwright.train.ranks.loop import LoopOverRanks
 from loopwright.train.ranks.signals import SignalsOverRanks
 from loopwright.train.ranks.source import SharedSource
 from loopwright.train.ranks.stepper import StepperOverRanks
-from loopwright.train.run_folder import RunFolder
-from loopwright.train.signals import Signals
-from loopwright.train.stepper import Stepper
+from loopwright.train.state.boundary import Boundary
+from loopwright.train.update.stepper import Stepper
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,13 +17,14 @@ from loopwright.errors import UsageError
 from loopwright.parallel import sharding
 from loopwright.parallel.apart import agreed_seed
 from loopwright.parallel.world import World
-from loopwright.train import allocator, prepare
+from loopwright.train import prepare
 from loopwright.train.data.source import Source
+from loopwright.train.process import allocator
 from loopwright.train.ranks.lending import NotLent, lent, without_data
 from loopwright.train.ranks.parts import OverRanks
 from loopwright.train.ranks.shards import split
 from loopwright.train.ranks.source import SharedSource
-from loopwright.train.stepper import Stepper
+from loopwright.train.update.stepper import Stepper
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run

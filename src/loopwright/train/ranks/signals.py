@@ -7,7 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-from loopwright.train.signals import Signals
+from loopwright.train.process.signals import Signals
 
 
 class SignalsOverRanks(Signals):

@@ -21,7 +21,7 @@ from loopwright.parallel.shares import (
     share_of,
 )
 from loopwright.parallel.world import World
-from loopwright.train.batches import count_samples
+from loopwright.train.data.batches import count_samples
 from loopwright.train.data.own_state import OwnState, generators_of
 from loopwright.train.data.source import Source
 from loopwright.train.ranks.begun import Begun

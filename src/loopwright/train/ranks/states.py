@@ -10,7 +10,7 @@ from typing import Any
 
 from loopwright.checkpoint.tree import decode, encode
 from loopwright.parallel.world import World
-from loopwright.train.saving import begin_the_rest
+from loopwright.train.state.saving import begin_the_rest
 
 OWN = ("random", "own", "gradients", "windows", "buffers", "kept", "tracked", "holdings")
 

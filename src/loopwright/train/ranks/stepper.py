@@ -17,11 +17,11 @@ from torch import Tensor
 
 from loopwright.parallel.reduction import average_gradients
 from loopwright.parallel.world import Totals, World
-from loopwright.train import gradients
-from loopwright.train.nonfinite import LeftOut
-from loopwright.train.precision import power_of_two_near
-from loopwright.train.stepper import Stepper
-from loopwright.train.window import Window
+from loopwright.train.update import gradients
+from loopwright.train.update.nonfinite import LeftOut
+from loopwright.train.update.precision import power_of_two_near
+from loopwright.train.update.stepper import Stepper
+from loopwright.train.update.window import Window
 
 
 class StepperOverRanks(Stepper):

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from loopwright.parallel.world import World
-from loopwright.train.history import History, to_host
+from loopwright.train.folder.history import History, to_host
 from loopwright.train.values import Values, one_number
 
 

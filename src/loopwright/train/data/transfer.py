@@ -1,0 +1,90 @@
+"""Batches on their way to the device, overlapped with compute where there is an accelerator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from loopwright.train.data.batches import map_tensors, tensors
+
+
+class Transfer:
+    """Moves batches to one device.
+
+    On the CPU a batch is passed on as it is. On an accelerator with streams, ``send`` copies from
+    pinned memory on a side stream and ``receive`` makes the compute stream wait for that copy and
+    marks each tensor as used there (``record_stream``), so that the allocator does not hand its
+    memory to a later copy while kernels still read it. The host tensors are kept until their copy
+    is done for the same reason.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self._module: Any = torch.get_device_module(device) if device.type != "cpu" else None
+        self._stream = (
+            self._module.Stream(device)
+            if self._module is not None and device.type in ("cuda", "xpu")
+            else None
+        )
+        self._index = device.index  # a number is looked up ten times faster than a device
+
+    def chunk(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return what several batches will be cut from; ``send`` and ``receive`` are for the batches."""
+        if self._stream is None:
+            return parts
+        with self._module.stream(self._stream):
+            return [part.pin_memory().to(self.device, non_blocking=True) for part in parts]
+
+    def send(self, batch: Any) -> tuple[Any, Any]:
+        """Start the copy of ``batch``; returns what ``receive`` takes."""
+        if self._module is None:
+            return batch, None
+        if self._stream is None:
+            return map_tensors(batch, lambda part: part.to(self.device)), None
+        kept: list[torch.Tensor] = []
+        compute = None if _is_here(batch, self.device) else self._module.current_stream(self._index)
+
+        def move(part: Any) -> Any:
+            if not isinstance(part, torch.Tensor):
+                # Its tensors are out of sight for receive(), so they belong to the compute stream.
+                with self._module.stream(compute):
+                    return part.to(self.device)
+            if part.device == self.device:
+                return part
+            if part.layout != torch.strided:  # nor can its parts be marked as used there
+                with self._module.stream(compute):
+                    return part.to(self.device)
+            if part.device.type == "cpu" and not part.is_pinned():
+                part = part.pin_memory()
+            kept.append(part)
+            return part.to(self.device, non_blocking=True)
+
+        done = self._module.Event()
+        if compute is None:  # a part of a chunk: the copy is on its way on that stream
+            done.record(self._stream)
+            return batch, (done, kept)
+        with self._module.stream(self._stream):
+            moved = map_tensors(batch, move)
+            done.record(self._stream)
+        return moved, (done, kept)
+
+    def receive(self, sent: tuple[Any, Any]) -> Any:
+        """Return the batch on the device, safe to use on the current stream."""
+        batch, pending = sent
+        if pending is None:
+            return batch
+        done, _kept = pending
+        current = self._module.current_stream(self._index)
+        current.wait_event(done)
+        for tensor in tensors(batch):
+            if tensor.device == self.device and tensor.layout == torch.strided:
+                tensor.record_stream(current)
+        return batch
+
+
+def _is_here(batch: Any, device: torch.device) -> bool:
+    """Whether a batch is a list of tensors that are on the device."""
+    return type(batch) in (list, tuple) and all(
+        type(part) is torch.Tensor and part.device == device for part in batch
+    )

@@ -1,0 +1,1 @@
+"""Measuring before and while training: batch size, learning rate, speed, profiles."""

@@ -1,0 +1,1 @@
+"""What a run shares with its whole process: generators, signals, the allocator, other runs."""
