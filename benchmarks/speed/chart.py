@@ -18,6 +18,7 @@ TITLES = {
 NAMES = {
     "tutorial again": "tutorial loop again (null)", "loop": "run.loop", "fit": "lw.fit",
     "exact": "run.compile_step", "fit_exact": 'lw.fit(capture="exact")', "tuned": "tuned",
+    "six_calls": "the six calls alone (limit)",
     "lightning": "Lightning", "accelerate": "Accelerate", "ignite": "Ignite",
     "hf_trainer": "HF Trainer", "skorch_net": "skorch", "keras_torch": "Keras on torch",
     "torchtnt_train": "torchtnt",

@@ -7,7 +7,6 @@ instruction that stored the variable, or of the call that put the value into its
 from __future__ import annotations
 
 import ast
-import dis
 import inspect
 import linecache
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from loopwright.observe import graph
+from loopwright.observe.instructions import instructions
 from loopwright.observe.sites import USER, Position, Site, kind_of, resolve, user_frame
 
 _STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
@@ -63,21 +63,26 @@ def returned_at(frame: FrameType, value: Any) -> Position | None:
     held = dict(variables(frame))
     names = [name for name, one in held.items() if one is value]
     stores = [one for name in names for one in _stores(frame.f_code, name) if one < frame.f_lasti]
-    steps = [
-        one for one in dis.get_instructions(frame.f_code) if one.offset < max(stores, default=0)
-    ]
-    if not steps or not steps[-1].opname.startswith("CALL"):
+    call = None
+    for store in sorted(
+        stores, reverse=True
+    ):  # another name for it, or a loop's, comes from no call
+        before = [one for one in instructions(frame.f_code) if one.offset < store]
+        if before and before[-1].opname.startswith("CALL"):
+            call = before[-1]
+            break
+    if call is None:
         return None
-    at = resolve(frame.f_code, steps[-1].offset)
+    at = resolve(frame.f_code, call.offset)
     lines = linecache.getlines(at.file)[at.line - 1 : at.end_line]
     if not lines:
         return None
     lines[-1] = lines[-1][: at.end_column - 1]
     try:
-        call = ast.parse("".join(lines)[at.column - 1 :], mode="eval").body
+        written = ast.parse("".join(lines)[at.column - 1 :], mode="eval").body
     except SyntaxError:
         return None
-    called = call.func if isinstance(call, ast.Call) else None
+    called = written.func if isinstance(written, ast.Call) else None
     if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
         owner = held.get(called.value.id, frame.f_globals.get(called.value.id))
         function = inspect.getattr_static(type(owner), called.attr, None)
@@ -89,7 +94,7 @@ def returned_at(frame: FrameType, value: Any) -> Position | None:
     code = getattr(function, "__code__", None)
     if code is None or kind_of(code.co_filename) != USER:
         return None
-    ends = [one.offset for one in dis.get_instructions(code) if one.opname == "RETURN_VALUE"]
+    ends = [one.offset for one in instructions(code) if one.opname == "RETURN_VALUE"]
     return resolve(code, ends[0]) if len(ends) == 1 else None
 
 
@@ -137,7 +142,7 @@ def attribute_set(function: Any, name: str) -> Position | None:
     code = getattr(function, "__code__", None)
     found = [
         one.offset
-        for one in (dis.get_instructions(code) if code is not None else ())
+        for one in (instructions(code) if code is not None else ())
         if one.opname == "STORE_ATTR" and one.argval == name
     ]
     return resolve(code, found[-1]) if code is not None and found else None
@@ -146,7 +151,7 @@ def attribute_set(function: Any, name: str) -> Position | None:
 def attribute_set_anywhere(codes: Iterable[CodeType], name: str) -> Position | None:
     """The first such line in any of ``codes``."""
     for code in codes:
-        for one in dis.get_instructions(code):
+        for one in instructions(code):
             if one.opname == "STORE_ATTR" and one.argval == name:
                 return resolve(code, one.offset)
     return None
@@ -156,7 +161,7 @@ def item_set_anywhere(codes: Iterable[CodeType], attribute: str, key: str) -> Po
     """The first line in any of ``codes`` that sets ``something.attribute[key]``."""
     for code in codes:
         latest = ""
-        for one in dis.get_instructions(code):
+        for one in instructions(code):
             if one.opname in ("LOAD_ATTR", "LOAD_METHOD"):
                 latest = one.argval
             elif one.opname == "LOAD_CONST" and one.argval == key and latest == attribute:
@@ -205,7 +210,7 @@ def cut_between(first: Site, second: Site) -> Position | None:
     """The first thing between two calls of one function that takes a tensor out of its graph."""
     if first.code is not second.code:
         return None
-    for one in dis.get_instructions(first.code):
+    for one in instructions(first.code):
         if first.instruction < one.offset <= second.instruction and one.argval in _CUTTING:
             return resolve(first.code, one.offset)
     return None
@@ -218,7 +223,7 @@ def cuts_of_result(site: Site, owner: type) -> list[Position]:
     ``owner`` that is decorated with ``no_grad`` and given it.
     """
     code = site.code
-    later = [one for one in dis.get_instructions(code) if one.offset > site.instruction]
+    later = [one for one in instructions(code) if one.offset > site.instruction]
     name = next((one.argval for one in later if one.opname.startswith("STORE_")), None)
     loads = [one for one in later if one.opname.startswith("LOAD_") and one.argval == name]
     lines = {resolve(code, one.offset).line for one in loads}
@@ -232,7 +237,7 @@ def cuts_of_result(site: Site, owner: type) -> list[Position]:
         else:
             method = (
                 inspect.getattr_static(owner, one.argval, None)
-                if one.argrepr.isidentifier()
+                if isinstance(one.argval, str) and one.argval.isidentifier()
                 else None
             )
             wrapper = getattr(method, "__code__", None)
@@ -246,7 +251,7 @@ def gives_argument(site: Site, position: int, name: str) -> bool:
     """True when the call at a site gives an argument itself, and does not leave it to its default."""
     names: tuple[str, ...] = ()
     call = before = None
-    for one in dis.get_instructions(site.code):
+    for one in instructions(site.code):
         if one.offset > site.instruction:  # which may point into the call's inline cache
             break
         if one.opname == "KW_NAMES":
@@ -281,16 +286,14 @@ def _holds(value: Any, key: str, depth: int = 2) -> bool:
 
 def _stores(code: CodeType, name: str) -> list[int]:
     return [
-        one.offset
-        for one in dis.get_instructions(code)
-        if one.opname in _STORES and one.argval == name
+        one.offset for one in instructions(code) if one.opname in _STORES and one.argval == name
     ]
 
 
 def _uses(code: CodeType, name: str) -> list[int]:
     """Instructions that load a container to change it: followed by an attribute and a call."""
     found = []
-    steps = [one for one in dis.get_instructions(code) if one.opname not in ("CACHE", "PUSH_NULL")]
+    steps = [one for one in instructions(code) if one.opname not in ("CACHE", "PUSH_NULL")]
     for index, one in enumerate(steps):
         if one.argval == name and one.opname.startswith(("LOAD_", "STORE_ATTR")):
             later = steps[index + 1 : index + 2]
@@ -314,7 +317,7 @@ def _in_loop(frame: FrameType, offsets: list[int]) -> int | None:
     """The first of ``offsets`` after the current instruction in its innermost loop, else the first in it."""
     loops = [
         (one.argval, one.offset)
-        for one in dis.get_instructions(frame.f_code)
+        for one in instructions(frame.f_code)
         if one.opname.startswith("JUMP_BACKWARD") and one.argval <= frame.f_lasti <= one.offset
     ]
     start, end = min(loops, key=lambda loop: loop[1] - loop[0], default=(0, 1 << 30))
