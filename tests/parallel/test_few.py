@@ -192,3 +192,109 @@ def test_what_cannot_be_sent(ranks, how):
     assert "[rank-without-data]" in told["error"]
     assert "it holds a Pair" in told["error"]
     assert "dicts, lists or tuples of tensors" in told["error"]
+
+
+RAGGED = """
+torch.set_default_dtype(torch.float64)
+draw = torch.Generator().manual_seed(3)
+x, y = torch.randn(11, 5, generator=draw), torch.randn(11, 1, generator=draw)
+def model_(norm):
+    torch.manual_seed(4)
+    return nn.Sequential(nn.Linear(5, 6), norm, nn.Tanh(), nn.Linear(6, 1))
+loader = DataLoader(TensorDataset(x, y), batch_size=4)
+for norm in (nn.Identity, lambda: nn.BatchNorm1d(6)):
+    model = model_(norm())
+    run = lw.Run(model=model, optimizer=lambda p: torch.optim.SGD(p, lr=0.1), progress=False,
+                 parallel=os.environ["PARALLEL"])
+    turns, seen = [], lw.Sum()
+    for step in run.loop(loader, epochs=2):
+        a, b = step.batch
+        padding = run.active.source.padding
+        turns.append(0 if padding else len(a))
+        step.backward((run.model(a) - b).square().mean())
+        step.update()
+    mean = lw.Mean()
+    for a, b in run.evaluate(loader):
+        mean.update((run.model(a) - b).square())
+    mean = mean.compute()
+    run.close()
+    weights = run.weights(averaged=False)
+    other, losses = model_(nn.Identity()), []
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    for epoch in range(2):
+        for part in (slice(0, 8), slice(8, 11)):
+            optimizer.zero_grad()
+            loss = (other(x[part]) - y[part]).square().mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    plain = [w.flatten() for n, w in weights.items() if not n.startswith("1.")]
+    apart = torch.cat(plain) - torch.cat([p.detach().flatten() for p in other.parameters()])
+    exact = (other(x) - y).square().mean().item()
+    tell(turns=turns, samples=run.totals["samples"], apart=apart.abs().max().item(),
+         losses=(torch.tensor(run.history.series["loss"].y) - torch.tensor(losses)).abs().max().item(),
+         mean=abs(mean - exact), skipped=run.totals["skipped"])
+"""
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_ragged_end_under_batch_norm(ranks, parallel):
+    """A last turn of three samples goes to one rank of two: of one, BatchNorm has no variance.
+
+    Without BatchNorm, weights, losses and the evaluation are those of one process on the joined batches.
+    """
+    told = ranks.run(RAGGED, 2, PARALLEL=parallel)
+    for rank, (plain, normed) in enumerate(told):
+        assert plain["turns"] == normed["turns"] == [4, [3, 0][rank]] * 2
+        assert plain["samples"] == normed["samples"] == 22
+        assert plain["skipped"] == normed["skipped"] == 0
+        assert max(plain["apart"], plain["losses"], plain["mean"]) < 1e-12
+        assert normed["apart"] > 1e-3  # the control
+
+
+PARTS = """
+torch.set_default_dtype(torch.float64)
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.middle, self.head = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+    def forward(self, x): return self.head(self.middle(self.encoder(x)).relu())
+    def encode(self, x): return self.encoder(x).relu()
+torch.manual_seed(0)
+model, x = Net(), torch.randn(8, 4)
+with torch.no_grad():
+    expected = {"block": model.encoder(x[:3]), "method": model.encode(x[:3]),
+                "two": model.head(model.encoder(x[:3])), "also": model.encoder(x[:3])}
+    expected = {how: one.mean(1).tolist() for how, one in expected.items()}
+run = lw.Run(model=model, optimizer=lambda p: torch.optim.SGD(p, lr=0.0), progress=False,
+             parallel={"strategy": "fsdp", "blocks": ["encoder", "head"], "timeout_s": 30})
+parts = {
+    "block": lambda a: run.model.encoder(a), "method": lambda a: run.model.encode(a),
+    "two": lambda a: run.model.head(run.model.encoder(a)),
+    "also": lambda a: (run.model(a), run.model.encoder(a))[1],
+}
+for step in run.loop(DataLoader(TensorDataset(x), batch_size=4), epochs=1):
+    step.backward(run.model(step.batch[0]).square().mean())
+    step.update()
+    for how, part in parts.items():
+        for samples in (3, 1):  # the second rank has fewer batches, and none at all
+            mean = lw.Mean()
+            for (a,) in run.evaluate(DataLoader(TensorDataset(x[:samples]), batch_size=1)):
+                mean.update(part(a).mean(1))
+            wanted = sum(expected[how][:samples]) / samples
+            tell(how=how, samples=samples, apart=abs(mean.compute() - wanted))
+if os.environ.get("WHOLE"):
+    for (a,) in run.evaluate(DataLoader(TensorDataset(x), batch_size=1)):
+        run.model.middle(torch.ones(1, 8))
+"""
+
+
+def test_parts_of_a_sharded_model(ranks):
+    """A rank that has no batch follows calls of blocks, too; what is no block is refused with the way out."""
+    ended = [one.wait(90) for one in ranks.start(PARTS, 2, WHOLE="yes")]
+    for rank, end in enumerate(ended):
+        told = ranks.told(2, rank)
+        assert len(told) == 8, end.err
+        assert all(one["apart"] < 1e-12 for one in told)
+        assert "gathers only with the whole was called by itself: run.model(inputs)" in end.err
+    assert [end.rc for end in ended] == [1, 1]

@@ -237,3 +237,46 @@ def test_what_is_left_for_other_ranks(kind):
         assert not hasattr(made, "__len__") or kind == "stream" or len(made) == len(mine)
         rest.append(mine[:-1] if share.padded else mine)
     assert sorted(used + flat(rest)) == list(range(20))
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 8])
+def test_no_rank_trains_on_a_single_sample(size, batch_size):
+    """An epoch's last turn gives two samples or more to each rank that it gives any, where they are there.
+
+    Where a turn of one process would have had a single one too, or batches are too small, somebody has.
+    """
+    for samples in range(1, 2 * size * batch_size + 1):
+
+        def make(samples=samples):
+            data = Numbers(samples)
+            return DataLoader(data, batch_size=batch_size, shuffle=True)
+
+        batches, padding = shares(make, size, even=True)
+        assert flat(batches) == list(range(samples))
+        turns = [len(mine) + (pad is not None) for mine, pad in zip(batches, padding, strict=True)]
+        assert turns == [-(-samples // (size * batch_size))] * size
+        last = [mine[-1] for mine, pad in zip(batches, padding, strict=True) if pad is None]
+        of_last = sum(map(len, last))
+        assert all(len(one) <= batch_size for one in last)
+        odd = batch_size == 2 and of_last % 2  # two and one, or three in a batch of two
+        if of_last > 1 and batch_size > 1 and not odd:
+            assert min(map(len, last)) >= 2, (samples, last)
+        for rank in range(size):
+            made, share = share_of(make(), Rank(rank, size), even=True)
+            assert len(made.batch_sampler) == len(list(made)) == turns[0]
+            share.set_epoch(0)
+            mine = len(batches[rank][-1]) if padding[rank] is None else 0
+            assert share.foreseen(turns[0]) == (mine, of_last)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 100])
+def test_a_permutation_is_torchs(samples):
+    """What is drawn without torch's sampler is what it gives where the process is seeded so."""
+    made, share = share_of(DataLoader(Numbers(samples), shuffle=True), Rank(0, 1), even=True)
+    for seed in (0, 5, 2**62 + 1):
+        share.seed = seed
+        found = [int(one) for one in made]
+        torch.manual_seed(seed)
+        assert found == list(iter(RandomSampler(range(samples))))
+        assert sorted(found) == list(range(samples))

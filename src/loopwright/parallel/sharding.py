@@ -188,10 +188,13 @@ def point_to(
 
 
 class Calls:
-    """The calls of some modules in one batch's turn, made again by a rank that has to keep step.
+    """The calls of sharded modules in one batch's turn, made again by a rank that has to keep step.
+
+    Each part that is gathered by itself is one: the program may call ``run.model.encoder``, or a method that
+    does. What such a call makes inside is not told, only the outermost.
 
     Args:
-        modules: the sharded ones.
+        modules: the models.
         lend: returns on every rank what one has: the value and that rank are its arguments.
 
     Attributes:
@@ -199,26 +202,40 @@ class Calls:
     """
 
     def __init__(self, modules: Sequence[nn.Module], lend: Callable[[Any, int], Any]):
+        from torch.distributed.fsdp import FSDPModule
+
         self.known = False
-        self._modules = modules
+        self._modules: list[nn.Module] = [
+            part for one in modules for part in one.modules() if isinstance(part, FSDPModule)
+        ]
         self._lend = lend
         self._lender: int | None = None
         self._calls: list[tuple[nn.Module, Any, Any]] = []
         self._fresh = True
         self._replays = False
-        # Before FSDP2's own, which sends: who follows hears of a call before it has to gather for it.
-        self._handles = [
-            m.register_forward_pre_hook(self._note, with_kwargs=True, prepend=True) for m in modules
-        ]
+        self._depth = 0
+        self._handles: list[Any] = []
+        for part in self._modules:
+            # Before FSDP2's own, which sends: who follows hears of a call before it has to gather for it.
+            before = part.register_forward_pre_hook(self._note, with_kwargs=True, prepend=True)
+            after = part.register_forward_hook(self._leave, always_call=True)
+            self._handles += [before, after]
 
     def _note(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if self._replays:
+            return
+        self._depth += 1
+        if self._depth > 1:
             return
         if self._fresh:
             self._calls, self._fresh, self.known = [], False, True
         self._calls.append((module, args, kwargs))
         if self._lender is not None:
             self._lend([self._modules.index(module), args, kwargs], self._lender)
+
+    def _leave(self, *_: Any) -> None:
+        if not self._replays:
+            self._depth -= 1
 
     def begin(self, lender: int | None) -> None:
         """Let the next call be the first of another batch, and be told where some rank knows none."""

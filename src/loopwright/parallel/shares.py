@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -75,10 +77,12 @@ class Share:
     def _draws(self) -> int:
         return (self.seed + 1_000_003 * self.epoch) % 2**63
 
-    def _order(self, sampler: Any) -> list[Any]:
-        """Return all that a sampler gives in this epoch."""
+    def _order(self, sampler: Any) -> Any:
+        """Return all that a sampler gives in this epoch: a list, or a tensor of indices."""
         if self.begun:
             return self.begun[0].order(sampler, self._draws)
+        if _permutes(sampler):
+            return _permutation(len(sampler), self._draws)
         with seeded(self._draws):
             if type(sampler) is RandomSampler:  # asked for more, it would draw all of it once more
                 return list(islice(sampler, len(sampler)))
@@ -117,18 +121,20 @@ class SampleShare(Share, Sampler[Any]):
             return self._unsized()
         order = self._order(self.sampler)
         if self.begun or not self._agreed:
-            check_agreed(order, self._world)
+            check_agreed(_listed(order), self._world)
             # What depends on the seed alone, and was alike once, is alike in every epoch.
             self._agreed = type(self.sampler) is SequentialSampler or (
                 type(self.sampler) is RandomSampler and self.sampler.generator is None
             )
         order = order[self.start : self._kept(len(order))]
         self._total = len(order)
-        mine = order[self._rank :: self._size]
+        full = len(order) - self._in_last_turn(len(order))
+        mine = _listed(order[:full][self._rank :: self._size])
+        mine += _listed(order[full:][self._of_turn(len(order) - full)])
         self.padded = self._pads(len(order), len(mine))
         if self.padded:
             # A whole batch, of which BatchNorm can take a variance.
-            mine += order[: self.batch_size]
+            mine += _listed(order[: self.batch_size])
         return iter(mine)
 
     def _unsized(self) -> Iterator[Any]:
@@ -158,8 +164,27 @@ class SampleShare(Share, Sampler[Any]):
         A turn of all ranks is one piece of the order, so nobody has to be asked.
         """
         each = self.batch_size * self._size
-        turns = max(0, min(each, self._total - (position - 1) * each))
-        return len(range(self._rank, turns, self._size)), turns
+        turn = max(0, min(each, self._total - (position - 1) * each))
+        return self._share(turn), turn
+
+    def _in_last_turn(self, total: int) -> int:
+        return total and (total - 1) % (self.batch_size * self._size) + 1
+
+    def _of_turn(self, samples: int) -> slice:
+        """Return which of a turn's samples are this rank's.
+
+        Every ``size``-th, and at an epoch's end of as few ranks' as it takes for each of them to have two:
+        BatchNorm has no variance of one, while those that have none train on padding.
+        """
+        takers = self._size
+        if self._even and samples < 2 * takers:
+            few = max(1, samples // 2)
+            if samples <= few * self.batch_size:
+                takers = few
+        return slice(self._rank, samples if self._rank < takers else 0, takers)
+
+    def _share(self, samples: int) -> int:
+        return len(range(samples)[self._of_turn(samples)])
 
     def _kept(self, total: int) -> int:
         """Return how many samples of all are used: the rest of an epoch is left out where that is asked."""
@@ -171,7 +196,8 @@ class SampleShare(Share, Sampler[Any]):
 
     def __len__(self) -> int:
         total = max(0, self._kept(len(self.sampler)) - self.start)
-        mine = len(range(self._rank, total, self._size))
+        last = self._in_last_turn(total)
+        mine = (total - last) // self._size + self._share(last)
         return mine + (min(self.batch_size, total) if self._pads(total, mine) else 0)
 
     def _pads(self, total: int, mine: int) -> bool:
@@ -250,6 +276,31 @@ class StreamShare(Share, IterableDataset[Any]):
             self.passed = True
             if number >= 0 and number % self._size == self._rank:
                 yield item
+
+
+def _permutes(sampler: Any) -> bool:
+    """Whether a sampler gives one permutation, which the process's generators alone decide."""
+    return (
+        type(sampler) is RandomSampler
+        and not sampler.replacement
+        and sampler.generator is None
+        and sampler.num_samples == len(sampler.data_source)
+    )
+
+
+def _permutation(total: int, seed: int) -> Tensor:
+    """Return what torch's ``RandomSampler`` gives where torch is seeded so, as a tensor.
+
+    Of 6,400 samples in 40 µs instead of 490, 130 of which are for the generators' states: this leaves them
+    alone. What a rank has no use for never becomes a list.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    own = torch.empty((), dtype=torch.int64, device="cpu").random_(generator=generator)
+    return torch.randperm(total, generator=generator.manual_seed(int(own)), device="cpu")
+
+
+def _listed(order: Any) -> list[Any]:
+    return order.tolist() if isinstance(order, Tensor) else order
 
 
 def _drawn(stream: Any, drawn: Stream) -> Iterator[Any]:

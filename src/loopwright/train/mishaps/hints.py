@@ -179,6 +179,9 @@ _HINTS: dict[str, Hint] = {
         "container more of it (docker run --shm-size=8g)",
     r"Too many open files|received \d+ items of ancdata":
         "ulimit -n 65536, or torch.multiprocessing.set_sharing_strategy('file_system')",
+    r"got mixed torch\.Tensor and DTensor":
+        "a part of the model that FSDP2 gathers only with the whole was called by itself: run.model(inputs), "
+        'or name it: parallel={"strategy": "fsdp", "blocks": ["encoder", "head"]}',
     r"DataLoader timed out after":
         "a worker took longer than the loader's timeout= for one batch: a larger one, or "
         "num_workers=0 to see where it waits",
