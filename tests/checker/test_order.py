@@ -25,13 +25,18 @@ class Rank:
             {"group": "0", "device": "", "ranks": [*range(size)], "in": 1}
         )
 
-    def call(self, op="all_reduce", line=10, *, root=0, kind="float32", values=1, came_back=True):
+    def call(
+        self, op="all_reduce", line=10, *, root=0, kind="float32", values=1, came_back=True,
+        text=None, does="SUM", brings=journal.SOMETHING,
+    ):  # fmt: skip
         """One collective that this rank calls itself."""
         place = {"file": "train.py", "line": line}
-        told = {"op": op, "key": [root, "SUM", kind, values], "says": f"{op}()", "place": place}
+        told = {"op": op, "key": [root, does, kind, values], "says": f"{op}()", "place": place}
+        if text is not None:
+            told["way"] = [["train.py", "train", text]]
         key = json.dumps(told)
         number = self.lines[key] = self.lines.get(key) or self.journal.line(told)
-        slot = self.journal.begin(self.group, self.index, self.counted, number)
+        slot = self.journal.begin(self.group, self.index, self.counted, number, brings)
         self.index += 1
         self.counted += 1
         if came_back is not None:
@@ -188,3 +193,54 @@ def test_many_calls(ranks, told, tmp_path):
     assert (book.length, len(book.calls)) == (many + 1, journal.FIRST + journal.LAST)
     ((found,), _) = told()
     assert f"{many + 1:,}" in found.message
+
+
+def texts(rank, *told, **rest):
+    """Calls with these texts, each from a line of its own."""
+    for text in told:
+        rank.call(text=text, line=sum(map(ord, text)), **rest)
+    return rank
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "number"),
+    [("ab", "ba", 1), ("xab", "xba", 2), ("abab", "baba", 1), ("xabcx", "xcabx", 2), ("aabb", "abab", 2)],
+)  # fmt: skip
+def test_the_same_sums_in_another_order(ranks, told, first, second, number):
+    """Two ranks make the same calls in another order and come together again, all with something to add."""
+    one, other = ranks()
+    texts(one, *first).end()
+    texts(other, *second).end()
+    ((found,), _) = told()
+    assert f"collective number {number} is {first[number - 1]} on rank 0" in found.message
+    assert f"and {second[number - 1]} on rank 1, which adds" in found.message
+    assert [place.note for place in found.related] == ["rank 1 at the same time"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "rest"),
+    [
+        ("ab", "ba", {"brings": journal.ZERO}),
+        ("ab", "ba", {"brings": 0}),
+        ("ab", "ba", {"does": "MAX"}),
+        ("ab", "cd", {}),
+        ("ab", "ac", {}),
+        ("abc", "bad", {"brings": 0}),
+        ("aab", "bba", {}),
+        ("", "", {}),
+    ],
+)
+def test_lines_of_their_own(ranks, told, first, second, rest):
+    """Who adds zeros only takes; a maximum is no sum; other lines on each rank are their own affair."""
+    one, other = ranks()
+    texts(one, *first, **rest).end()
+    texts(other, *second).end() if "brings" in rest else texts(other, *second, **rest).end()
+    assert told() == ([], [])
+
+
+def test_a_text_that_is_not_known(ranks, told):
+    """What was typed or generated has no lines to read, and nothing to compare by."""
+    one, other = ranks()
+    texts(one, "a").call(line=3).end()
+    texts(other.call(line=3), "a").end()
+    assert told() == ([], [])

@@ -111,7 +111,26 @@ def test_orders_that_differ(collectives, kind, ranks, line):
 @pytest.mark.long
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize(
-    "kind", ["nothing", "much", "met again", "launched twice", "uneven ends under join"]
+    ("kind", "line", "one", "other"),
+    [
+        ("swapped functions", "dist.all_reduce(value)", "add(", "dist.all_reduce(value) in add("),
+        ("swapped lines", "dist.all_reduce(loss)  # first", "dist.all_reduce(loss)", "dist.all_reduce(hits)"),
+        ("swapped callers", "dist.all_reduce(value)", "sum_of_losses(loss)", "sum_of_losses(hits)"),
+    ],
+)  # fmt: skip
+def test_sums_in_another_order(collectives, kind, line, one, other, ranks):
+    """Two sums of one size that a rank makes in another order: they end, with each other's values."""
+    ((rule, text, found),), notes, done = collectives(kind, ranks)
+    assert (rule, text, notes, done.rc) == ("collective-mismatch", line, [], 1)
+    assert "make the same sums in another order" in found["message"]
+    assert one in found["message"]
+    assert other in found["message"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize(
+    "kind", ["nothing", "much", "met again", "launched twice", "uneven ends under join", "in turn"]
 )
 def test_one_order(collectives, kind, ranks):
     """Messages, groups, threads, handles, roots in turn, another launch, a rank that joins: no word."""

@@ -30,6 +30,74 @@ def average(model, rank):
         parameter.grad /= WORLD
 
 
+def sum_of_losses(value):
+    dist.all_reduce(value)
+
+
+def sum_of_hits(value):
+    dist.all_reduce(value)  # hits
+
+
+def two_sums(rank, loss, hits):
+    """Two sums of one value each, on the second rank in another order: by function, by line, by caller."""
+    if KIND == "swapped functions":
+        for add in (sum_of_losses, sum_of_hits)[:: 1 - 2 * (rank == 1)]:
+            add(loss if add is sum_of_losses else hits)
+    elif KIND == "swapped lines":
+        if rank == 1:
+            dist.all_reduce(hits)
+            dist.all_reduce(loss)
+        else:
+            dist.all_reduce(loss)  # first
+            dist.all_reduce(hits)
+    elif KIND == "swapped callers":
+        if rank == 1:
+            sum_of_losses(hits)
+            sum_of_losses(loss)
+        else:
+            sum_of_losses(loss)
+            sum_of_losses(hits)
+
+
+def in_turn(rank):
+    """What is right and looks alike: one rank gives, the others add nothing; or each has a line of its own."""
+    mine, nothing = torch.full((3,), rank + 1.0), torch.zeros(3)
+    for source in range(WORLD):
+        if source == rank:
+            dist.all_reduce(mine)
+        else:
+            dist.all_reduce(nothing)
+            nothing.zero_()
+    for source in range(WORLD):
+        if source == rank:
+            sum_of_losses(mine)
+        else:
+            sum_of_hits(nothing)
+            nothing.zero_()
+    if rank == 0:
+        dist.broadcast(mine, 0)
+        dist.broadcast(nothing, 0)
+    else:
+        dist.broadcast(nothing, 0)
+        dist.broadcast(mine, 0)
+    if rank == 0:
+        dist.all_reduce(mine)
+    else:
+        other = mine.clone()
+        dist.all_reduce(other)
+    best = torch.tensor([-rank - 1.0])
+    lowest = torch.tensor([rank + 1.0])
+    if rank == 0:
+        dist.all_reduce(best, op=dist.ReduceOp.MAX)
+        dist.all_reduce(lowest, op=dist.ReduceOp.MAX)
+    else:
+        dist.all_reduce(lowest, op=dist.ReduceOp.MAX)
+        dist.all_reduce(best, op=dist.ReduceOp.MAX)
+    for index, name in enumerate(("a", "b")[:: 1 - 2 * (rank == 1)]):
+        values = {"a": mine, "b": nothing}
+        dist.all_reduce(values[name] * 0 + index + 1)
+
+
 def talk(rank):
     """Much that ranks may do, each in its own way."""
     rows, mine = [torch.zeros(2) for _ in range(WORLD)], torch.full((2,), float(rank))
@@ -115,6 +183,10 @@ def worker(rank, port):
         if KIND == "another root":
             dist.broadcast(torch.zeros(4), src=rank)
         total(loss)
+        if KIND.startswith("swapped"):
+            two_sums(rank, torch.tensor([loss]), torch.tensor([rank + 5.0]))
+    if KIND == "in turn":
+        in_turn(rank)
     if KIND == "much":
         talk(rank)
     if KIND == "no partner" and rank == 0:

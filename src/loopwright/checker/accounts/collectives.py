@@ -8,6 +8,7 @@ of a group's collectives, where it has one, also covers those that it makes itse
 from __future__ import annotations
 
 import dataclasses
+import linecache
 import os
 import sys
 import threading
@@ -18,14 +19,20 @@ from typing import Any
 
 import torch
 
-from loopwright.checker.ranks.journal import Journal
+from loopwright.checker.ranks.journal import SOMETHING, ZERO, Journal
 from loopwright.events import Event
-from loopwright.observe.sites import Site
+from loopwright.observe.sites import Site, resolve, stack
 
 KINDS = 2000
 """Kinds of calls that are told apart by their sizes; further ones are noted without."""
 ALIKE = ("all_reduce", "broadcast", "reduce", "all_gather_into_tensor", "reduce_scatter_tensor")
 """Whose first tensor is as large on every rank."""
+SUMS = ("all_reduce", "reduce")
+"""Whose first tensors are mixed with each other."""
+FRAMES = 4
+"""Calls by which two sums are told apart: the one that adds up, and those of the functions around it."""
+LOOKED_AT, WAITED_FOR = 65536, 64
+"""Values of a tensor that are looked at; collectives in which a device is waited for."""
 ENVIRONMENT = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
 """What the ranks of one training have in common."""
 BYTES = (torch.uint8, torch.int8, torch.bool)
@@ -89,7 +96,8 @@ class Collectives:
             return  # the order from there on is no longer that of a program that goes its way
         call = self._call(event)
         number = self._number(group)
-        place = self.journal.begin(group.line, group.index, number, call)
+        brings = self._brings(event) if event.subject in SUMS else 0
+        place = self.journal.begin(group.line, group.index, number, call, brings)
         self._open[threading.get_ident()] = place, group
         group.index += 1
         group.before = number
@@ -189,19 +197,36 @@ class Collectives:
             group.marks.add(mark)
             self.journal.line({"mark": mark, "of": group.line})
 
+    def _brings(self, event: Event) -> int:
+        """Whether this rank adds anything: who only takes brings zeros. On a device asked a few times."""
+        tensor = _first_tensor(event.kwargs)
+        assert self.journal is not None
+        if (
+            tensor is None
+            or tensor.layout != torch.strided
+            or tensor.numel() > LOOKED_AT
+            or (tensor.device.type != "cpu" and self.journal.calls > WAITED_FOR)
+        ):
+            return 0
+        return SOMETHING if bool(tensor.detach().any()) else ZERO
+
     def _call(self, event: Event) -> int:
         key, says = _signature(event.subject, event.kwargs)
-        return self._line(event.site, event.subject, key, says)
+        frames = stack(3)[-FRAMES:] if event.subject in SUMS else []
+        way = tuple((code, instruction) for code, instruction, _ in frames)
+        return self._line(event.site, event.subject, key, says, way)
 
-    def _line(self, site: Site, name: str, key: list[Any], says: str) -> int:
+    def _line(
+        self, site: Site, name: str, key: list[Any], says: str, way: tuple[Any, ...] = ()
+    ) -> int:
         if len(self._calls) > KINDS:
-            key, says = [None] * len(key), f"{name}()"
-        known = self._calls.get((site, name, *key))
+            key, says, way = [None] * len(key), f"{name}()", ()
+        known = self._calls.get((site, name, way, *key))
         if known is None:
             assert self.journal is not None
             place = dataclasses.asdict(site.position())
-            told = {"op": name, "key": key, "says": says, "place": place}
-            known = self._calls[site, name, *key] = self.journal.line(told)
+            told = {"op": name, "key": key, "says": says, "place": place, "way": _words(way)}
+            known = self._calls[site, name, way, *key] = self.journal.line(told)
         return known
 
 
@@ -220,8 +245,26 @@ def meeting() -> dict[str, str | None]:
     return {name: os.environ.get(name) for name in ENVIRONMENT}
 
 
+def _words(way: tuple[Any, ...]) -> list[list[str]]:
+    """File, function and text of each call that led to a collective, the innermost last."""
+    found = []
+    for code, instruction in way:
+        at = resolve(code, instruction)
+        lines = linecache.getlines(code.co_filename)[at.line - 1 : at.end_line]
+        if not lines:
+            return []
+        lines[-1] = lines[-1][: at.end_column - 1]
+        text = " ".join("".join([lines[0][at.column - 1 :], *lines[1:]]).split())
+        found.append([code.co_filename, code.co_qualname, text])
+    return found
+
+
+def _first_tensor(named: dict[str, Any]) -> torch.Tensor | None:
+    return next((one for one in named.values() if isinstance(one, torch.Tensor)), None)
+
+
 def _device(named: dict[str, Any]) -> str:
-    first = next((one for one in named.values() if isinstance(one, torch.Tensor)), None)
+    first = _first_tensor(named)
     return first.device.type if first is not None else "any"
 
 
@@ -234,7 +277,7 @@ def _signature(name: str, named: dict[str, Any]) -> tuple[list[Any], str]:
         root = torch.distributed.get_global_rank(held, inside or 0)
     op = named.get("op")
     op = str(getattr(op, "op", op)).rpartition(".")[2] if op is not None else None
-    tensor = next((one for one in named.values() if isinstance(one, torch.Tensor)), None)
+    tensor = _first_tensor(named)
     kind = values = None
     if name in ALIKE and tensor is not None:
         kind = "byte" if tensor.dtype in BYTES else str(tensor.dtype).removeprefix("torch.")

@@ -20,9 +20,11 @@ from typing import Any
 FIRST, LAST = 4096, 1024
 """Slots for the first calls, and for the last ones after them, which are written over in turn."""
 BEGUN, RETURNED, RAISED = 1, 2, 3
+ZERO, SOMETHING = 1, 2
+"""What a rank brought to a sum, where that was looked at; else 0."""
 ENDED = {0: None, 1: True, 2: False}
 _HEAD = struct.Struct("<dQQIIB")
-_SLOT = struct.Struct("<QQIIB7x")
+_SLOT = struct.Struct("<QQIIBB6x")
 _ROOM = 64
 
 
@@ -56,11 +58,11 @@ class Journal:
         self._numbered += 1
         return self._numbered
 
-    def begin(self, group: int, index: int, number: int, call: int) -> int:
+    def begin(self, group: int, index: int, number: int, call: int, brings: int = 0) -> int:
         """A rank calls its ``index``-th collective of a group; returns the place of its slot."""
         slot = self.calls if self.calls < FIRST else FIRST + (self.calls - FIRST) % LAST
         place = _ROOM + slot * _SLOT.size
-        _SLOT.pack_into(self._map, place, index, number, group, call, BEGUN)
+        _SLOT.pack_into(self._map, place, index, number, group, call, BEGUN, brings)
         self.calls += 1
         self._head()
         return place
@@ -94,6 +96,7 @@ class Call:
     """PyTorch's own count of the group's collectives when it was made."""
     told: dict[str, Any]
     state: int
+    brings: int = 0
 
 
 @dataclass
@@ -151,8 +154,8 @@ def _read(names: Path) -> Kept:
         if "mark" in told:
             books[told["of"]].marks.add(told["mark"])
     for slot in range(min(count, FIRST + LAST)):
-        index, number, group, call, state = _SLOT.unpack_from(calls, _ROOM + slot * _SLOT.size)
-        books[group].calls[index] = Call(number, lines[call - 1], state)
+        index, number, group, call, *rest = _SLOT.unpack_from(calls, _ROOM + slot * _SLOT.size)
+        books[group].calls[index] = Call(number, lines[call - 1], *rest)
     return Kept(
         lines[0],
         [one for one in lines if "world" in one],

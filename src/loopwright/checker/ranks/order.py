@@ -3,6 +3,7 @@
 Proven by the ranks' journals alone: at one place in the order two ranks called what cannot belong together;
 or a rank ended by itself with fewer calls than another; or with fewer, and PyTorch had made a collective of
 its own where the other rank's call was. A line proves nothing: one collective may be called in two branches.
+(What two ranks call in turn, each in its own order, is `swaps`' to see.)
 What cannot be proven is told as a note, where a rank waited in a collective when something ended it.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loopwright.checker.ranks.journal import BEGUN, RAISED, Book, Call, Kept
+from loopwright.checker.ranks.swaps import swapped
 from loopwright.checker.ranks.worlds import worlds
 from loopwright.events import Finding, Place
 
@@ -100,9 +102,37 @@ def _differing(group: list[Member]) -> Finding | None:
     if places:
         return _two_calls(group, min(places))
     shorter = [one for one in group if one.book.length in longest.book.calls]
-    return next(
-        (it for one in shorter if (it := _unanswered(group, longest, one)) is not None), None
-    )
+    found = [it for one in shorter if (it := _unanswered(group, longest, one)) is not None]
+    return found[0] if found else _mixed(group, longest)
+
+
+def _mixed(group: list[Member], longest: Member) -> Finding | None:
+    """Sums that two ranks come to in another order, so that what does not belong together is added up."""
+    for other in group:
+        at = swapped(longest.book, other.book)
+        if at is None:
+            continue
+        first, second = sorted((longest, other), key=lambda one: one.rank)
+        call, answer = first.book.calls[at], second.book.calls[at]
+        found = _finding(
+            group, call,
+            f"the ranks make the same sums in another order: collective number {at + 1:,}{_of(group)} is "
+            f"{_text(call)} on rank {first.rank} and {_text(answer)} on rank {second.rank}, which adds them "
+            "to each other",
+        )  # fmt: skip
+        if answer.told["place"] != call.told["place"]:
+            related = dataclasses.replace(
+                _place(answer), note=f"rank {second.rank} at the same time"
+            )
+            found.related = [related]
+        return found
+    return None
+
+
+def _text(call: Call) -> str:
+    """The calls that led to a sum, as they are written."""
+    *outer, (_, _, inner) = call.told["way"]
+    return inner if not outer else f"{inner} in {outer[-1][2]}"
 
 
 def _unanswered(group: list[Member], longest: Member, shorter: Member) -> Finding | None:
