@@ -70,15 +70,26 @@ class World:
 
     def exchange(self, value: Any) -> list[Any]:
         """Return every rank's value, in the order of the ranks."""
+        return self.exchange_with(value, torch.empty(0, dtype=torch.float64))[0]
+
+    def exchange_with(self, value: Any, numbers: Tensor) -> tuple[list[Any], list[Any]]:
+        """Return every rank's value, and its float64 numbers as lists, in one message as a rule.
+
+        Args:
+            value: JSON.
+            numbers: of one shape on every rank; as text, 300 of them would take 140 µs instead of 20.
+        """
         mine = _bytes_of(value)
-        packets = self._gather(_packet(mine.numel(), mine[:PACKET]))
+        packets = self._gather(_packet(mine, numbers))
         sizes = [int(packet[:8].view(torch.int64)) for packet in packets]
+        rest = [packet[8 + PACKET :].view(torch.float64).view(numbers.shape) for packet in packets]
         found = [packet[8:] for packet in packets]
         if max(sizes) > PACKET:
             whole = torch.zeros(max(sizes), dtype=torch.uint8)
             whole[: mine.numel()] = mine
             found = self._gather(whole)
-        return [_value_of(one[:size]) for one, size in zip(found, sizes, strict=True)]
+        values = [_value_of(one[:size]) for one, size in zip(found, sizes, strict=True)]
+        return values, [one.tolist() for one in rest]
 
     def _gather(self, mine: Tensor) -> list[Tensor]:
         found = [torch.empty_like(mine) for _ in range(self.size)]
@@ -236,10 +247,12 @@ def _keep(*tensors: Tensor) -> None:
         _LATEST.append(tensors)
 
 
-def _packet(size: int, begins: Tensor) -> Tensor:
-    packet = torch.zeros(8 + PACKET, dtype=torch.uint8)
-    packet[:8] = torch.tensor([size]).view(torch.uint8)
+def _packet(value: Tensor, numbers: Tensor) -> Tensor:
+    packet = torch.zeros(8 + PACKET + numbers.nbytes, dtype=torch.uint8)
+    packet[:8] = torch.tensor([value.numel()]).view(torch.uint8)
+    begins = value[:PACKET]
     packet[8 : 8 + begins.numel()] = begins
+    packet[8 + PACKET :] = numbers.reshape(-1).view(torch.uint8)
     return packet
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from loopwright.errors import StateError
 from loopwright.parallel.apart import spread
@@ -16,6 +16,7 @@ from loopwright.train.state.boundary import Boundary
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
+    from loopwright.train.ranks.loop import LoopOverRanks
     from loopwright.train.ranks.parts import OverRanks
     from loopwright.train.run import Run
     from loopwright.train.step import Step
@@ -78,7 +79,7 @@ class LifecycleOverRanks(Lifecycle):
 
     def _due(self, loop: Loop, step: Step) -> str | None:
         """Return why a checkpoint is due; what the clock says is the first rank's clock."""
-        policy = self._run.policy
+        policy, ours = self._run.policy, cast("LoopOverRanks", loop)
         if policy.every_steps is not None and loop.turn % policy.every_steps == 0:
             self._late = True
         if self._parts.shards and self._run.stepper.pending():
@@ -86,11 +87,23 @@ class LifecycleOverRanks(Lifecycle):
         if self._late:
             self._late = False
             return "steps"
-        # Asked where it may be: at epochs' ends, and where all have looked at the clock together.
-        looked = policy.every_minutes is not None and loop._next_visit < float("inf")
-        if not looked and not (policy.every_epochs is not None and step.ends_epoch):
+        if step.ends_epoch:  # said together with the losses
+            due, ours.due = ours.due, None
+            return due
+        # Asked where all have looked at the clock together.
+        if policy.every_minutes is None or ours._next_visit == float("inf"):
             return None
         return self._world.first(super()._due(loop, step))
+
+    def due_after(self, loop: LoopOverRanks, step: Step) -> str | None:
+        """Return what this rank would say at an epoch's end, before the epoch is counted."""
+        if self._run.files is None or step.ends_run or not step.ends_epoch:
+            return None
+        loop.epoch += 1
+        try:
+            return super()._due(loop, step)
+        finally:
+            loop.epoch -= 1
 
     def _collect(self, loop: Loop, ended: str | None) -> Any:
         buffers = {

@@ -21,6 +21,7 @@ from loopwright.train.ranks.values import ValuesOverRanks, losses_of, merge_loss
 from loopwright.train.step import Step
 
 if TYPE_CHECKING:
+    from loopwright.train.ranks.lifecycle import LifecycleOverRanks
     from loopwright.train.ranks.parts import OverRanks
     from loopwright.train.run import Run
 
@@ -62,6 +63,8 @@ class LoopOverRanks(Loop):
         self._look_at = 0.0
         self._wishes: list[str | None] = []
         self._may_have_wished = False
+        self._ending: Step | None = None  # the turn that ends the epoch which is being closed
+        self.due: str | None = None  # the first rank's word on a checkpoint at this epoch's end
         # A message goes round all ranks one after the other: 30 µs each on Ethernet. Among many it comes
         # less often, so that it costs a thousandth of the time or little more.
         self._patience = min(16.0, max(1.0, self.world.size / 16))
@@ -174,7 +177,11 @@ class LoopOverRanks(Loop):
 
     def end_epoch(self, step: Step) -> None:
         """Close an epoch; who wants to stop now, as early stopping does, stops all."""
-        super().end_epoch(step)
+        self._ending = step
+        try:
+            super().end_epoch(step)
+        finally:
+            self._ending = None
         told = self.world.exchange(self.parts.wish) if self._may_have_wished else self._wishes
         wishes = [wish for wish in told if wish is not None]
         if wishes and self.run.stopped is None:
@@ -204,11 +211,16 @@ class LoopOverRanks(Loop):
         """Merge losses and values over the ranks, in one message, then bring them to the file."""
         history, moments = self.run.history, self.run.moments
         listens = moments.wanted("log") or moments.wanted("epoch_end")
-        told = self.world.exchange(
-            [losses_of(history), self.values.taken(), self.parts.wish, listens]
+        lifecycle: LifecycleOverRanks = self.run.lifecycle  # type: ignore[assignment]
+        due = self._ending and lifecycle.due_after(self, self._ending)
+        told, losses = self.world.exchange_with(
+            [self.values.taken(), self.parts.wish, listens, due], losses_of(history)
         )
-        merge_losses(history, [losses for losses, *_ in told])
-        self.values.heard = [values for _, values, *_ in told]
-        self._wishes = [wish for *_, wish, _ in told]
-        self._may_have_wished = any(listens for *_, listens in told)  # in what comes after this
+        merge_losses(history, losses)
+        self.values.heard = [values for values, *_ in told]
+        self._wishes = [wish for _, wish, *_ in told]
+        self._may_have_wished = any(
+            listens for _, _, listens, _ in told
+        )  # in what comes after this
+        self.due = told[0][-1]
         return super().flush()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
+
 from loopwright.parallel.world import World
 from loopwright.train.folder.history import History, to_host
 from loopwright.train.values import Values, one_number
@@ -78,16 +80,25 @@ def _value(kind: str, total: float, weight: float, otherwise: float) -> float:
     return total / weight
 
 
-def losses_of(history: History) -> list[Any]:
-    """Return this rank's losses that wait, and their weights, on the host."""
-    return [to_host(history._losses), to_host(list(history._weights))]
+def losses_of(history: History) -> torch.Tensor:
+    """Return this rank's losses that wait, their weights, and which of them there are."""
+    losses: list[Any] = to_host(history._losses)
+    weights: list[Any] = to_host(list(history._weights))
+    known = [loss is not None for loss in losses]
+    return torch.tensor(
+        [
+            [loss if there else 0.0 for loss, there in zip(losses, known, strict=True)],
+            [weight if there else 0.0 for weight, there in zip(weights, known, strict=True)],
+            known,
+        ],
+        dtype=torch.float64,
+    )
 
 
-def merge_losses(history: History, told: list[Any]) -> None:
+def merge_losses(history: History, told: list[list[list[float]]]) -> None:
     """Make the losses that wait those of all ranks: means with the ranks' weights."""
     for turn in range(len(history._losses)):
-        pairs = [(losses[turn], weights[turn]) for losses, weights in told]
-        known = [(loss, weight) for loss, weight in pairs if loss is not None]
+        known = [(losses[turn], weights[turn]) for losses, weights, there in told if there[turn]]
         total = math.fsum(weight for _, weight in known)
         if known:
             history._losses[turn] = (
