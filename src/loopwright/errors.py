@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from loopwright import uncaught
+
 __all__ = [
     "CheckpointError",
     "DataError",
@@ -45,6 +47,7 @@ class LoopwrightError(Exception):
 
     def __init__(self, what: str, *, slug: str, where: str | None = None, hint: str | None = None):
         super().__init__(what)
+        uncaught.install()
         self.what = what
         self.slug = slug
         self.where = where

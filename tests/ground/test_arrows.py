@@ -10,13 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "loopwright"
 PLAIN = {"errors", "events"}
 ARROWS = {
-    "errors": set(),
+    "uncaught": set(),
+    "errors": {"uncaught"},
     "events": set(),
     "checkpoint": PLAIN,
     "parallel": PLAIN,
     "observe": PLAIN,
     "report": PLAIN,
-    "train": PLAIN | {"checkpoint", "parallel", "report"},
+    "train": PLAIN | {"checkpoint", "parallel", "report", "uncaught"},
     "checker": PLAIN | {"observe", "report"},
     "explainer": PLAIN | {"observe", "report"},
     "recipes": PLAIN | {"", "train"},

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from loopwright.cli.as_flags import as_flags
 from loopwright.cli.frames import PACKAGE, place, users_frames, users_frames_in_text
 from loopwright.errors import LoopwrightError, LoopwrightWarning
 
@@ -65,7 +66,7 @@ def failure(error: BaseException) -> Failure:
         # A table under the first line stands above: the error is the last thing that is read.
         what, _, table = error.what.partition("\n")
         before = [*table.splitlines(), *getattr(error, "__notes__", ())]
-        hint = None if error.hint is None else _one_line(error.hint)
+        hint = None if error.hint is None else as_flags(_one_line(error.hint))
         return Failure(_one_line(what), where, hint, error.exit_code, before)
     if isinstance(error, KeyboardInterrupt):
         notes = getattr(error, "__notes__", [])

@@ -38,9 +38,9 @@ def unfinished(folder: Path) -> None:
 
 KINDS = {
     "folders that are files": [
-        Row("train digits --out there", 2, "there is a file, not a folder", "another out=",
+        Row("train digits --out there", 2, "there is a file, not a folder", "another --out",
             {"there": "mine"}),
-        Row("train digits --out there/below", 2, "there is a file, not a folder", "another out=",
+        Row("train digits --out there/below", 2, "there is a file, not a folder", "another --out",
             {"there": "mine"}),
         Row("evaluate there", 2, "there is not a folder (command line)", "runs/digits/1", {"there": "mine"}),
         Row("verify there", 2, "there is not a folder (command line)", "runs/digits/1", {"there": "mine"}),
@@ -88,7 +88,7 @@ KINDS = {
             "once the path works"),
         Row("new /proc/mine.py", 2, "there is no folder /proc"),
         Row("train digits --out locked/run", 4, "locked cannot be written to (recipe digits)",
-            "another out=", harm=lock_up, limits="no root"),
+            "another --out", harm=lock_up, limits="no root"),
         Row("new locked/mine.py", 4, "cannot write locked/mine.py", harm=lock_up, limits="no root"),
         Row(f"{TRAIN} --epochs 3", 4, "run cannot be written to (mine.py:", "change its permissions",
             run=True, harm=locked_run, limits="no root"),

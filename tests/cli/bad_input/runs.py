@@ -155,13 +155,13 @@ ALL = "all 2 checkpoints are damaged: "
 
 KINDS = {
     "another run's folder": [
-        run(f"{TRAIN} --seed 7", 3, OTHER, "allow_change", above="setting seed"),
-        run(f"{TRAIN} --accumulate 2", 3, OTHER, 'resume="never"', above="accumulate"),
-        run("train digits --out run", 3, OTHER, "another out="),
+        run(f"{TRAIN} --seed 7", 3, OTHER, "--allow-change", above="setting seed"),
+        run(f"{TRAIN} --accumulate 2", 3, OTHER, "--resume never", above="accumulate"),
+        run("train digits --out run", 3, OTHER, "another --out"),
         run(f"{TRAIN} --epochs 1", 3, OTHER, "epochs", above="loop 0 epochs"),
-        run(LONGER, 3, "run holds a run on other data", "allow_change",
+        run(LONGER, 3, "run holds a run on other data", "--allow-change",
             edited("loader = DataLoader(Data(), batch_size=4)"), above="batches"),
-        run(f"{TRAIN} --precision bf16", 3, OTHER, "allow_change", above="precision"),
+        run(f"{TRAIN} --precision bf16", 3, OTHER, "--allow-change", above="precision"),
     ],
     "checkpoints of another model or optimizer": [
         run(LONGER, 3, OTHER, "", edited("model = nn.Sequential(nn.Linear(3, 9), nn.Linear(9, 2))"),

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from loopwright import uncaught
 from loopwright.errors import LoopwrightError
 from loopwright.train.display.telling import of_loop, saved_state
 from loopwright.train.mishaps import describe, memory
@@ -155,6 +156,7 @@ def _exception_at(frame: FrameType) -> BaseException | None:
 
 def _hook() -> None:
     """Tell what is pending to the exception that ends the program, just before it is printed."""
+    uncaught.install()
     before: Callable[..., Any] = sys.excepthook
     if getattr(before, "of_mishaps", False):
         return

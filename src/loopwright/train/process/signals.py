@@ -15,6 +15,8 @@ from typing import Any
 
 from torch.utils.data import get_worker_info
 
+from loopwright import uncaught
+
 PATIENCE = 5.0
 """Seconds that a fetch may still take when a signal has come; then the turn is given up."""
 
@@ -62,6 +64,7 @@ class Signals:
         number, self.pending = self.pending, None
         self.ended = True
         self.restore()
+        uncaught.install()
         raise _meaning(number)
 
     def end_in(self, frame: FrameType) -> None:

@@ -23,6 +23,8 @@ WARNED_ONLY = {"threads", "torch", "python", "numpy", "loopwright", "device", "p
 
 SHAPE = re.compile(r"(number|\d+(×\d+)*) (float|bfloat|int|uint|bool|complex)\d*\w*")
 """How ``describe`` writes the shape and dtype of a weight."""
+VALUE = re.compile(r"(?:setting|optimizer (?:\S+ )?group \d+) (\S+)")
+"""A fact whose last word is enough to allow it, wherever else it stands."""
 MOST_NAMES = 6
 
 
@@ -107,9 +109,16 @@ def _way_on(rows: list[tuple[str, Any, Any]], folder: str) -> str:
     """Return how the change itself can be had: values may be allowed, other shapes begin anew."""
     if any(SHAPE.fullmatch(str(one)) for row in rows for one in row[1:]):
         return f'lw.load_weights("{folder}", model, strict=False) for the weights that fit'
-    more = ", …" if len(rows) > MOST_NAMES else ""
-    names = ", ".join(repr(row[0]) for row in rows[:MOST_NAMES])
-    return f"allow_change=[{names}{more}] to go on with the change{'s' if len(rows) > 1 else ''}"
+    names: list[str] = []
+    for name, *_ in rows:
+        if not is_allowed(name, tuple(names)):
+            found = VALUE.fullmatch(name)
+            names.append(found[1] if found else name)
+    if len(names) > MOST_NAMES:  # a first word allows all that begins with it
+        names = list(dict.fromkeys(name.partition(" ")[0] for name in names))
+    more = ", …" if len(names) > MOST_NAMES else ""
+    shown = ", ".join(map(repr, names[:MOST_NAMES]))
+    return f"allow_change=[{shown}{more}] to go on with the change{'s' if len(rows) > 1 else ''}"
 
 
 def is_allowed(name: str, allowed: tuple[str, ...]) -> bool:
