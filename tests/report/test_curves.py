@@ -109,3 +109,11 @@ def test_many_curves_share_the_page(samples):
     lengths = [len(line["y"]) for chart in data["charts"] for line in chart["l"]]
     assert sum(lengths) <= POINTS_PER_PAGE
     assert max(lengths) >= 1_990
+
+
+def test_whose_learning_rate():
+    """A curve of one group's rate says so where the groups have rates of their own."""
+    record = RunRecord(name="x", series={"lr": Series("lr", [1, 2], [0.1, 0.1])})
+    assert [chart.label for chart in charts(record)] == ["learning rate"]
+    record.lr_of = "head"
+    assert [chart.label for chart in charts(record)] == ["learning rate of head"]

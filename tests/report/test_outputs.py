@@ -9,6 +9,8 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
+import pytest
+
 from loopwright.events import RunRecord, Series
 from loopwright.report import compare, svg, terminal
 from loopwright.report import json as report_json
@@ -133,3 +135,29 @@ def test_report_does_not_import_torch():
         "assert not {'torch', 'numpy', 'matplotlib', 'PIL'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_runs_are_named_as_one_types_them():
+    """The first column is the folder alone; a name that the folder does not say has its own, last."""
+    records = [
+        RunRecord(name="digits", folder="mine/1"),
+        RunRecord(name="digits", folder="digits/2"),
+    ]
+    head, first, second = terminal.to_text(terminal.runs(records)).splitlines()
+    assert head.split()[0] == "run"
+    assert head.split()[-1] == "name"
+    assert first.startswith("mine/1    ")
+    assert first.endswith("digits")
+    assert second.startswith("digits/2  ")
+    assert "name" not in terminal.to_text(terminal.runs(records[1:]))
+
+
+@pytest.mark.parametrize("width", [120, 60, 40, 20, 4])
+def test_runs_on_a_narrow_terminal(width):
+    """Columns from the right give way; the folders stay whole."""
+    records = [
+        RunRecord(name="digits", folder="digits/12"),
+        RunRecord(name="digits", folder="digits/2"),
+    ]
+    text = terminal.to_text(terminal.runs(records, width=width), width=max(width, 9))
+    assert [line.split()[0] for line in text.splitlines()[1:]] == ["digits/12", "digits/2"]

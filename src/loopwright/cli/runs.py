@@ -41,7 +41,8 @@ def runs(
             hint="loopwright train digits makes one in runs/digits",
         )
     records = [read_run(one) for one in found]
-    console().print(terminal.runs(records))
+    shown = console()
+    shown.print(terminal.runs(records, width=shown.width))
     if html is None and not open:
         return
     page = html or folder / "runs.html"

@@ -277,6 +277,8 @@ class RunRecord:
     command: list[str] = field(default_factory=list)
     started: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    lr_of: str = ""
+    """Whose learning rate is recorded, where the optimizers' groups do not begin with the same."""
     recipe: dict[str, Any] | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     outcome: Outcome = field(default_factory=Outcome)

@@ -50,11 +50,14 @@ class Chart:
     title: str
     lines: list[Line] = field(default_factory=list)
     optimization: bool = False
+    of: str = ""
+    """What of the run it is, where others of the kind have curves that are not recorded."""
 
     @property
     def label(self) -> str:
         """The title in words."""
-        return TITLES.get(self.title) or label(self.title)
+        words = TITLES.get(self.title) or label(self.title)
+        return f"{words} of {self.of}" if self.of else words
 
 
 @dataclass(slots=True)
@@ -118,6 +121,8 @@ def charts(record: RunRecord) -> list[Chart]:
         per_step = any(split_role(line.label)[0] == role or line.label == role for line in dense)
         add(name, turns, values, "e" if per_step else "se", epochs)
 
+    if "lr" in found:
+        found["lr"].of = record.lr_of
     best = [split_role(name)[1] for name in record.best]
     order = {stem: i for i, stem in enumerate(["loss", *best])}
     ranked = sorted(found.values(), key=lambda c: (c.optimization, order.get(c.title, _rank(c))))

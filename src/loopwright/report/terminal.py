@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -127,34 +128,54 @@ def verification(found: Verification) -> RenderableType:
     return Group(table, Text(), verdict, resume)
 
 
-def runs(records: Sequence[RunRecord]) -> Table:
-    """One row a run: its folder, outcome, main metric, losses, epochs, time."""
+def runs(records: Sequence[RunRecord], *, width: int | None = None) -> Table:
+    """One row a run: its folder as one types it, outcome, main metric, losses, epochs, time.
+
+    Args:
+        records: the runs.
+        width: of the terminal; columns from the right are left out where it has no room for them.
+    """
+    rows = [_row_of(record) for record in records]
+    # A run's own name is told where its folder does not say it, beside the folder and not in it.
+    named = any(record.name not in (record.folder or "") for record in records)
+    columns = [one for one in RUN_COLUMNS if named or one != "name"]
+    while width is not None and len(columns) > 1 and _width(columns, rows) > width:
+        columns.pop()
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
-    for name, justify in (("run", "left"), ("outcome", "left"), ("best", "right"),
-                          ("valid loss", "right"), ("train loss", "right"), ("epochs", "right"),
-                          ("time", "right")):  # fmt: skip
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=name != "run")
-    for record in records:
-        best = headline.main_metric(record)
-        told = formats.MISSING
-        if best is not None:
-            told = f"{_clean(split_role(best.name)[1])} {formats.metric(best.name, best.value)}"
-        table.add_row(
-            Text(_clean(_place(record)), style="bold"),
-            Text(record.outcome.kind, style=STYLES.get(record.outcome.kind, "")),
-            Text(told),
-            Text(formats.number(headline.last_value(record, "valid_loss"))),
-            Text(formats.number(headline.last_value(record, "train_loss"))),
-            Text(formats.number(record.totals.get("epochs") or len(record.epochs) or None)),
-            Text(formats.duration(record.outcome.seconds or math.nan)),
-        )
+    for name in columns:
+        table.add_column(name, justify=RUN_COLUMNS[name], overflow="fold", no_wrap=name != "run")
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
     return table
 
 
-def _place(record: RunRecord) -> str:
-    """The folder, with the run's name in front where the folder does not say it."""
-    name, folder = record.name or "run", record.folder or ""
-    return folder if name in folder else f"{name}  {folder}".strip()
+RUN_COLUMNS: dict[str, Any] = {
+    "run": "left", "outcome": "left", "best": "right", "valid loss": "right", "train loss": "right",
+    "epochs": "right", "time": "right", "name": "left",
+}  # fmt: skip
+
+
+def _row_of(record: RunRecord) -> dict[str, Text]:
+    best = headline.main_metric(record)
+    told = formats.MISSING
+    if best is not None:
+        told = f"{_clean(split_role(best.name)[1])} {formats.metric(best.name, best.value)}"
+    return {
+        "run": Text(_clean(record.folder or ""), style="bold"),
+        "outcome": Text(record.outcome.kind, style=STYLES.get(record.outcome.kind, "")),
+        "best": Text(told),
+        "valid loss": Text(formats.number(headline.last_value(record, "valid_loss"))),
+        "train loss": Text(formats.number(headline.last_value(record, "train_loss"))),
+        "epochs": Text(formats.number(record.totals.get("epochs") or len(record.epochs) or None)),
+        "time": Text(formats.duration(record.outcome.seconds or math.nan)),
+        "name": Text(_clean(record.name), style="dim"),
+    }
+
+
+def _width(columns: Sequence[str], rows: Sequence[dict[str, Text]]) -> int:
+    """The characters that the columns take, with two between each."""
+    each = [max(len(name), *(row[name].cell_len for row in rows)) for name in columns]
+    return sum(each) + 2 * (len(columns) - 1)
 
 
 def sparkline(values: Sequence[float], width: int = 32) -> str:

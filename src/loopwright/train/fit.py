@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from loopwright.errors import UsageError
 from loopwright.train.callbacks import early_stopping
 from loopwright.train.callsite import place_of
+from loopwright.train.display import telling
 from loopwright.train.metrics.meters import Mean
 from loopwright.train.metrics.named import MetricSet
 from loopwright.train.metrics.predictions import Predictions
@@ -106,6 +109,9 @@ def fit(
     """
     if criterion is None and compute_loss is None:
         raise UsageError("fit needs a criterion or compute_loss", slug="no-loss")
+    _check_settings(settings)
+    if keep_best is not None:
+        _check_keep_best(keep_best, valid_loader)
     if capture not in (None, "exact", "fast"):
         raise UsageError(
             f"capture is 'exact', 'fast' or None, got {capture!r}", slug="unknown-capture"
@@ -145,14 +151,35 @@ def fit(
                 step.log(**trial.evaluate(valid_loader, "valid"))
                 if keep_best is not None:
                     run.keep_best(*keep_best)
-            elif step.ends_epoch and keep_best is not None and valid_loader is None:
-                raise UsageError(
-                    f"keep_best={keep_best!r} needs validation data",
-                    slug="no-validation", hint="valid_loader=…",
-                )  # fmt: skip
         if not run.concluded:
             _conclude(run, trial, valid_loader, test_loader, keep_best, finish)
     return run
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Refuse a keyword that is neither fit's nor Run's, and name the nearest."""
+    known = [name for one in (fit, Run) for name in inspect.signature(one).parameters]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"lw.fit takes no {name!r}", slug="unknown-argument",
+                hint=f"did you mean {near[0]}=?" if near else None,
+            )  # fmt: skip
+
+
+def _check_keep_best(keep_best: Any, valid_loader: Any) -> None:
+    if isinstance(keep_best, str) or len(keep_best) != 2 or keep_best[1] not in ("min", "max"):
+        name = keep_best if isinstance(keep_best, str) else next(iter(keep_best), "valid_loss")
+        raise UsageError(
+            f"keep_best is a value's name and whether small or large is good, got {keep_best!r}",
+            slug="unknown-mode", hint=f'keep_best=("{name}", "min"), or "max"',
+        )  # fmt: skip
+    if valid_loader is None:
+        raise UsageError(
+            f"keep_best={keep_best!r} needs validation data",
+            slug="no-validation", hint="valid_loader=…",
+        )  # fmt: skip
 
 
 def _conclude(
@@ -172,6 +199,7 @@ def _conclude(
             if test_loader is not None:
                 results = trial.evaluate(test_loader, "test", show=trial.classifies)
                 run.log(**results)
+                telling.tested(run, results, best=final is not None)
             if finish is not None and (text := finish(run)):
                 run.samples.append(text)
     finally:

@@ -25,6 +25,7 @@ from loopwright.train.display.progress import Progress
 from loopwright.train.process import allocator, randomness
 from loopwright.train.state import identity, saving
 from loopwright.train.state.policy import allows
+from loopwright.train.state.rates import whose
 
 if TYPE_CHECKING:
     from loopwright.train.data.source import Source
@@ -106,6 +107,7 @@ class Lifecycle:
             shown=self._run.progress,
             epochs=loop.limits.whole_epochs(loop.source.length),
             bar=loop._bar,
+            lr_of=whose(self._run.identity),
         )
         if self._run.files is not None:
             try:

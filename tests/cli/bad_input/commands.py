@@ -77,7 +77,7 @@ KINDS = {
     ],
     "devices that are not there": [
         Row("train digits --device cuda:99", 2, "device 'cuda:99' is not there",
-            'device="auto" takes what there is'),
+            "--device auto takes what there is"),
         Row("train digits --device gpu", 2, "device 'gpu' is not one", '"cuda:1"'),
         Row("train digits --device cpu:-3", 2, "device 'cpu:-3' is not one"),
         Row("train digits --device xla", 2, "device 'xla' is not there"),

@@ -197,3 +197,13 @@ def test_a_plain_number():
 def test_durations(seconds, text):
     """An epoch of a few milliseconds has a duration, too."""
     assert progress._time(seconds) == text
+
+
+def test_whose_learning_rate(on_terminal):
+    """Where groups have rates of their own, the one that is shown says whose it is."""
+    terminal = on_terminal()
+    bar = Progress(shown=True, epochs=1, lr_of="head")
+    bar.epoch(0, total=4)
+    bar.show(1, {"lr": 0.1})
+    assert "lr 0.1000 (head)]" in terminal.screen()[-1]
+    bar.close()

@@ -811,3 +811,34 @@ def test_json_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(DiskError, match="no room on the disk"):
         reading.write_json(path, {"a": 2})
     assert reading.read_json(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_no_room_for_the_state_at_the_end(tmp_path, monkeypatch, room):
+    """The final weights are smaller than the state and are tried; the same command goes on all the same."""
+    from loopwright.checkpoint.store import Store
+    from loopwright.train.folder import writing
+
+    save, write = Store.save, writing.save_weights
+
+    def no_room(self, state, *, name, **rest):
+        if name.endswith("-end"):
+            raise DiskError("no room on the disk", slug="disk-full")
+        return save(self, state, name=name, **rest)
+
+    def full(path, *_):
+        raise DiskError("no room on the disk", slug="disk-full", where=str(path))
+
+    monkeypatch.setattr(Store, "save", no_room)
+    monkeypatch.setattr(writing, "save_weights", write if room else full)
+    run = make(tmp_path / "run", optimizer=adam())
+    with pytest.raises(DiskError, match="no room") as caught, run:
+        train(run)
+    final = tmp_path / "run" / "final.safetensors"
+    assert final.exists() == room
+    assert any(str(final) in note for note in getattr(caught.value, "__notes__", ())) == room
+    monkeypatch.undo()
+    again = make(tmp_path / "run", optimizer=adam())
+    train(again)
+    assert again.outcome.kind == "finished"
+    assert lw.load_weights(tmp_path / "run", network()).complete

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from loopwright.errors import LoopwrightWarning
-from loopwright.train.models.summary import bare, first_tensor, summary
+from loopwright.train.models.summary import bare, first_tensor, of_models, summary
 
 
 class Block(nn.Module):
@@ -132,3 +132,16 @@ def test_first_tensor_looks_into_everything():
 
     assert first_tensor([None, {"a": (Output(),)}]) is tensor
     assert first_tensor({"a": 1}) is None
+
+
+def test_several_models_are_counted_together():
+    """A run's models stand below one row; a part that they share counts once."""
+    shared = nn.Linear(4, 4)
+    found = of_models(
+        {"one": nn.Sequential(shared), "other": nn.Sequential(shared, nn.Linear(4, 2))}
+    )
+    assert found.name == "one, other"
+    assert [row.name for row in found.rows] == ["", "one", "one.0", "other", "other.0", "other.1"]
+    assert [row.depth for row in found.rows] == [0, 1, 2, 1, 2, 2]
+    assert found.parameters == found.rows[0].parameters == 30
+    assert of_models({"model": nn.Linear(4, 4)}).name == "Linear"

@@ -20,7 +20,8 @@ PATIENCE = 1.0
 class Progress:
     """One loop's bar and lines, all on stderr; refreshed only when the loop says so (throttled)."""
 
-    def __init__(self, *, shown: bool, epochs: int | None, bar: bool = True):
+    def __init__(self, *, shown: bool, epochs: int | None, bar: bool = True, lr_of: str = ""):
+        self._lr_of = lr_of
         self._shown = shown
         self._epochs = epochs
         self._terminal = sys.stderr is not None and (sys.stderr.isatty() or _in_notebook())
@@ -52,12 +53,17 @@ class Progress:
         if not self._shown:
             return
         if self._bar is not None:
-            self._bar.set_postfix_str(" ".join(_pair(k, v) for k, v in values.items()), False)
+            self._bar.set_postfix_str(" ".join(map(self._pair, values.items())), False)
             self._bar.n = done
             self._bar.refresh()
         elif not self._terminal and time.perf_counter() - self._last_plain > PLAIN_EVERY:
             self._last_plain = time.perf_counter()
             self.line(f"{self._label}  {done} batches  " + _values(values))
+
+    def _pair(self, item: tuple[str, float]) -> str:
+        """One value; beside a learning rate, whose it is where there are several."""
+        of = f" ({self._lr_of})" if item[0] == "lr" and self._lr_of else ""
+        return _pair(*item) + of
 
     def epoch_line(self, row: EpochRow) -> None:
         """Leave one line on the screen for an epoch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loopwright.errors import LoopwrightError
+from loopwright.train.display.progress import number
 
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
@@ -33,6 +34,13 @@ def ended(run: Run, loop: Loop, how: str) -> None:
         return
     page = f"; report: {run.folder / 'report.html'}" if run.folder is not None else ""
     run.line(f"{run.outcome.kind}{of_loop(loop)}: {run.outcome.reason}{page}")
+
+
+def tested(run: Run, results: dict[str, float], *, best: bool) -> None:
+    """Say what the test data gave; the command line has a summary for that."""
+    if not run.summarised:
+        words = "  ".join(f"{name} {number(value)}" for name, value in results.items())
+        run.line(f"tested{' with the best weights' if best else ''}: {words}")
 
 
 def saved_state(run: Run) -> list[str]:

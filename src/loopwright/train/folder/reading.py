@@ -22,6 +22,7 @@ from loopwright.events import (
 from loopwright.train.folder.history import read
 from loopwright.train.folder.plain_files import Unreadable, parse, read_json, write_json, write_text
 from loopwright.train.state.identity import plain
+from loopwright.train.state.rates import optimizers, whose
 
 __all__ = ["choose", "put_aside", "read_json", "read_run", "write_json", "write_text"]
 
@@ -130,10 +131,11 @@ def read_asked(folder: Path) -> RunRecord:
     """
     asked = _asked(folder)
     try:
-        dict(asked["identity"])
+        identity = dict(asked["identity"])
         return RunRecord(
             name=str(asked["name"]), folder=str(folder), command=list(asked["command"]),
-            started=str(asked["started"]), settings=dict(asked["settings"]),
+            started=str(asked["started"]), lr_of=whose(identity),
+            settings=optimizers(identity) | dict(asked["settings"]),
             recipe=None if asked.get("recipe") is None else dict(asked["recipe"]),
             environment=dict(asked["environment"]), model=_summary(asked.get("model")),
         )  # fmt: skip

@@ -21,7 +21,7 @@ from loopwright.checkpoint.lock import LOCK, RunLock
 from loopwright.checkpoint.shards import Shards
 from loopwright.checkpoint.store import Held, Store
 from loopwright.checkpoint.weights import load_weights_file, save_weights
-from loopwright.errors import CheckpointError, LoopwrightError, UsageError
+from loopwright.errors import CheckpointError, DiskError, LoopwrightError, UsageError
 from loopwright.events import CheckpointRow, Classification, Outcome, PhaseTime, RunRecord
 from loopwright.train.folder import reading, source_files
 from loopwright.train.folder.history import History, read, strict
@@ -210,9 +210,9 @@ class RunFolder:
                 reading.write_json(self.path / "run.json", {**known, **asked})
             return
         if self._summary is None:
-            from loopwright.train.models.summary import summary
+            from loopwright.train.models.summary import of_models
 
-            self._summary = reading.summary_as_json(summary(next(iter(run.models.values()))))
+            self._summary = reading.summary_as_json(of_models(run.models))
         first = {
             "format": reading.FORMAT, "name": run.name, "command": [sys.executable, *sys.argv],
             "started": dt.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -274,10 +274,15 @@ class RunFolder:
             "reason": reason,
             "best": best,
         }
-        self._store.save(
-            state, name=name, meta=meta, background=background, shards=shards,
-            before=partial(self._before_a_save, saving.parameter_labels(self._run)),
-        )  # fmt: skip
+        try:
+            self._store.save(
+                state, name=name, meta=meta, background=background, shards=shards,
+                before=partial(self._before_a_save, saving.parameter_labels(self._run)),
+            )  # fmt: skip
+        except DiskError as error:
+            if ended:
+                self.rescue(error)
+            raise
         if ended:
             self._store.protect(name)
         for metric in best:
@@ -367,6 +372,15 @@ class RunFolder:
     def go_on_writing(self) -> None:
         """Write again, after a loop that an earlier process has ended; what is the same stays untouched."""
         self._begun = True
+
+    def rescue(self, error: DiskError) -> None:
+        """Write the final weights where the state at the end had no room; Adam's is three times as large."""
+        place = self.path / "final.safetensors"
+        try:
+            save_weights(place, self._run.weights(averaged=True), {"which": "final"})
+        except DiskError:
+            return  # the error that was first says what is needed
+        error.add_note(f"the weights at the end are in {place}")
 
     def finish(self, *, weights: bool = True) -> None:
         """Write the final weights (the averaged ones with an EMA), how it ended, and the report."""

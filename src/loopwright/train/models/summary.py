@@ -67,6 +67,25 @@ def summary(model: nn.Module, example: Any = None) -> ModelSummary:
     )
 
 
+def of_models(models: Mapping[str, nn.Module]) -> ModelSummary:
+    """Return the summary of a run's models: of one, or of all below a row that counts them together."""
+    found = {name: summary(model) for name, model in models.items()}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    whole = nn.Module()
+    whole._modules |= {name: bare(model) for name, model in models.items()}
+    top = _row("", whole, None)
+    rows = [LayerRow("", "several models", None, top.parameters, top.trainable)]
+    for name, one in found.items():
+        for row in one.rows:
+            below = f"{name}.{row.name}" if row.name else name
+            rows.append(
+                LayerRow(below, row.kind, None, row.parameters, row.trainable, row.depth + 1)
+            )
+    total = sum(one.bytes for one in found.values())
+    return ModelSummary(", ".join(found), rows, top.parameters, top.trainable, total)
+
+
 def bare(model: nn.Module) -> nn.Module:
     """Return the module inside what ``torch.compile`` or a data-parallel wrapper put around it."""
     while True:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.checkpoint.shards import Shards
 from loopwright.checkpoint.weights import load_weights_file
+from loopwright.errors import DiskError
 from loopwright.events import CheckpointRow, Classification, Outcome
 from loopwright.train.folder.history import History
 from loopwright.train.folder.writing import RunFolder
@@ -162,6 +163,11 @@ class FolderOverRanks(RunFolder):
             self._run.weights(averaged=True)  # which takes all ranks
             if self._run.ema is not None:
                 self._run.weights(averaged=False)
+
+    def rescue(self, error: DiskError) -> None:
+        """Write the final weights where the first rank alone has all of them."""
+        if self._world.is_first and not self._parts.shards:
+            super().rescue(error)
 
     def write_outcome(self) -> None:
         """Write ``outcome.json``, on the first rank."""
