@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -21,6 +20,7 @@ from loopwright.train.callsite import user_frame, user_line
 from loopwright.train.data.own_state import OwnState
 from loopwright.train.data.transfer import Transfer
 from loopwright.train.data.validation import ValidationData
+from loopwright.train.display import telling
 from loopwright.train.evaluation import Evaluation
 from loopwright.train.folder.history import History
 from loopwright.train.folder.writing import RunFolder
@@ -496,5 +496,4 @@ class Run:
 
     def line(self, text: str) -> None:
         """Tell the user something, where progress is shown."""
-        if self.progress:
-            print(text, file=sys.stderr)
+        telling.say(self, text)

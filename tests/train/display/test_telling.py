@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import os
 import re
 import signal
+import sys
 
 import pytest
 import torch
@@ -106,3 +108,19 @@ def test_of_measurements_the_epoch_has_the_latest(tmp_path):
         logged(broken, loader(), until=4)
     with make(tmp_path / "run", checkpoint=every) as again:
         assert logged(again, loader()) == values
+
+
+def test_a_line_stands_above_the_bar(monkeypatch, tmp_path):
+    """What a run says in the middle of a loop begins where the bar was, and not behind it."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    run = make(tmp_path / "run", progress=True)
+    for step in run.loop(loader(), epochs=1):
+        turn(run, step)
+        if step.index == 2:
+            run.line("by the way")
+    assert " \rby the way\n\repoch 1/1" in sys.stderr.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from loopwright.errors import LoopwrightError
@@ -10,6 +11,16 @@ from loopwright.train.display.progress import number
 if TYPE_CHECKING:
     from loopwright.train.loop import Loop
     from loopwright.train.run import Run
+
+
+def say(run: Run, text: str) -> None:
+    """Write a line where progress is shown: above the bar, while there is one."""
+    if not run.progress:
+        return
+    if run.active is None or run.active.progress is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        run.active.progress.line(text)
 
 
 def begins(run: Run, loop: Loop, *, resumed: bool) -> None:
