@@ -44,6 +44,7 @@ PHASE_OF = {
     "dropout": None,
     "epoch": None,
     "seed": None,
+    "generator_state": None,
     "load": None,
     "save": None,
     "wrap": None,

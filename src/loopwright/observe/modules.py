@@ -71,6 +71,7 @@ class InnerCall:
         "pointer",
         "result_made_by",
         "result_needs",
+        "shape",
         "site",
         "training",
     )
@@ -85,8 +86,10 @@ class InnerCall:
         self.grad = torch.is_grad_enabled()
         self.elements = self.pointer = self.made_by = self.result_made_by = 0
         self.needs = self.result_needs = False
+        self.shape: tuple[int, ...] = ()
         if first is not None:
             self.elements, self.needs = first.numel(), first.requires_grad
+            self.shape = tuple(first.shape)
             self.pointer, self.made_by = graph.storage_pointer(first), graph.made_by(first)
 
     def left(self, result: Any) -> None:

@@ -136,6 +136,7 @@ def _table() -> Iterator[tuple[str, bool, list[Callable[..., Any]]]]:
     yield "scheduler", True, _methods(LRScheduler, "__init__")
     yield "schedule", False, _methods(LRScheduler, "step")
     yield "seed", False, [torch.manual_seed]
+    yield "generator_state", True, [torch.random.set_rng_state]  # fork_rng calls it
     yield "load", False, [torch.serialization.load]
     yield "save", False, [torch.serialization.save]
     yield "wrap", True, [DistributedDataParallel.__init__]
@@ -191,7 +192,8 @@ def _clip(observer: Observer) -> Callable[[Any], Any]:
 
         def with_list(parameters: Any, *args: Any, **kwargs: Any) -> Any:
             if not isinstance(parameters, (torch.Tensor, list, tuple)):
-                parameters = list(parameters)
+                # A spent iterator goes on as it is: torch warns of an empty generator, and of no empty list.
+                parameters = list(parameters) or parameters
             return hook(parameters, *args, **kwargs)
 
         return with_list

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loopwright.checker.accounts.clips import Clips
 from loopwright.checker.accounts.collectives import Collectives
 from loopwright.checker.accounts.data import Data
 from loopwright.checker.accounts.drawn import Drawn
@@ -17,8 +18,10 @@ from loopwright.checker.accounts.optimizers import Optimizers
 from loopwright.checker.accounts.parameters import Parameters
 from loopwright.checker.accounts.picks import Picks
 from loopwright.checker.accounts.ranks import Ranks
+from loopwright.checker.accounts.repeated import Repeated
 from loopwright.checker.accounts.rescaled import Rescaled
 from loopwright.checker.accounts.schedules import Schedules
+from loopwright.checker.accounts.stuck import Stuck
 from loopwright.checker.accounts.waits import Waits
 from loopwright.checker.accounts.writes import Writes
 
@@ -29,6 +32,8 @@ class Accounts:
     def __init__(self, here: Any):
         self.optimizers = Optimizers()
         self.gradients = Gradients(self.optimizers)
+        self.clips = Clips(self.gradients)
+        self.repeated = Repeated(self.optimizers)
         self.parameters = Parameters(self.optimizers, here)
         self.rescaled = Rescaled(self.gradients)
         self.drawn = Drawn(self.optimizers)
@@ -42,8 +47,9 @@ class Accounts:
         self.collectives = Collectives()
         self.waits = Waits()
         self.writes = Writes(self.optimizers, here)
-        self.mixing = Mixing(here)
+        self.mixing = Mixing(here, self.data, self.parameters)
         self.picks = Picks()
+        self.stuck = Stuck(self.optimizers, self.parameters)
         self.complete = True
         self.ended_well = True
         """The program ended by itself, without an exception."""
@@ -53,7 +59,9 @@ class Accounts:
         return [
             self.optimizers,
             self.rescaled,  # what the gradient account forgets at the scaler's step
+            self.clips,
             self.gradients,
+            self.repeated,  # which asks what the step used
             self.parameters,
             self.losses,
             self.losses.targets,
@@ -69,4 +77,5 @@ class Accounts:
             self.writes,
             self.mixing,
             self.picks,
+            self.stuck,
         ]

@@ -16,6 +16,7 @@ from torch.utils.data import (
     SequentialSampler,
     Subset,
     TensorDataset,
+    default_collate,
 )
 
 from loopwright.checker.accounts.drawn import Drawn, state_of_generator
@@ -23,6 +24,7 @@ from loopwright.checker.accounts.gradients import Gradients
 from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
 from loopwright.observe import content, graph
+from loopwright.observe.names import names_below
 from loopwright.observe.sites import Site
 
 TARGETS_LOOKED_AT = 256
@@ -46,6 +48,7 @@ class Loader:
         self.sequential = isinstance(sampler, SequentialSampler)
         self.distributed = isinstance(sampler, DistributedSampler)
         self.shuffles = bool(getattr(sampler, "shuffle", False))
+        self.random = self.shuffles or isinstance(sampler, RandomSampler)
         self.sampler_ref = weakref.ref(sampler)
         self.samples = samples_behind(loader, sampler)
         self.epochs = 0
@@ -81,6 +84,10 @@ class Loader:
         """Epochs that began with a generator state in which an earlier one had begun."""
         self.worker_generators = ""
         """The generator that the data set keeps and draws from, of which each worker gets a copy."""
+        self.stacks = loader.batch_size is not None and loader.collate_fn is default_collate
+        """Samples lie on the first axis of what it gives: torch itself puts them there."""
+        self.rows = 0
+        """Samples of the latest batch."""
         self.left_over = 0
         self.watched: list[tuple[str, weakref.ref[Any], int]] = []
         self.last_backwards = 0
@@ -137,8 +144,8 @@ class Data:
             if len(self._iterators) > 64:
                 self._iterators = {k: v for k, v in self._iterators.items() if v[0]() is not None}
         self._watch_data(entry, loader)
-        if entry.workers > 1 and entry.epochs == 1 and loader.worker_init_fn is None:
-            entry.worker_generators = copied_generator(loader.dataset)
+        if entry.workers > 1 and entry.epochs == 1:
+            entry.worker_generators = copied_generator(loader.dataset, loader.worker_init_fn)
 
     def _generator_state(self, entry: Loader) -> None:
         """At the first epoch, and while some seed was set more than once (5 kB are hashed)."""
@@ -180,7 +187,8 @@ class Data:
         entry.fetches += 1
         entry.fetched_now += 1
         entry.waiting, entry.last_backwards = True, self.gradients.backwards
-        entry.samples_now += samples_of(event.result)
+        entry.rows = samples_of(event.result)
+        entry.samples_now += entry.rows
         longest = entry.site_samples.get(entry.last_site, 0)
         entry.site_samples[entry.last_site] = max(longest, entry.samples_now)
         if entry.fetched_now <= 2 or (
@@ -264,14 +272,20 @@ def _ref(value: Any) -> Any:
         return lambda: value
 
 
-def copied_generator(dataset: Any) -> str:
+def copied_generator(dataset: Any, init: Any = None) -> str:
     """A generator that a data set keeps and that its methods read; empty where there is none.
 
-    Each worker begins with a copy of it. torch reseeds the global generators in workers, not these.
+    Each worker begins with a copy of it. torch reseeds the global generators in workers, not these; the
+    program's ``worker_init_fn`` may.
     """
+    written = names_below(init, {"dataset"}) if init is not None else set()
+    if "dataset" in written:
+        return ""
     for name, value in list(getattr(dataset, "__dict__", {}).items()):
         kind = type(value)
         if not (kind.__module__.startswith("numpy.random") or kind is random.Random):
+            continue
+        if name in written:
             continue
         for cls in type(dataset).__mro__:
             for method, function in vars(cls).items():

@@ -40,7 +40,6 @@ class Gradients:
         self.last_backward: tuple[Site, int] | None = None
         self.forwards_since_backward = 0
         self.last_forward = 0
-        self.clips = Tally()
         self.consumed: Counter[Site] = Counter()
         """Backward passes of a place that some step used."""
         self.discarded = Tally()
@@ -399,44 +398,9 @@ class Gradients:
 
     # What changes it on the way
 
-    def before_clip(self, event: Event) -> None:
-        """Is there a gradient to clip, and has no step used it yet?"""
-        parameters = event.args[0] if event.args else event.kwargs.get("parameters")
-        if isinstance(parameters, torch.Tensor):
-            parameters = [parameters]
-        ids = {id(one) for one in parameters or ()}
-        state = scaled = owner = None
-        for entry in self.optimizers.here():
-            for ledger in entry.ledgers:
-                parameter = ledger.ref()
-                if parameter is None or id(parameter) not in ids:
-                    continue
-                owner = owner or entry
-                if not ledger.deposits:
-                    state = state or "nothing"
-                elif any(entry.order not in one.consumers for one in ledger.deposits):
-                    state = "fresh"
-                    if any(one.scaled for one in ledger.deposits):
-                        scaled = scaled or not entry.tally.get("unscaled").facts.get("now")
-                elif state != "fresh":
-                    state = "used"
-        if state is None:
-            return
-        seen = self.clips.add((event.site, state), clip=event.site)
-        seen.facts |= {"limit": ledgers.limit_of(event), "entry": owner}
-        if self.last_backward is not None:
-            seen.sites.setdefault("backward", self.last_backward[0])
-        if scaled and self.scaler_enabled:
-            self.clips.add((event.site, "scaled"), clip=event.site).facts["entry"] = owner
-
     def after_clip(self, event: Event) -> None:
         """Clipping writes to the gradients: known, not by hand."""
         self._retag()
-        if isinstance(event.result, torch.Tensor):
-            for state in ("used", "fresh", "scaled"):
-                seen = self.clips.get((event.site, state))
-                if seen.count and is_power_of_two(seen.count) and event.result.numel() == 1:
-                    seen.facts["norm"] = max(float(event.result), seen.facts.get("norm", 0.0))
 
     def after_scale(self, event: Event) -> None:
         """A scaled loss: its backward pass leaves scaled gradients."""

@@ -27,6 +27,12 @@ from loopwright.observe.storing import (
     stored_at,
 )
 
+ELEMENTWISE = (
+    "Pow", "Abs", "Mul", "Add", "Sub", "Rsub", "Div", "Neg", "Clamp", "Where", "Sqrt", "Log", "Cosh",
+    "Maximum", "Minimum", "Relu", "Softplus",
+)  # fmt: skip
+"""Operations that losses by hand are made of, below their mean; kernels of pairs are made with Exp."""
+
 
 class Kept:
     """Graphs of one backward place."""
@@ -192,26 +198,44 @@ def _terms(root: Any) -> list[Any]:
 
 
 def _square(node: Any) -> tuple[Any, tuple[int, ...] | None, tuple[int, ...]] | None:
-    """The mean of squares or absolute values of an [N, 1] less an [N]: the node and both shapes."""
+    """The mean of a function, by elements, of an [N, 1] less an [N]: the node and both shapes."""
     below = [inner for inner, _ in node.next_functions if inner is not None]
-    if len(below) != 1 or not below[0].name().startswith(("Pow", "Abs")):
+    shape = graph.shape_of(below[0]) if len(below) == 1 else None
+    if shape is None or len(shape) != 2 or shape[0] < 2 or shape != (shape[0],) * 2:
         return None
-    inner = [one for one, _ in below[0].next_functions if one is not None]
-    if len(inner) != 1 or not inner[0].name().startswith(("Sub", "Rsub")):
+    source = _difference_below(below[0], shape)
+    if source is None:
         return None
-    difference = graph.shape_of(inner[0])
-    operands = [one for one, _ in inner[0].next_functions if one is not None]
-    if difference is None or len(operands) > 2 or len(difference) != 2:
-        return None
-    n = difference[0]
-    if n < 2 or difference != (n, n):
-        return None
-    if len(operands) == 2:  # both sides of one network: pairs
-        return node, None, difference
+    operands = [one for one, _ in source.next_functions if one is not None]
+    if len(operands) > 1:  # both sides of one network: pairs
+        return node, None, shape
     prediction = graph.shape_of(operands[0])
     if prediction is None and graph.is_leaf_node(operands[0]):
         return None
-    return (node, prediction, difference) if prediction in ((n, 1), (n,)) else None
+    n = shape[0]
+    return (node, prediction, shape) if prediction in ((n, 1), (n,)) else None
+
+
+def _difference_below(top: Any, shape: tuple[int, ...]) -> Any:
+    """The one difference that all of a loss, element by element, is made of; None where there is none."""
+    found, seen, waiting = set(), {top}, [top]
+    while waiting and len(seen) <= 32:
+        node = waiting.pop()
+        below = [inner for inner, _ in node.next_functions if inner is not None]
+        if node.name().startswith(("Sub", "Rsub")) and any(
+            graph.shape_of(inner) != shape for inner in below
+        ):
+            found.add(node)
+            continue
+        if not node.name().startswith(ELEMENTWISE):
+            return None
+        for inner in below:
+            if graph.shape_of(inner) != shape:
+                return None
+            if inner not in seen:
+                seen.add(inner)
+                waiting.append(inner)
+    return found.pop() if len(found) == 1 and not waiting else None
 
 
 def _weighed(node: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:

@@ -7,6 +7,7 @@ each place, as long as training needs a gradient from them.
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from loopwright.checker.accounts import pieces
 from loopwright.checker.accounts.data import Data
 from loopwright.checker.accounts.parameters import Parameters
 from loopwright.checker.accounts.tally import Seen
@@ -24,6 +26,8 @@ from loopwright.observe import content, graph
 from loopwright.observe.content import is_power_of_two
 from loopwright.observe.sites import Site
 
+INDEX_LOOKS = 256
+"""Passes of a place at which the program's variables are searched for a part of an index."""
 ELEMENTWISE = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 OF_TOKENS = ("target is input", "next token", "future", "future taps", "padding counted")
 VALUES_LIMIT = 1 << 22
@@ -42,6 +46,8 @@ class LossPlace:
         self.trained = False
         """A gradient was asked for."""
         self.seen: dict[str, Seen] = {}
+        self.alone: set[int] = set()
+        """Parameters behind it that no backward pass had reached when it was looked at."""
 
     @property
     def at(self) -> Site:
@@ -73,6 +79,9 @@ class Passes:
     means: int = 0
     fetches: int = 0
     last_fetch: int = -1
+    last_piece: pieces.Piece | None = None
+    """The piece of a tensor that the pass before was about."""
+    last_step: int = -1
 
 
 class Losses:
@@ -83,6 +92,9 @@ class Losses:
         self.parameters = parameters
         self.targets = Targets()
         self._within: nn.Module | None = None
+        self._piece: pieces.Piece | None = None
+        self._rows = 0
+        """Of what the model was given, where that is one tensor."""
         self.unscaled: dict[Site, Passes] = {}
         self.follow = False
         """Note the range of all loss values: a scheduler is given a metric."""
@@ -94,6 +106,11 @@ class Losses:
     def before_forward(self, event: Event) -> None:
         """Which module computes a loss, if one does."""
         self._within = event.subject
+        if next(event.subject.parameters(), None) is not None:
+            given = pieces.given_to(event)
+            single = given[0] if len(given) == 1 and given[0].dim() else None
+            self._piece = pieces.piece_of(single) if single is not None else None
+            self._rows = len(single) if single is not None else 0
 
     def after_forward(self, event: Event) -> None:
         """Back in the program."""
@@ -103,11 +120,24 @@ class Losses:
         """Is the root a mean over one batch, not divided by anything?"""
         found = self.unscaled.setdefault(event.site, Passes())
         found.passes += 1
+        if self._piece is None and self._rows > 1 and found.passes <= INDEX_LOOKS:
+            self._piece = pieces.index_of(sys._getframe(1), self._rows)
         if self._last_result is not None:
             ref, mean = self._last_result
             found.means += mean and ref() is event.subject
-        found.fetches += self.data.fetches > found.last_fetch
+        found.fetches += self.data.fetches > found.last_fetch or self._next_piece(found)
         found.last_fetch = self.data.fetches
+        found.last_piece, found.last_step = self._piece, self._steps()
+
+    def _steps(self) -> int:
+        return self.parameters.optimizers.total_steps
+
+    def _next_piece(self, found: Passes) -> bool:
+        """Is this pass about another piece than the one before, and of the same tensor within a window?"""
+        piece, last = self._piece, found.last_piece
+        if piece is None or piece == last:
+            return False
+        return last is None or found.last_step < self._steps() or last[0] == piece[0]
 
     def after_loss(self, event: Event) -> None:
         """Shapes always, values sometimes."""
@@ -156,10 +186,17 @@ class Losses:
         look = _LOOKS.get(place.name)
         if look is not None:
             look(place, event, given, target, made_by)
+        self._what_only_it_reaches(place, event.result)
         if isinstance(target, torch.Tensor) and target.requires_grad:
             self.targets.look(place, event, given, target)
         if place.name == "cross_entropy" and isinstance(target, torch.Tensor):
             look_at_tokens(place, event, given, target, self.parameters)
+
+    def _what_only_it_reaches(self, place: LossPlace, result: Any) -> None:
+        """Parameters that have waited for a backward pass so far."""
+        waiting = {fact.key for held in self.parameters.held.values() for fact in held.unreached}
+        if waiting and isinstance(result, torch.Tensor) and result.grad_fn is not None:
+            place.alone |= waiting & {id(one) for one in graph.leaves(result.grad_fn, 4000)}
 
 
 def _argument(event: Event, index: int, name: str) -> Any:

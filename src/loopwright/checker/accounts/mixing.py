@@ -4,6 +4,9 @@ The axis of samples is the one that a model's input and its output share. In the
 ``view`` and ``reshape`` of a tensor that has this axis is asked where it went: it may stay, be merged with
 others or be split, but what lay side by side in memory as another axis must not come out as samples. That is
 arithmetic on shapes; no value is looked at.
+
+A recurrent layer takes the first axis of its input for time unless it was made with ``batch_first``. Where a
+loader of torch's has put shuffled samples there, it carries its state from one sample to the next.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ import math
 from typing import Any
 
 import torch
+from torch import nn
 
+from loopwright.checker.accounts.data import Data
+from loopwright.checker.accounts.parameters import Parameters
 from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
 
@@ -23,14 +29,20 @@ LEAST = 4
 class Mixing:
     """The account; see the module."""
 
-    def __init__(self, here: Any):
+    def __init__(self, here: Any, data: Data, parameters: Parameters):
         self.here = here
+        self.data, self.parameters = data, parameters
+        self.samples_as_time = Tally()
+        """Recurrent layers, by number, that ran along the samples; those that ran along time."""
+        self.along_time: set[int] = set()
         self.kept = Tally()
         """Views that kept the samples apart, by place."""
         self.mixed = Tally()
 
     def after_forward(self, event: Event) -> None:
         """Look at the views of a recorded forward that builds a graph."""
+        if not event.failed and torch.is_grad_enabled():
+            self._recurrent(event)
         operations = self.here.operations
         if not operations or event.failed or not torch.is_grad_enabled():
             return
@@ -50,6 +62,26 @@ class Mixing:
                 continue
             seen = self.mixed.add(view.site, view=view.site, forward=event.site)
             seen.facts |= {"given": view.given, "result": view.result, "samples": samples}
+
+    def _recurrent(self, event: Event) -> None:
+        """Which axis do the recurrent layers take for time?"""
+        loader = self.data.current
+        rows = loader.rows if loader is not None and loader.stacks and loader.random else 0
+        given = next((one for one in event.args if isinstance(one, torch.Tensor)), None)
+        if rows < LEAST or given is None or given.dim() < 2 or given.shape[0] != rows:
+            return
+        for call in self.here.inner or ():
+            layer = call.module
+            if not isinstance(layer, nn.RNNBase) or len(call.shape) != 3:
+                continue
+            time, batch = call.shape[1::-1] if layer.batch_first else call.shape[:2]
+            if time == rows and 2 <= batch != rows:
+                birth = self.parameters.birth_of(layer)
+                made = birth.site if birth is not None else event.site
+                seen = self.samples_as_time.add(id(layer), made=made, forward=event.site)
+                seen.facts |= {"shape": call.shape, "kind": type(layer).__name__}
+            else:
+                self.along_time.add(id(layer))
 
 
 def _samples(event: Event) -> int:

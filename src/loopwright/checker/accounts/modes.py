@@ -7,6 +7,7 @@ change of mode. Which call of ``train()`` or ``eval()`` set a module's mode last
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from typing import Any
 
@@ -157,8 +158,8 @@ class Modes:
         self.unread: Place | None = None
         """The place called last, as long as no number was read since."""
         self._pending: list[tuple[Place, nn.Module, list[tuple[nn.Module, str]]]] = []
-        self._nodes: dict[Place, Any] = {}
-        self._outputs: list[tuple[weakref.ref[Any], Place]] = []
+        self._nodes: dict[Place, list[Any]] = {}
+        self._outputs: list[tuple[list[weakref.ref[Any]], Place]] = []
         self._marks: dict[int, Any] = {}
         self._root_ids: dict[int, tuple[weakref.ref[nn.Module], int]] = {}
         self.frozen_norms: dict[int, tuple[str, Place, int, str]] = {}
@@ -247,12 +248,10 @@ class Modes:
         """The input carries a graph: of which root's output?"""
         place.fed_by_graph += 1
         maker = graph.producer(first.grad_fn)
-        for ref, other in self._outputs:
-            output = ref()
-            if (
-                other is not place
-                and output is not None
-                and (output is first or output.grad_fn is maker)
+        for refs, other in self._outputs:
+            held = [output for ref in refs if (output := ref()) is not None]
+            if other is not place and any(
+                output is first or output.grad_fn is maker for output in held
             ):
                 other.feeds_root += 1
                 if place.calls <= CHAINS:
@@ -302,17 +301,17 @@ class Modes:
         inner = self.here.inner
         if event.failed or place is None:
             return
-        output = _first_tensor(event.result)
         if inner is not None:
             self._recorded(place, event, inner)
             self._dropped_inside(place, event, inner)
-        if output is not None and output.grad_fn is not None and torch.is_grad_enabled():
-            self._outputs = [*self._outputs[-3:], (weakref.ref(output), place)]
+        outputs = outputs_of(event.result) if torch.is_grad_enabled() else []
+        if outputs:
+            self._outputs = [*self._outputs[-3:], ([weakref.ref(one) for one in outputs], place)]
             if place.reached + place.missed < CHAINS:
-                # One graph a place lives until the next forward there or the next backward pass.
-                self._nodes[place] = output.grad_fn
+                # One call's graphs live until the next forward there or the next backward pass.
+                self._nodes[place] = [one.grad_fn for one in outputs]
             if place.calls <= 8 or content.is_power_of_two(place.calls):
-                self._watch_output(place, output, event.number)
+                self._watch_outputs(place, outputs, event.number)
 
     def _recorded(self, place: Place, event: Event, inner: list[Any]) -> None:
         place.recorded += 1
@@ -379,12 +378,17 @@ class Modes:
         elif not place.values_moved:
             place.values_moved = not content.same(place.first_values, content.sample(first))
 
-    def _watch_output(self, place: Place, output: torch.Tensor, number: int) -> None:
+    def _watch_outputs(self, place: Place, outputs: list[torch.Tensor], number: int) -> None:
+        """When the last graph of one call is gone: did a backward pass come before?"""
         backwards = self.backwards
-        mark = graph.mark(output.grad_fn, number)
-        size = graph.result_bytes(output.grad_fn)
+        marks = [graph.mark(node, number) for node in dict.fromkeys(one.grad_fn for one in outputs)]
+        size = max(graph.result_bytes(one.grad_fn) for one in outputs)
 
-        def died(_: Any) -> None:
+        def died(ref: Any) -> None:
+            alive = watched.get(number, [])
+            alive[:] = [one for one in alive if one is not ref]
+            if alive:
+                return
             watched.pop(number, None)
             if self.backwards == backwards:
                 place.wasted += 1
@@ -392,7 +396,7 @@ class Modes:
 
         watched = self._marks
         if len(watched) < 256:
-            watched[number] = weakref.ref(mark, died)
+            watched[number] = [weakref.ref(mark, died) for mark in marks]
 
     def before_backward(self, event: Event) -> None:
         """Does this pass run through the outputs of the last forwards? Looked at a few times a place."""
@@ -402,9 +406,10 @@ class Modes:
         asked, self._nodes = self._nodes, {}
         if asked:
             through = set(graph.nodes(root.grad_fn, 20_000))
-            for place, node in asked.items():
-                place.reached += node in through
-                place.missed += node not in through
+            for place, outputs in asked.items():
+                found = any(node in through for node in outputs)
+                place.reached += found
+                place.missed += not found
 
     def after_backward(self, event: Event) -> None:
         """Which places train; and which of their modules did so in eval mode."""
@@ -463,11 +468,13 @@ class Modes:
             self.unread = None
 
 
-def _first_tensor(value: Any) -> torch.Tensor | None:
+def outputs_of(value: Any, most: int = 16) -> list[torch.Tensor]:
+    """The tensors with a graph in what a module returned: a loss may use any of them."""
     if isinstance(value, torch.Tensor):
-        return value
-    if isinstance(value, (tuple, list)):
-        return next((one for one in value if isinstance(one, torch.Tensor)), None)
-    if isinstance(value, dict):
-        return next((one for one in value.values() if isinstance(one, torch.Tensor)), None)
-    return None
+        return [value] if value.grad_fn is not None else []
+    if dataclasses.is_dataclass(value) and not isinstance(value, (dict, type)):
+        value = vars(value)
+    if not isinstance(value, (tuple, list, dict)):
+        return []
+    inner = value.values() if isinstance(value, dict) else value
+    return [one for part in inner for one in outputs_of(part, most)][:most]

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from loopwright.checker.accounts.lasts import padded_share
 from loopwright.checker.accounts.tally import Tally
 from loopwright.events import Event
-from loopwright.observe import graph
+from loopwright.observe import content, graph
 from loopwright.observe.content import is_power_of_two
 from loopwright.observe.sites import Site
 
@@ -27,6 +28,10 @@ class Picks:
     def __init__(self) -> None:
         self.columns = Tally()
         """By the place of the softmax, or of the backward pass where that was not noted."""
+        self.padded = Tally()
+        """Backward passes below which the last position of rows that end in padding was taken."""
+        self.unpadded = Tally()
+        """The looked-at ones without."""
         self._passes: dict[Site, int] = {}
 
     def before_backward(self, event: Event) -> None:
@@ -37,7 +42,11 @@ class Picks:
         count = self._passes[event.site] = self._passes.get(event.site, 0) + 1
         if not is_power_of_two(count):
             return
+        most = 0.0
         for node in graph.nodes(root.grad_fn, 20_000):
+            if node.name().startswith("SelectBackward"):
+                with content.quiet():
+                    most = max(most, padded_share(node))
             softmax = _picked_from(node)
             if softmax is None:
                 continue
@@ -51,6 +60,10 @@ class Picks:
                 at = graph.maker_of(softmax) or event.site
                 seen = self.columns.add(at, backward=event.site)
                 seen.facts["shape"] = tuple(values.shape)
+        if most:
+            self.padded.add(event.site).facts["share"] = most
+        else:
+            self.unpadded.add(event.site)
 
 
 def _picked_from(node: Any) -> Any:

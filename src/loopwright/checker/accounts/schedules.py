@@ -35,6 +35,8 @@ class Schedule:
         optimizer = getattr(scheduler, "optimizer", None)
         group = optimizer.param_groups[0] if optimizer is not None else {}
         self.first_rate = float(group.get("initial_lr", group.get("lr", 0.0)))
+        self.begins = float(group.get("lr", 0.0))
+        """The learning rate when it had been made, before its first step."""
         self.before_first = 0
         """Steps before the optimizer's first."""
         self.last_after_step = False

@@ -39,14 +39,25 @@ class Waits:
         """From the first to the last observed step."""
         self._last_step: float | None = None
         self._began: tuple[int, float] | None = None
+        self._fetching = False
+        """A loader makes a batch: what a data set reads of its own tensors is no result of the device."""
 
     def woken(self) -> None:
         """Steps went by unseen: the time until the next one is no step's time."""
         self._last_step = None
 
+    def before_fetch(self, event: Event) -> None:
+        """A batch is being made."""
+        self._fetching = True
+
+    def after_fetch(self, event: Event) -> None:
+        """It is there."""
+        self._fetching = False
+
     def before_item(self, event: Event) -> None:
         """A number is asked for."""
-        self._began = (event.number, self.clock())
+        if not self._fetching:
+            self._began = (event.number, self.clock())
 
     def after_item(self, event: Event) -> None:
         """It is there."""

@@ -180,6 +180,34 @@ class SchedulerWrongFrequency(Rule):
         )
 
 
+class LrLambdaAbsolute(Rule):
+    """The function given to LambdaLR returns a learning rate, and is multiplied by the learning rate."""
+
+    name = "lr-lambda-absolute"
+    severity = "error"
+    about = "The function of LambdaLR returns a learning rate; it is to return a factor of it."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for schedule in accounts.schedules.schedules:
+            base, rates = schedule.first_rate, schedule.rates
+            if schedule.kind != "LambdaLR" or len(rates) < 4 or not 0 < base <= 0.2:
+                continue
+            peak, lowest = max(schedule.begins, *rates), min(schedule.begins, *rates)
+            if abs(peak - base * base) > 1e-6 * base * base or lowest > 0.999 * peak:
+                continue
+            yield self.finding(
+                schedule.site,
+                f"the largest factor in {schedule.steps} steps was {peak / base:.3g}, which is the learning rate itself: it "
+                f"was multiplied by it, and the optimizer never stepped with more than {peak:.3g}",
+                why=f"every step is {1 / base:,.0f} times smaller than meant",
+                fix="return step / warmup  # a factor between 0 and 1, not lr * step / warmup",
+                count=schedule.steps,
+                related=(
+                    (schedule.entry.site if schedule.entry else None, f"made with lr={base:g}"),
+                ),
+            )
+
+
 class SchedulerNeverStepped(Rule):
     """A schedule is made and never stepped."""
 
@@ -390,23 +418,29 @@ class SeedResetInLoop(Rule):
                 default=0,
             )
             drawn = accounts.drawn.repeated[(site, value)]
-            if value is None or len(between) < 2 or max(repeats, drawn) < 2:
+            within = accounts.drawn.within_steps[(site, value)]
+            within = within if within >= 4 and max(between, default=0) <= 2 else 0
+            if value is None or len(between) < 2 or max(repeats, drawn, within) < 2:
                 continue
             alike = (
                 f"{repeats + 1} epochs began with the same generator state"
                 if repeats >= 2
                 else f"the steps after it found the same generator states {drawn + 1} times"
+                if drawn >= 2
+                else f"what was drawn until the next seed or step was the same in {within + 1} looked-at draws"
             )
             yield self.finding(
                 site,
                 f"the generator was set to {value} {seen.count} times, about every {between[0]} steps, and {alike}",
-                why="every epoch has the same order, dropout masks and augmentation",
+                why="every step draws the same noise and the same masks"
+                if within
+                else "every epoch has the same order, dropout masks and augmentation",
                 fix="torch.manual_seed(seed)  # once, before the loop",
                 count=seen.count,
             )
 
 
 RULES = (
-    LossGraphRetained, BestStateAliased, SchedulerWrongFrequency, SchedulerNeverStepped, SchedulerBeforeOptimizer,
+    LossGraphRetained, BestStateAliased, SchedulerWrongFrequency, LrLambdaAbsolute, SchedulerNeverStepped, SchedulerBeforeOptimizer,
     SchedulerWrongOptimizer, PlateauWrongMode, ResumeWithoutOptimizerState, CheckpointKeysMismatch, SeedResetInLoop,
 )  # fmt: skip

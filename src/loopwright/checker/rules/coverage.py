@@ -96,6 +96,7 @@ class DetachedInForward(Rule):
             reached = accounts.parameters.reached
             never = [f for f in held.unreached if f.fresh and not reached.get(f.key)]
             yield from self._left_out([f for f in never if not f.cut], held)
+            yield from self._never_added([f for f in never if not f.cut], held, accounts)
             cut = [f for f in never if f.cut]
             cuts = accounts.parameters.cuts
             if not cut or not cuts or not held.reached or held.entry.steps < ENOUGH_STEPS:
@@ -115,6 +116,29 @@ class DetachedInForward(Rule):
                     (seen.sites["forward"], "the forward pass"),
                 ),
             )
+
+    def _never_added(self, facts: list[Fact], held: Held, accounts: Accounts) -> Iterator[Finding]:
+        """A loss was computed of what these parameters make, and no backward pass ran through it."""
+        if (
+            not accounts.complete
+            or not accounts.ended_well
+            or held.entry.steps < 8
+            or not held.reached
+        ):
+            return
+        for loss in accounts.losses.places.values():
+            alone = [one for one in facts if one.key in loss.alone]
+            if alone and loss.calls >= 8:
+                yield self.finding(
+                    loss.at,
+                    f"{loss.name} was computed here {loss.calls} times with a graph that no backward pass ran through: "
+                    f"{len(alone)} of {held.total} parameters of this model ({listed(alone)}: {elements(alone)}) never got "
+                    "a gradient",
+                    why="they keep their random first values",
+                    fix="add the loss itself to the sum, not loss.item() or loss.detach()",
+                    count=loss.calls,
+                    related=((alone[0].made, "made here, never trained"),),
+                )
 
     def _left_out(self, facts: list[Fact], held: Held) -> Iterator[Finding]:
         """Modules that ran with gradients, and what they returned went on without: a router under no_grad."""

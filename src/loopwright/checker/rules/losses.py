@@ -305,6 +305,29 @@ class PaddingInLoss(LossRule):
             )
 
 
+class LastStepIsPadding(Rule):
+    """The state after padding is taken for the state of the sequence."""
+
+    name = "last-step-is-padding"
+    severity = "warning"
+    about = (
+        "out[:, -1] of sequences that are padded at the end: for all but the longest it is padding."
+    )
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        for site, seen in accounts.picks.padded.items():
+            if seen.count < 2 or seen.count < 0.5 * accounts.picks.unpadded.get(site).count:
+                continue
+            yield self.finding(
+                site,
+                f"this loss is made of the last position of each row, [:, -1], and {100 * seen.facts['share']:.0f} % of the "
+                "rows that the embedding was given end in padding",
+                why="for these rows it says what came out after the padding, not at the end of the sequence",
+                fix="out[torch.arange(len(out)), lengths - 1]  # or pack_padded_sequence, and h_n",
+                count=seen.count,
+            )
+
+
 class TargetRequiresGrad(LossRule):
     """A bootstrapped target carries a graph."""
 
@@ -405,5 +428,5 @@ class LossNotFinite(Rule):
 
 RULES = (
     DoubleSoftmax, DoubleSigmoid, NllInputNotLogProbs, KlDivWrongInput, SoftmaxWrongDim, LossBroadcast,
-    CeSingleLogit, LabelsNotShifted, FutureLeak, PaddingInLoss, TargetRequiresGrad, LossClamped, LossNotFinite,
+    CeSingleLogit, LabelsNotShifted, FutureLeak, PaddingInLoss, LastStepIsPadding, TargetRequiresGrad, LossClamped, LossNotFinite,
 )  # fmt: skip

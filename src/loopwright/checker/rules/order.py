@@ -275,6 +275,19 @@ class LossBackpropagatedTwice(Rule):
                     fix="call backward() once per loss",
                     count=seen.count,
                 )
+        for site, seen in accounts.repeated.alike.items():
+            values, passes = seen.facts["values"], seen.facts["passes"]
+            if seen.count < 3 or len(values) < 2 or accounts.repeated.unlike.get(site).count:
+                continue
+            yield self.finding(
+                site,
+                f"in all {seen.count} looked-at steps the {passes} passes that a step adds up had the very same loss, to the "
+                "last bit: one and the same batch went through the model each time",
+                why=f"{passes - 1} of {passes} passes compute what is known, and the batch is no larger for them",
+                fix="batch = next(batches)  # a batch of its own for each pass",
+                count=seen.count,
+                related=((seen.sites.get("step"), "the step uses their sum"),),
+            )
 
 
 class UnneededRetainGraph(Rule):

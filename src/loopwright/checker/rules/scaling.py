@@ -10,6 +10,7 @@ from loopwright.events import Finding
 
 if TYPE_CHECKING:
     from loopwright.checker.accounts.books import Accounts
+    from loopwright.checker.accounts.tally import Seen, Tally
 
 
 class ClipMisplaced(Rule):
@@ -17,7 +18,7 @@ class ClipMisplaced(Rule):
 
     name = "clip-misplaced"
     severity = "error"
-    about = "clip_grad_norm_ or clip_grad_value_ stands before backward() or after step()."
+    about = "clip_grad_norm_ or clip_grad_value_ stands before backward() or after step(), or gets nothing."
     follows = (
         "zero-grad-after-backward",
         "missing-step",
@@ -26,16 +27,17 @@ class ClipMisplaced(Rule):
     )
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        clips = accounts.gradients.clips
+        clips = accounts.clips.seen
+        yield from self._given_nothing(clips)
+        yield from self._too_early(clips)
         for site in dict.fromkeys(key[0] for key, _ in clips.items()):
             fresh, used, nothing = (
                 clips.get((site, state)) for state in ("fresh", "used", "nothing")
             )
-            limit = (used.facts or nothing.facts).get("limit")
             late, early = used.count, nothing.count
             if fresh.count > 0.1 * (late + early) or late + early < 2:
                 continue
-            if not isinstance(limit, (int, float)) or limit >= 1e4:  # a norm that is only measured
+            if not _limits(used if used.facts else nothing):
                 continue
             seen = used if late >= early else nothing
             when = (
@@ -44,7 +46,7 @@ class ClipMisplaced(Rule):
                 else "before there were gradients"
             )
             norm = (
-                f"; their norm was up to {used.facts['norm']:.3g}, the limit is {limit:g}"
+                f"; their norm was up to {used.facts['norm']:.3g}, the limit is {used.facts['limit']:g}"
                 if "norm" in used.facts
                 else ""
             )
@@ -58,6 +60,45 @@ class ClipMisplaced(Rule):
                 sites={"step": seen.facts["entry"].usual_step()},
             )
 
+    def _given_nothing(self, clips: Tally) -> Iterator[Finding]:
+        """An iterator that was read before: by the optimizer, or by the first clipping."""
+        for (site, state), seen in clips.items():
+            if state == "spent" and seen.count >= 2 and _limits(seen):
+                entry = seen.facts["entry"]
+                yield self.finding(
+                    site,
+                    f"{seen.count} times the clipping was given an iterator that has nothing left: it was read to its end "
+                    "before",
+                    why="no gradient is clipped",
+                    fix="parameters = [p for p in model.parameters() if p.requires_grad]  # a list, not a generator",
+                    count=seen.count,
+                    related=((entry.site, "the optimizer reads its parameters here"),),
+                )
+
+    def _too_early(self, clips: Tally) -> Iterator[Finding]:
+        """Clipped after each pass of a window, though the step uses their sum."""
+        for (site, state), seen in clips.items():
+            if state == "within" and seen.count >= 2 and _limits(seen):
+                entry = seen.facts["entry"]
+                yield self.finding(
+                    site,
+                    f"{seen.count} times the gradients were clipped again after another backward pass had added to what "
+                    "was clipped: within a window of several passes, not at its end",
+                    why="each clipping shrinks the batches before it and not those after it: they count unequally",
+                    fix="torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)  # once, right before the step",
+                    count=seen.count,
+                    related=(
+                        (seen.sites.get("backward"), "backward adds to it"),
+                        (entry.usual_step(), "the step uses the sum"),
+                    ),
+                )
+
+
+def _limits(seen: Seen) -> bool:
+    """Is it more than a measurement of the norm?"""
+    limit = seen.facts.get("limit")
+    return isinstance(limit, (int, float)) and limit < 1e4
+
 
 class ClipWithoutUnscale(Rule):
     """Scaled gradients are clipped as if they were not."""
@@ -67,7 +108,7 @@ class ClipWithoutUnscale(Rule):
     about = "Gradients are clipped while they are multiplied by the GradScaler's scale."
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
-        for (site, state), seen in accounts.gradients.clips.items():
+        for (site, state), seen in accounts.clips.seen.items():
             if state == "scaled" and seen.count >= 2:
                 norm = seen.facts.get("norm")
                 told = f", norm {norm:.3g}" if norm is not None else ""

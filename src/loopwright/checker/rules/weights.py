@@ -196,6 +196,18 @@ class SymmetricInit(Rule):
                 fix="nn.init.kaiming_uniform_(layer.weight)",
                 count=steps_of(accounts),
             )
+        stuck = [one for one in accounts.stuck.pairs.values() if one.looks >= 4]
+        for made in dict.fromkeys(one.made for one in stuck):
+            names = [one.names for one in stuck if one.made is made]
+            more = f", and {len(names) - 1} more pairs" if len(names) > 1 else ""
+            yield self.finding(
+                made or accounts.parameters.any_root_site(),
+                f"{names[0][0]} and {names[0][1]}{more} began as zeros, both: their gradients were exactly zero in all "
+                f"{min(one.looks for one in stuck)} looked-at steps, and nothing has moved",
+                why="the gradient of each is multiplied by the other one: neither will ever move",
+                fix="nn.init.kaiming_uniform_(self.A)  # zeros for one of the two only",
+                count=steps_of(accounts),
+            )
 
 
 RULES = (
