@@ -64,6 +64,7 @@ class InnerCall:
     __slots__ = (
         "direct",
         "elements",
+        "given",
         "grad",
         "made_by",
         "module",
@@ -71,7 +72,6 @@ class InnerCall:
         "pointer",
         "result_made_by",
         "result_needs",
-        "shape",
         "site",
         "training",
     )
@@ -86,10 +86,11 @@ class InnerCall:
         self.grad = torch.is_grad_enabled()
         self.elements = self.pointer = self.made_by = self.result_made_by = 0
         self.needs = self.result_needs = False
-        self.shape: tuple[int, ...] = ()
+        self.given: tuple[int, ...] = ()
+        """The shape of the first tensor that it was given."""
         if first is not None:
             self.elements, self.needs = first.numel(), first.requires_grad
-            self.shape = tuple(first.shape)
+            self.given = tuple(first.shape)
             self.pointer, self.made_by = graph.storage_pointer(first), graph.made_by(first)
 
     def left(self, result: Any) -> None:

@@ -72,14 +72,14 @@ class Mixing:
             return
         for call in self.here.inner or ():
             layer = call.module
-            if not isinstance(layer, nn.RNNBase) or len(call.shape) != 3:
+            if not isinstance(layer, nn.RNNBase) or len(call.given) != 3:
                 continue
-            time, batch = call.shape[1::-1] if layer.batch_first else call.shape[:2]
+            time, batch = call.given[1::-1] if layer.batch_first else call.given[:2]
             if time == rows and 2 <= batch != rows:
                 birth = self.parameters.birth_of(layer)
                 made = birth.site if birth is not None else event.site
                 seen = self.samples_as_time.add(id(layer), made=made, forward=event.site)
-                seen.facts |= {"shape": call.shape, "kind": type(layer).__name__}
+                seen.facts |= {"shape": call.given, "kind": type(layer).__name__}
             else:
                 self.along_time.add(id(layer))
 

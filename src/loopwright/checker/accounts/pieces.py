@@ -34,7 +34,7 @@ def piece_of(tensor: torch.Tensor) -> Piece | None:
         return None
     if tensor.shape[0] >= whole.shape[0]:
         return None
-    return graph.storage_pointer(tensor), tensor.storage_offset()
+    return graph.storage_pointer(tensor), int(tensor.storage_offset())
 
 
 def index_of(frame: FrameType | None, rows: int) -> Piece | None:

@@ -61,6 +61,8 @@ class MissingDetach(Rule):
                 or accounts.gradients.consumed[backward] < 3
             ):
                 continue
+            if any(upstream.parameter_ids & one.parameter_ids for one in users):
+                continue  # who used the gradients steps these parameters as well: an optimizer over both
             fed = accounts.modes.fed_through(backward, users[0], upstream)
             if fed is None:
                 continue
