@@ -1,4 +1,4 @@
-# expect: last-step-is-padding @ loss.backward()
+# expect: last-step-is-padding @ states[:, -1]
 # says: of the rows that the embedding was given end in padding
 import torch
 from torch import nn

@@ -42,11 +42,13 @@ class Picks:
         count = self._passes[event.site] = self._passes.get(event.site, 0) + 1
         if not is_power_of_two(count):
             return
-        most = 0.0
+        most, taken = 0.0, None
         for node in graph.nodes(root.grad_fn, 20_000):
             if node.name().startswith("SelectBackward"):
                 with content.quiet():
-                    most = max(most, padded_share(node))
+                    share = padded_share(node)
+                if share > most:
+                    most, taken = share, graph.maker_of(node)
             softmax = _picked_from(node)
             if softmax is None:
                 continue
@@ -61,7 +63,7 @@ class Picks:
                 seen = self.columns.add(at, backward=event.site)
                 seen.facts["shape"] = tuple(values.shape)
         if most:
-            self.padded.add(event.site).facts["share"] = most
+            self.padded.add(event.site, taken=taken).facts["share"] = most
         else:
             self.unpadded.add(event.site)
 
