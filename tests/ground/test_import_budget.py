@@ -66,7 +66,7 @@ def test_run_adds_little_to_torch():
         "torch.distributed.fsdp",
     }
     assert new.isdisjoint(heavy)
-    assert len([name for name in new if name.startswith("loopwright")]) <= 92
+    assert len([name for name in new if name.startswith("loopwright")]) <= 100  # 12 are folders
     assert len(new) <= 140
 
 
