@@ -51,7 +51,7 @@ TICKS = frozenset(("forward", "backward", "grad", "step", "fetch"))
 FIRST, WINDOW, PERIOD, THINNING = 2000, 100, 2048, 8
 """In ticks (calls of backward, and forwards of roots with weights; at rest only those without gradients, so
 that the tutorial loop has two a step in a window and one at rest): everything is seen during the first ones,
-then a window of each period, which becomes longer: a rest may last for an eighth of what has passed. Rare
+and those after the first backward pass, then a window of each period, which becomes longer: a rest may last for an eighth of what has passed. Rare
 events (a mode, an epoch, a new optimizer) open a window too, at the counts 1, 2, 4, 8, ... of their place.
 """
 
@@ -104,7 +104,7 @@ class Observer:
         self.failure: str | None = None
         self.resting = False
         self.wakings = 0
-        self.ticks = self.evaluations = 0
+        self.ticks = self.evaluations = self.passes = 0
         self.recording: set[int] = set()
         """Threads in a forward whose inner calls are recorded."""
         self._turn_at = FIRST
@@ -227,6 +227,19 @@ class Observer:
             self._turn_at = self.ticks + (WINDOW if self.resting else rest)
             self._rest(not self.resting)
 
+    def passed(self) -> None:
+        """One more engine run. The first ones are seen however many forwards came before: an agent that
+        acts for thousands of steps before it learns.
+        """
+        self.passes += 1
+        self.tick()
+        if self.passes == 1:
+            self._turn_at = max(self._turn_at, self.ticks + FIRST)
+        if self.resting and self.passes & (self.passes - 1) == 0:
+            self.wake()
+            if self.passes == 1:
+                self._turn_at = self.ticks + FIRST
+
     def rare(self, event: Event) -> None:
         """Something happened that is worth opening one's eyes for."""
         count = self._rare[event.kind, event.site] = self._rare.get((event.kind, event.site), 0) + 1
@@ -293,7 +306,7 @@ def around(
             if compiling() or here.busy:
                 return original(*args, **kwargs)
             if ticks:
-                observer.tick()
+                observer.passed()
             if observer.resting and per_step:
                 return original(*args, **kwargs)
             where = site(depth, through_torch=through_torch)
