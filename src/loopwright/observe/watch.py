@@ -51,8 +51,9 @@ TICKS = frozenset(("forward", "backward", "grad", "step", "fetch"))
 FIRST, WINDOW, PERIOD, THINNING = 2000, 100, 2048, 8
 """In ticks (calls of backward, and forwards of roots with weights; at rest only those without gradients, so
 that the tutorial loop has two a step in a window and one at rest): everything is seen during the first ones,
-and those after the first backward pass, then a window of each period, which becomes longer: a rest may last for an eighth of what has passed. Rare
-events (a mode, an epoch, a new optimizer) open a window too, at the counts 1, 2, 4, 8, ... of their place.
+and those after the first backward pass, then a window of each period, which becomes longer: a rest may last
+for an eighth of what has passed. Rare events (a mode, an epoch, a new optimizer) open a window too, at the
+counts 1, 2, 4, 8, ... of their place.
 """
 
 
@@ -228,8 +229,9 @@ class Observer:
             self._rest(not self.resting)
 
     def passed(self) -> None:
-        """One more engine run. The first ones are seen however many forwards came before: an agent that
-        acts for thousands of steps before it learns.
+        """One more engine run; the first ones are seen however many forwards came before.
+
+        An agent may act for thousands of steps before it learns.
         """
         self.passes += 1
         self.tick()
