@@ -338,6 +338,21 @@ class TargetRequiresGrad(LossRule):
 
     def findings(self, accounts: Accounts) -> Iterator[Finding]:
         for place, _, facts in self.places(accounts):
+            another = place.seen.get("another's target")
+            trained = another is None or any(
+                another.facts["leaves"] & one.parameter_ids for one in accounts.optimizers.entries
+            )
+            if not trained:
+                yield self.finding(
+                    place.at,
+                    f"the target of {place.name}, of shape {facts['target']}, carries the graph of a network that no "
+                    "optimizer holds",
+                    why="its gradients are computed, piled up, and never used",
+                    fix="with torch.no_grad():  # around the computation of the target",
+                    count=place.calls,
+                    severity="hint",
+                )
+                continue
             yield self.finding(
                 place.at,
                 f"the target of {place.name}, of shape {facts['target']}, carries a graph: it was computed from a network "
