@@ -48,6 +48,9 @@ class LossPlace:
         self.seen: dict[str, Seen] = {}
         self.alone: set[int] = set()
         """Parameters behind it that no backward pass had reached when it was looked at."""
+        self.alone_looks = 0
+        self.used = False
+        """A backward pass ran through one of those results."""
 
     @property
     def at(self) -> Site:
@@ -93,6 +96,8 @@ class Losses:
         self.targets = Targets()
         self._within: nn.Module | None = None
         self._piece: pieces.Piece | None = None
+        self._results: list[tuple[LossPlace, str, weakref.ref[Any]]] = []
+        """Results with parameters that nothing else reaches: the place, a name in their node, a mark."""
         self._rows = 0
         """Of what the model was given, where that is one tensor."""
         self.unscaled: dict[Site, Passes] = {}
@@ -120,6 +125,7 @@ class Losses:
         """Is the root a mean over one batch, not divided by anything?"""
         found = self.unscaled.setdefault(event.site, Passes())
         found.passes += 1
+        self._are_results_used(event.subject)
         if self._piece is None and self._rows > 1 and found.passes <= INDEX_LOOKS:
             self._piece = pieces.index_of(sys._getframe(1), self._rows)
         if self._last_result is not None:
@@ -186,17 +192,31 @@ class Losses:
         look = _LOOKS.get(place.name)
         if look is not None:
             look(place, event, given, target, made_by)
-        self._what_only_it_reaches(place, event.result)
+        self._what_only_it_reaches(place, event.result, event.number)
         if isinstance(target, torch.Tensor) and target.requires_grad:
             self.targets.look(place, event, given, target)
         if place.name == "cross_entropy" and isinstance(target, torch.Tensor):
             look_at_tokens(place, event, given, target, self.parameters)
 
-    def _what_only_it_reaches(self, place: LossPlace, result: Any) -> None:
+    def _are_results_used(self, root: Any) -> None:
+        """Does a backward pass run through what was looked at?"""
+        self._results = [one for one in self._results if one[2]() is not None]
+        if not self._results or not isinstance(root, torch.Tensor) or root.grad_fn is None:
+            return
+        for node in graph.nodes(root.grad_fn, 20_000):
+            for place, name, _ in self._results:
+                place.used = place.used or name in node.metadata
+
+    def _what_only_it_reaches(self, place: LossPlace, result: Any, number: int) -> None:
         """Parameters that have waited for a backward pass so far."""
         waiting = {fact.key for held in self.parameters.held.values() for fact in held.unreached}
         if waiting and isinstance(result, torch.Tensor) and result.grad_fn is not None:
-            place.alone |= waiting & {id(one) for one in graph.leaves(result.grad_fn, 4000)}
+            found = waiting & {id(one) for one in graph.leaves(result.grad_fn, 4000)}
+            place.alone |= found
+            place.alone_looks += bool(found)
+            if found and not place.used and len(self._results) < 64:
+                mark = graph.mark(result.grad_fn, number)
+                self._results.append((place, f"loopwright {number}", weakref.ref(mark)))
 
 
 def _argument(event: Event, index: int, name: str) -> Any:

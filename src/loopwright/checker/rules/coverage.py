@@ -128,7 +128,7 @@ class DetachedInForward(Rule):
             return
         for loss in accounts.losses.places.values():
             alone = [one for one in facts if one.key in loss.alone]
-            if alone and loss.calls >= 8:
+            if alone and not loss.used and loss.alone_looks >= 2 and loss.calls >= 8:
                 yield self.finding(
                     loss.at,
                     f"{loss.name} was computed here {loss.calls} times with a graph that no backward pass ran through: "
