@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,3 +109,27 @@ def test_a_program_of_its_own(tmp_path):
     assert found.returncode == 1
     assert found.stderr.count("File ") == 1
     assert "[checkpoint-policy]" in found.stderr
+
+
+def test_a_notebook(monkeypatch):
+    """A notebook's shell draws it its own way, from a traceback without our lines."""
+    drawn = []
+
+    def draw(kind, error, trace, tb_offset):
+        drawn.append((kind, uncaught.outside(trace) is not None, list(lines(trace)), tb_offset))
+        return ["drawn"]
+
+    def lines(trace):
+        while trace is not None:
+            yield trace.tb_frame.f_code.co_filename
+            trace = trace.tb_next
+
+    shell = SimpleNamespace(InteractiveTB=SimpleNamespace(structured_traceback=draw))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    with pytest.raises(lw.CheckpointError) as caught:
+        lw.load_weights(__file__, None)
+    assert caught.value._render_traceback_() == ["drawn"]
+    assert drawn == [(lw.CheckpointError, True, [__file__], 1)]
+    monkeypatch.setenv("LOOPWRIGHT_TRACEBACK", "1")
+    caught.value._render_traceback_()
+    assert len(drawn[1][2]) > 1

@@ -59,6 +59,10 @@ class LoopwrightError(Exception):
         first, newline, table = self.what.partition("\n")
         return f"{where}{first}  [{self.slug}]{newline}{table}{hint}"
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows instead of the whole traceback (IPython's protocol)."""
+        return uncaught.in_notebook(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments do not survive Exception's own way through pickle (a worker process).
         return _rebuild, (type(self), self.what, self.slug, self.where, self.hint)

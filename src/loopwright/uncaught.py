@@ -2,8 +2,9 @@
 
 An error of ours is about a line of the user's program: that line is the traceback's last, and not the
 five below it that found the mistake. The hook is set when the first such error is made, and only where
-Python's own hook still stands: a debugger's, a notebook's or the program's is left alone, and the
-exception itself keeps its whole traceback. ``LOOPWRIGHT_TRACEBACK=1`` shows everything.
+Python's own hook still stands: a debugger's or the program's is left alone, and the exception itself
+keeps its whole traceback. A notebook asks the exception how it is to be shown.
+``LOOPWRIGHT_TRACEBACK=1`` shows everything.
 """
 
 from __future__ import annotations
@@ -30,6 +31,16 @@ def hook(kind: type[BaseException], error: BaseException, trace: TracebackType |
     """Print an exception as Python does, its traceback without our lines."""
     with _without_ours(error, trace) as shown:
         sys.__excepthook__(kind, error, shown)
+
+
+def in_notebook(error: BaseException) -> list[str]:
+    """Return how a notebook's shell draws an exception, without our lines."""
+    shell = sys.modules["IPython"].get_ipython()
+    trace = error.__traceback__
+    if os.environ.get(EVERYTHING):
+        return shell.InteractiveTB.structured_traceback(type(error), error, trace, tb_offset=1)
+    with _without_ours(error, trace) as shown:
+        return shell.InteractiveTB.structured_traceback(type(error), error, shown, tb_offset=1)
 
 
 @contextmanager

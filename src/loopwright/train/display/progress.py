@@ -53,7 +53,8 @@ class Progress:
         if not self._shown:
             return
         if self._bar is not None:
-            self._bar.set_postfix_str(" ".join(map(self._pair, values.items())), False)
+            known = [item for item in values.items() if item != ("samples_per_s", 0)]
+            self._bar.set_postfix_str(" ".join(map(self._pair, known)), False)
             self._bar.n = done
             self._bar.refresh()
         elif not self._terminal and time.perf_counter() - self._last_plain > PLAIN_EVERY:
