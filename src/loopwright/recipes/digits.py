@@ -83,8 +83,9 @@ def read_pixels(source: str) -> Iterator[tuple[str, Tensor]]:
             values = [float(word) for word in line.replace(",", " ").split()]
         except ValueError as error:
             raise DataError(
-                f"a digit is 64 numbers: {error}", slug="not-a-digit", where=name
-            ) from None
+                f"a digit is 64 numbers: {error}", slug="not-a-digit", where=name,
+                hint="64 numbers a line, with commas or blanks between them, and no line of names",
+            ) from None  # fmt: skip
         if len(values) != 64:
             raise DataError(
                 f"a digit is 64 numbers, not {len(values)}", slug="not-a-digit", where=name
