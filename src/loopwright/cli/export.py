@@ -25,13 +25,13 @@ def export(
 ) -> None:
     """Write a run's weights or model for use elsewhere.
 
-    What was written is read back and compared with the model; the largest difference is printed, and
-    a file that differs is not kept. The batch dimension is dynamic.
+    What was written is read back; a file that differs from the model is not kept.
+
+    The batch dimension is dynamic; onnx needs pip install "loopwright[onnx]".
 
     Args:
         run: A run folder.
-        format: safetensors has the weights alone; torch-export and onnx (pip install
-            "loopwright[onnx]") the model too.
+        format: safetensors has the weights alone; torch-export and onnx the model too.
         to: The file to write; by default NAME.safetensors, NAME.pt2 or NAME.onnx here.
         which: Which weights; by default the best ones where the run kept them, else the final ones.
         model: module:function that returns the model, for the run of a script.

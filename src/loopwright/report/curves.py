@@ -104,7 +104,8 @@ def charts(record: RunRecord) -> list[Chart]:
         name: str, x: list[float], y: list[float], views: str, epoch_x: list[float] | None = None
     ) -> None:
         role, stem = split_role(name)
-        chart = found.setdefault(stem, Chart(stem, [], bool(_OPTIMIZATION.match(stem))))
+        of = record.lr_of if stem == "lr" else ""
+        chart = found.setdefault(stem, Chart(stem, [], bool(_OPTIMIZATION.match(stem)), of))
         taken = {line.label for line in chart.lines if set(line.views) & set(views)}
         words = role if role and role not in taken else (chart.label if name == stem else name)
         color = ROLES.get(role or "", 0 if chart.optimization else 3) + len(taken) * (role is None)
@@ -121,8 +122,6 @@ def charts(record: RunRecord) -> list[Chart]:
         per_step = any(split_role(line.label)[0] == role or line.label == role for line in dense)
         add(name, turns, values, "e" if per_step else "se", epochs)
 
-    if "lr" in found:
-        found["lr"].of = record.lr_of
     best = [split_role(name)[1] for name in record.best]
     order = {stem: i for i, stem in enumerate(["loss", *best])}
     ranked = sorted(found.values(), key=lambda c: (c.optimization, order.get(c.title, _rank(c))))

@@ -49,7 +49,7 @@ def test_several_optimizers(tmp_path):
                 step.update()
     record = read_run(tmp_path / "run")
     assert record.lr_of == "one"
-    assert record.settings["one"] == "SGD, lr 0.1"
+    assert record.settings["optimizer one"] == "SGD, lr 0.1"
     assert record.model.name == "one, other"
     assert record.model.parameters == 8
 

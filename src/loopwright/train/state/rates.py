@@ -53,14 +53,14 @@ def optimizers(identity: Mapping[str, Any]) -> dict[str, str]:
     shown = {}
     for fact, kind in identity.items():
         name, _, what = fact.rpartition(" ")
+        if what != "class":
+            continue
         own = {k: v for k, v in identity.items() if k.startswith(f"{name} group ")}
-        if what == "class" and own:
-            first: dict[float, str] = {}
-            for label, rate in rates(own).items():
-                first.setdefault(rate, label)
-            several = len(first) > 1
-            each = [
-                f"{rate:g} ({label})" if several else f"{rate:g}" for rate, label in first.items()
-            ]
-            shown[name] = f"{kind}, lr {', '.join(each)}"
+        first: dict[float, str] = {}
+        for label, rate in rates(own).items():
+            first.setdefault(rate, label)
+        each = [f"{rate:g}" + f" ({label})" * (len(first) > 1) for rate, label in first.items()]
+        if each:
+            known_as = name if name == "optimizer" else f"optimizer {name}"
+            shown[known_as] = f"{kind}, lr {', '.join(each)}"
     return shown
