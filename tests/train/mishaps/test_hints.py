@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small import loader, make
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, nll_loss
 from torch.utils.data import DataLoader
@@ -105,6 +106,15 @@ def test_label(labels, shape, settings, words, how):
     classes = shape[1]
     said = f", and the model gives {classes} classes, 0 to {classes - 1}"
     assert hint_for(error, [10, 11, 12, 13]).replace(said, f", {classes} classes").startswith(words)
+
+
+def test_a_step_taken_for_a_batch():
+    """Who unpacks the step is told where the batch is."""
+    run = make()
+    for wrong in (lambda step: next(iter([a for a, b in [step]])), lambda step: step.to("cpu")):
+        for step in run.loop(loader(), steps=1):
+            assert "inputs, labels = step.batch" in hint_for(error_of(lambda: wrong(step)))  # noqa: B023
+            step.skip()
 
 
 def test_label_without_indices():

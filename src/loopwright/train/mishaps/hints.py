@@ -149,6 +149,9 @@ def frames(error: BaseException) -> Iterator[FrameType]:
 _KIND = r"(?:torch\.)?(?:cuda\.)?([\w:]+?)(?:Tensor)?"
 
 _HINTS: dict[str, Hint] = {
+    r"cannot unpack non-iterable Step object|'Step' object (?:has no attribute|is not)":
+        "the loop gives a step, and the step has the batch: for step in run.loop(…): "
+        "inputs, labels = step.batch",
     r"Target -?\d+ is out of bounds": _label,
     r"Class values must be smaller than num_classes": _label,
     r"expected target dtype to be Long|expected scalar type Long but found":
