@@ -14,7 +14,7 @@ ARROWS = {
     "errors": {"uncaught"},
     "events": set(),
     "checkpoint": PLAIN,
-    "parallel": PLAIN,
+    "parallel": PLAIN | {"uncaught"},
     "observe": PLAIN,
     "report": PLAIN,
     "train": PLAIN | {"checkpoint", "parallel", "report", "uncaught"},

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from loopwright import uncaught
 from loopwright.errors import StateError
 from loopwright.parallel import current
 from loopwright.parallel.failures import speak_plainly
@@ -93,6 +94,7 @@ def _meet(here: Place, wait_s: float, limit_s: float) -> Any:
     except (dist.DistError, RuntimeError) as error:
         missing = [str(rank) for rank, name in enumerate(names) if not store.check([name])]
         raise _missing(here, missing, wait_s) from error
+    uncaught.install()  # before PyTorch's own hook, which puts the rank in front of what others print
     dist.init_process_group(
         _backend(), store=store, rank=here.rank, world_size=here.size,
         timeout=timedelta(seconds=limit_s),
