@@ -116,7 +116,6 @@ KINDS = {
             body="return lw.Job(model=model, optimizer=optimizer, criterion=criterion,"
             " train_loader=loader, finish=lambda run: 1 / 0, epochs=2)"),
         bad(2, "keep_best=('valid_loss', 'min') needs validation data (mine.py:", "valid_loader",
-            trained=True,
             body="return lw.Job(model=model, optimizer=optimizer, criterion=criterion,"
             " train_loader=loader, keep_best=('valid_loss', 'min'), epochs=2)"),
         bad(2, "a scheduler looks at 'nothing', which epoch 1 did not log", "", trained=True,
