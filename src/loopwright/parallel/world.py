@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 import threading
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,6 +19,7 @@ from torch import Tensor
 from loopwright.errors import LoopwrightError
 from loopwright.parallel.standing import Standing
 
+_SIZE = struct.Struct("=q")
 PACKET = 4088
 """Bytes that are told together with how many there are: nearly all of what is said fits into one message."""
 
@@ -70,26 +73,26 @@ class World:
 
     def exchange(self, value: Any) -> list[Any]:
         """Return every rank's value, in the order of the ranks."""
-        return self.exchange_with(value, torch.empty(0, dtype=torch.float64))[0]
+        return self.exchange_with(value, ())[0]
 
-    def exchange_with(self, value: Any, numbers: Tensor) -> tuple[list[Any], list[Any]]:
-        """Return every rank's value, and its float64 numbers as lists, in one message as a rule.
+    def exchange_with(
+        self, value: Any, numbers: Sequence[float]
+    ) -> tuple[list[Any], list[Sequence[float]]]:
+        """Return every rank's value, and its numbers, in one message as a rule.
 
         Args:
             value: JSON.
-            numbers: of one shape on every rank; as text, 300 of them would take 140 µs instead of 20.
+            numbers: as many on every rank; as text, 300 of them would take 140 µs instead of 10.
         """
         mine = _bytes_of(value)
-        packets = self._gather(_packet(mine, numbers))
-        sizes = [int(packet[:8].view(torch.int64)) for packet in packets]
-        rest = [packet[8 + PACKET :].view(torch.float64).view(numbers.shape) for packet in packets]
-        found = [packet[8:] for packet in packets]
+        told = [bytes(one.numpy()) for one in self._gather(_packet(mine, numbers))]
+        sizes = [_SIZE.unpack_from(packet)[0] for packet in told]
+        found = [packet[8 : 8 + size] for packet, size in zip(told, sizes, strict=True)]
         if max(sizes) > PACKET:
-            whole = torch.zeros(max(sizes), dtype=torch.uint8)
-            whole[: mine.numel()] = mine
-            found = self._gather(whole)
-        values = [_value_of(one[:size]) for one, size in zip(found, sizes, strict=True)]
-        return values, [one.tolist() for one in rest]
+            whole = _tensor_of(mine.ljust(max(sizes), b"\0"))
+            several = zip(self._gather(whole), sizes, strict=True)
+            found = [bytes(one.numpy()[:size]) for one, size in several]
+        return [json.loads(one) for one in found], [array("d", one[8 + PACKET :]) for one in told]
 
     def _gather(self, mine: Tensor) -> list[Tensor]:
         found = [torch.empty_like(mine) for _ in range(self.size)]
@@ -100,7 +103,7 @@ class World:
     def first(self, value: Any = None, *, of: int = 0) -> Any:
         """Return the first rank's value, or that of the rank ``of``."""
         theirs = self.rank != of
-        mine = torch.empty(0, dtype=torch.uint8) if theirs else _bytes_of(value)
+        mine = torch.empty(0, dtype=torch.uint8) if theirs else _tensor_of(_bytes_of(value))
         size = torch.tensor([mine.numel()])
         dist.broadcast(size, of, group=self._group)
         if theirs:
@@ -247,18 +250,19 @@ def _keep(*tensors: Tensor) -> None:
         _LATEST.append(tensors)
 
 
-def _packet(value: Tensor, numbers: Tensor) -> Tensor:
-    packet = torch.zeros(8 + PACKET + numbers.nbytes, dtype=torch.uint8)
-    packet[:8] = torch.tensor([value.numel()]).view(torch.uint8)
-    begins = value[:PACKET]
-    packet[8 : 8 + begins.numel()] = begins
-    packet[8 + PACKET :] = numbers.reshape(-1).view(torch.uint8)
-    return packet
+def _packet(value: bytes, numbers: Sequence[float]) -> Tensor:
+    """Return a message as one piece of memory: put together by torch, it took four times as long."""
+    begins = value[:PACKET].ljust(PACKET, b"\0")
+    return _tensor_of(_SIZE.pack(len(value)) + begins + array("d", numbers).tobytes())
 
 
-def _bytes_of(value: Any) -> Tensor:
-    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+def _bytes_of(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _tensor_of(content: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
 def _value_of(content: Tensor) -> Any:
-    return json.loads(content.numpy().tobytes())
+    return json.loads(bytes(content.numpy()))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
-
-import torch
 
 from loopwright.parallel.world import World
 from loopwright.train.folder.history import History, to_host
@@ -80,25 +79,23 @@ def _value(kind: str, total: float, weight: float, otherwise: float) -> float:
     return total / weight
 
 
-def losses_of(history: History) -> torch.Tensor:
-    """Return this rank's losses that wait, their weights, and which of them there are."""
+def losses_of(history: History) -> list[float]:
+    """Return this rank's losses that wait, then their weights, then which of them there are."""
     losses: list[Any] = to_host(history._losses)
     weights: list[Any] = to_host(list(history._weights))
     known = [loss is not None for loss in losses]
-    return torch.tensor(
-        [
-            [loss if there else 0.0 for loss, there in zip(losses, known, strict=True)],
-            [weight if there else 0.0 for weight, there in zip(weights, known, strict=True)],
-            known,
-        ],
-        dtype=torch.float64,
-    )
+    return [
+        *(loss if there else 0.0 for loss, there in zip(losses, known, strict=True)),
+        *(weight if there else 0.0 for weight, there in zip(weights, known, strict=True)),
+        *known,
+    ]
 
 
-def merge_losses(history: History, told: list[list[list[float]]]) -> None:
+def merge_losses(history: History, told: list[Sequence[float]]) -> None:
     """Make the losses that wait those of all ranks: means with the ranks' weights."""
-    for turn in range(len(history._losses)):
-        known = [(losses[turn], weights[turn]) for losses, weights, there in told if there[turn]]
+    turns = len(history._losses)
+    for turn in range(turns):
+        known = [(one[turn], one[turns + turn]) for one in told if one[2 * turns + turn]]
         total = math.fsum(weight for _, weight in known)
         if known:
             history._losses[turn] = (
