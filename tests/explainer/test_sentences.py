@@ -211,7 +211,7 @@ def test_parameters_of_autograd_grad():
                 bias -= 0.1 * second
 
     seen = recorded_here(train, steps=2, timed=0)
-    told = line(step(seen, 2, "gradients"), seen, "weight -= 0.1 * first").sentences
+    told = line(step(seen, 2), seen, "weight -= 0.1 * first").sentences
     assert [one for one in told if "without an optimizer" in one], told
 
 
@@ -229,7 +229,7 @@ def test_lone_leaves_that_move_one_by_one():
                     leaf -= 0.1 * grad
 
     seen = recorded_here(train, steps=2, timed=0)
-    told = line(step(seen, 2, "gradients"), seen, "leaf -= 0.1 * grad").sentences
+    told = line(step(seen, 2), seen, "leaf -= 0.1 * grad").sentences
     assert told[0].startswith("All 3 parameters move without an optimizer by ‖Δp‖ = ")
 
 
@@ -319,3 +319,41 @@ def test_a_loop_that_begins_to_train_late():
     assert ", step 15\n" in render(seen)
     shown = data(seen, 0, None)["loops"][0]
     assert (shown["first"], shown["steps"]) == (15, [1, 2, 3, 14, 15, 16])
+
+
+class Dropping(torch.nn.Module):
+    """A model with a forward of its own, which is followed statement by statement."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 1)
+        self.drop = torch.nn.Dropout(0.5)
+
+    def forward(self, x):
+        """Draws a mask in train mode."""
+        x = self.drop(x)
+        return self.layer(x)
+
+
+def test_turns_that_are_not_recorded_say_nothing_around():
+    """What modes and generators do in them is not told of the line that calls the training."""
+
+    def everything():
+        model, x = Dropping(), torch.ones(8, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(6):
+            model.train()
+            for _ in range(4):
+                optimizer.zero_grad()
+                model(x).square().mean().backward()
+                optimizer.step()
+            model.eval()
+            model(x)
+
+    def train():
+        everything()
+
+    seen = recorded_here(train, steps=2, timed=1)
+    assert [one for one in said(seen) if "model.eval()" in one and "go to eval mode" in one]
+    assert [one for one in said(seen) if one.startswith("x = self.drop(x) | It draws")]
+    assert [one for one in said(seen) if one.startswith("everything() |")] == []

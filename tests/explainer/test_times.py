@@ -153,7 +153,7 @@ def test_events_of_recorded_steps(seen):
         assert {kind: event.seconds for kind, event in took.items() if kind != "epoch"} == {
             "fetch": pytest.approx(20e-6), "zero_grad": pytest.approx(9e-6),
             "forward": pytest.approx(2e-6 + inner), "backward": pytest.approx(50e-6),
-            "step": pytest.approx(70e-6)}  # fmt: skip
+            "step": pytest.approx(70e-6), "loss": 0}  # fmt: skip
         (module,) = took["forward"].facts["modules"]
         assert (module["path"], module["seconds"]) == ("inner", pytest.approx(inner))
 

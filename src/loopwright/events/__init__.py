@@ -45,6 +45,7 @@ PHASE_OF = {
     "epoch": None,
     "seed": None,
     "generator_state": None,
+    "generator": None,
     "load": None,
     "save": None,
     "wrap": None,

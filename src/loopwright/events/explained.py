@@ -30,6 +30,8 @@ class TensorNote:
     """Name of its ``grad_fn``; empty for a leaf."""
     retains: bool = False
     """No leaf, but asked to keep its gradient."""
+    root: bool = False
+    """A backward pass began with it."""
     grad: float | None = None
     """Norm of ``.grad``; None where it is None."""
     norm: float | None = None
@@ -132,7 +134,11 @@ class Effects:
     to_eval: int = 0
     """How many modules changed their mode."""
     rng: list[str] = field(default_factory=list)
-    """Generators that were drawn from or set: torch, cuda, python, numpy."""
+    """Generators that were drawn from: torch, cuda, python, numpy."""
+    seeded: list[str] = field(default_factory=list)
+    """Generators that were seeded."""
+    restored: list[str] = field(default_factory=list)
+    """Generators that were set to a state that was given, or that they had had before."""
     nodes: int = 0
     """Autograd nodes made."""
     made: int = 0
@@ -162,6 +168,10 @@ class LineNote:
     objects: list[dict[str, Any]] = field(default_factory=list)
     """Modules, optimizers, loaders and schedulers that it made."""
     phases: list[str] = field(default_factory=list)
+    called_from: str = ""
+    """``"file:line"`` of the call, of one of several ``parts``."""
+    parts: list[LineNote] = field(default_factory=list)
+    """The same by the call that led there, where several lines of the step call its function."""
     sentences: list[str] = field(default_factory=list)
     """What it did, in words."""
     ranks: dict[str, list[str]] = field(default_factory=dict)

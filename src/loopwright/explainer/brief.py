@@ -20,11 +20,21 @@ def brief(step: StepNote) -> list[list[str]]:
         lines = [line for line in step.lines if phase in line.phases]
         if not lines:
             continue
-        words = list(dict.fromkeys(word for line in lines for word in _words(phase, line)))
+        words = list(dict.fromkeys(word for line in lines for word in _by_call(phase, line)))
         more = [f"{len(words) - MOST} more"] if len(words) > MOST else []
         places = ",".join(f"{one.file}:{one.line}" for one in lines)
         rows.append([phase, places, "; ".join([*words[:MOST], *more])])
     return rows
+
+
+def _by_call(phase: str, line: LineNote) -> Iterator[str]:
+    """Of a function that several lines call, with the line of the call."""
+    if not line.parts:
+        yield from _words(phase, line)
+    for part in line.parts:
+        number = part.called_from.partition(":")[2]
+        if phase in part.phases:
+            yield from (f"{word} (from line {number})" for word in _words(phase, part))
 
 
 def _words(phase: str, line: LineNote) -> Iterator[str]:
@@ -45,10 +55,17 @@ def _words(phase: str, line: LineNote) -> Iterator[str]:
         )
     elif phase == "zero_grad":
         yield from (_cleared(one) for one in facts)
+        if not facts:
+            yield from (f"{count(note.count)} × .grad cleared (norm {number(note.before)})"
+                        for note in effects.grads if note.change in ("cleared", "zeroed"))  # fmt: skip
     elif phase == "forward":
         yield from (_forward(one) for one in facts)
     elif phase == "loss":
-        yield from (f"{one['function']} {number(one['value'])}" for one in facts if "value" in one)
+        yield from (
+            f"{one.get('function', 'loss')} {number(one['value'])}"
+            for one in facts
+            if "value" in one
+        )
     elif phase == "backward":
         yield from (f"{note.count} × .grad {note.change}, norm {number(note.after)}" for note in effects.grads
                     if note.change in ("written", "accumulated"))  # fmt: skip
@@ -65,6 +82,7 @@ def _cleared(facts: dict[str, Any]) -> str:
     if not facts["had"]:
         return ".grad was None already"
     unused = ", unused" if facts.get("unused") and not facts.get("inside") else ""
+    unused = "" if facts.get("partly") else unused
     return f"{count(facts['had'])} × .grad cleared (norm {number(facts['norm'])}{unused})"
 
 

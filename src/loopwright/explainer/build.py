@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import platform
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,8 @@ from loopwright.events.explained import (
     StateNote,
     StepNote,
 )
-from loopwright.explainer import timing, values
+from loopwright.explainer import byhand, timing, values
+from loopwright.explainer.callers import Callers
 from loopwright.explainer.record import Recording, Visit
 from loopwright.explainer.saved import most
 from loopwright.explainer.turns import LoopRecord, Turn
@@ -141,7 +143,7 @@ def _says_something(visit: Visit) -> bool:
     effects = visit.effects
     return bool(
         visit.events or visit.tensors or visit.objects or effects.grads or effects.parameters or effects.rng
-        or effects.to_eval or effects.to_train or effects.rates
+        or effects.restored or effects.to_eval or effects.to_train or effects.rates
     )  # fmt: skip
 
 
@@ -187,36 +189,42 @@ def _lines(visits: list[Visit]) -> list[LineNote]:
     for visit in visits:
         groups.setdefault(id(visit.statement), []).append(visit)
     index = {key: number for number, key in enumerate(groups)}
+    callers = Callers(visits)
     notes = []
     for group in groups.values():
-        first = group[0].statement
-        events = [event for visit in group for event in visit.events]
-        phases = [PHASE_OF.get(event.kind) for event in events
-                  if not event.facts.get("ended") and not event.facts.get("criterion")]  # fmt: skip
-        called = {
-            index[id(c.statement)]
-            for visit in group
-            for c in visit.calls
-            if id(c.statement) in index
-        }
-        notes.append(
-            LineNote(
-                first.source.number,
-                first.line,
-                first.end_line,
-                _runs(group),
-                sum(visit.total for visit in group) / 1e9,
-                sum(visit.own for visit in group) / 1e9,
-                sorted(called - {index[id(first)]}),
-                group[-1].grad_mode,
-                events[:64],
-                _merge([visit.effects for visit in group]),
-                _latest([note for visit in group for note in visit.tensors]),
-                [facts for visit in group for facts in visit.objects][:8],
-                [phase for phase in PHASES if phase in phases],
-            )
-        )
+        note = _note(group, index)
+        several = callers.apart(group)
+        note.parts = [_note(one, index) for one in several.values()]
+        for part, place in zip(note.parts, several, strict=True):
+            part.called_from = place
+        notes.append(note)
     return notes
+
+
+def _note(group: list[Visit], index: dict[int, int]) -> LineNote:
+    """Of runs of one statement; ``index`` has the number of each statement's note."""
+    first = group[0].statement
+    events = [event for visit in group for event in visit.events]
+    phases = [PHASE_OF.get(event.kind) for event in events
+              if not event.facts.get("ended") and not event.facts.get("criterion")]  # fmt: skip
+    phases += [phase for visit in group for phase in byhand.phases(visit)]
+    called = {index[id(one.statement)] for visit in group for one in visit.calls
+              if id(one.statement) in index}  # fmt: skip
+    return LineNote(
+        first.source.number,
+        first.line,
+        first.end_line,
+        _runs(group),
+        sum(visit.total for visit in group) / 1e9,
+        sum(visit.own for visit in group) / 1e9,
+        sorted(called - {index[id(first)]}),
+        group[-1].grad_mode,
+        events[:64],
+        _merge([visit.effects for visit in group]),
+        _latest([note for visit in group for note in visit.tensors]),
+        [facts for visit in group for facts in visit.objects][:8],
+        [phase for phase in PHASES if phase in phases],
+    )
 
 
 def _runs(group: list[Visit]) -> int:
@@ -242,7 +250,9 @@ def _merge(parts: list[Effects]) -> Effects:
         merged.freed += one.freed
         merged.freed_bytes += one.freed_bytes
         merged.rates += one.rates
-        merged.rng += [name for name in one.rng if name not in merged.rng]
+        for into, names in ((merged.rng, one.rng), (merged.seeded, one.seeded),
+                            (merged.restored, one.restored)):  # fmt: skip
+            into += [name for name in names if name not in into]
         for name, delta in one.buffers.items():
             merged.buffers[name] = values.together([merged.buffers.get(name, 0.0), delta])
     merged.grads = _merge_grads([note for one in parts for note in one.grads])
@@ -276,17 +286,23 @@ def _merge_moves(notes: list[ParameterNote]) -> list[ParameterNote]:
 
 def _merge_grads(notes: list[GradNote]) -> list[GradNote]:
     """One note a kind of change: parts of one pass are added, passes one after another joined end to end."""
-    found: dict[str, GradNote] = {}
+    found: dict[tuple[str, bool, bool], GradNote] = {}
     for note in notes:
-        known = found.get(note.change)
+        key = (note.change, note.before is None, note.of == 1)
+        known = found.get(key)
         if known is None:
-            found[note.change] = note
-        elif known.count + note.count <= known.of and not set(known.names) & set(note.names):
+            found[key] = replace(note)  # the part that it is of keeps its own numbers
+            continue
+        others = not set(known.names) & set(note.names)
+        if others and note.of == 1:  # leaves that belong to nothing, one after the other
+            known.of += 1
+        if others and known.count + note.count <= known.of:
             known.count += note.count
             known.numbers += note.numbers
             known.names = (known.names + note.names)[:3]
             known.before = _add(known.before, note.before)
             known.after = _add(known.after, note.after)
+            known.values = []
         else:
             known.count = max(known.count, note.count)
             known.after = note.after
@@ -301,8 +317,10 @@ def _add(first: float | None, second: float | None) -> float | None:
 def _merge_state(notes: list[StateNote]) -> list[StateNote]:
     found: dict[str, StateNote] = {}
     for note in notes:
-        known = found.setdefault(note.optimizer, note)
-        if known is not note:
+        known = found.get(note.optimizer)
+        if known is None:
+            found[note.optimizer] = replace(note)
+        else:
             known.bytes = note.bytes
             known.born = {**note.born, **known.born}
             known.changed = note.changed

@@ -11,7 +11,7 @@ import torch
 
 from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import EventNote, StateNote
-from loopwright.explainer import device, graph, objects, rule, values
+from loopwright.explainer import byhand, device, generators, graph, objects, rule, values
 from loopwright.explainer.alone import library_alone
 from loopwright.explainer.given import autocast, first_tensors, given, parameters_of, roots_of
 from loopwright.explainer.modulecalls import ModuleCalls
@@ -232,10 +232,11 @@ class Calls:
         subject = event.subject
         parameters = parameters_of(subject)
         norm, count = self.recording.state.grad_norm(parameters)
+        unused, partly = self.recording.state.unused(parameters)
         opened.facts.update(
             {"name": name_of(subject, self._frame(event)), "kind": type(subject).__name__,
              "of": len(parameters), "had": count, "norm": norm,
-             "unused": self.recording.state.unused(parameters),
+             "unused": unused, "partly": partly,
              "numbers": sum(p.numel() for p in parameters)}
         )  # fmt: skip
         if any(one.kind == "step" for one in self.open):  # in a closure
@@ -253,12 +254,15 @@ class Calls:
                 recording.names.leaf(root, self._frame(event))
         frame = self._frame(event)
         place = event.site.position()
+        recording.names.uncalled(frame)
         note, saved = graph.capture(
             roots, recording.marks, lambda leaf: recording.names.leaf(leaf, frame),
             line=place.line, read_saved=not recording.saved_hooks,
         )  # fmt: skip
         opened.kept = note, saved, graph.next_number()
         note.value = self._loss(roots[0]) if roots else None
+        for root in roots:
+            byhand.rooted(recording, root, note.value if root is roots[0] else None)
         retained = any(
             given(event, name, at) for name, at in (("retain_graph", 2), ("create_graph", 3))
         )
@@ -426,9 +430,12 @@ class Calls:
 
     def _scale_ends(self, event: Event, opened: Open) -> None:
         scale = float(event.subject.get_scale())
-        opened.facts["scale"] = scale
+        opened.facts.update({"scale": scale, "enabled": event.subject.is_enabled()})
         if isinstance(event.result, torch.Tensor):
             self.scaled = {id(event.result): scale}
+
+    def _unscale_ends(self, event: Event, opened: Open) -> None:
+        opened.facts["enabled"] = event.subject.is_enabled()
 
     def _scaler_step_begins(self, event: Event, opened: Open) -> None:
         opened.facts["scale"] = float(event.subject.get_scale())
@@ -464,9 +471,13 @@ class Calls:
         opened.facts.update({"name": name_of(event.subject, self._frame(event)),
                              **objects.loader_facts(event.subject)})  # fmt: skip
 
+    def _seed_begins(self, _: Event, __: Open) -> None:
+        self.recording.boundary_inside()
+
     def _seed_ends(self, event: Event, opened: Open) -> None:
-        if event.args and isinstance(event.args[0], int):
-            opened.facts["seed"] = event.args[0]
+        opened.facts.update(generators.told(self.recording, event))
+
+    _generator_begins, _generator_ends = _seed_begins, _seed_ends
 
     def _frame(self, event: Event) -> Any:
         del event

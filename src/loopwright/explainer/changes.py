@@ -8,20 +8,57 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from loopwright.explainer.replay import Beginning
 
 
-@contextmanager
-def without_zero_grad(owners: list[Any]) -> Iterator[None]:
-    """Optimizers and modules whose ``zero_grad`` does nothing."""
-    for owner in owners:
-        vars(owner)["zero_grad"] = lambda *_, **__: None
-    try:
-        yield
-    finally:
-        for owner in owners:
-            vars(owner).pop("zero_grad", None)
+class kept_gradients(TorchFunctionMode):  # noqa: N801  a context
+    """Nothing lets go of ``.grad`` or sets it to 0: no ``zero_grad``, no ``p.grad = None``, no ``zero_``.
+
+    Args:
+        parameters: whose gradients are kept.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor]):
+        super().__init__()
+        self.parameters = parameters
+        self.known = {id(one) for one in parameters}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        name = getattr(func, "__name__", "")
+        if name == "__set__" and getattr(func, "__self__", None) is torch.Tensor.grad:
+            owner, value = args
+            if id(owner) in self.known and owner.grad is not None and _is_nothing(value):
+                return None
+        if not (name.endswith("_") or name == "__setitem__") or not args:
+            return func(*args, **(kwargs or {}))
+        written = [one for one in _listed(args[0]) if self._is_grad(one)]
+        before = [one.detach().clone() for one in written]
+        result = func(*args, **(kwargs or {}))
+        for one, was in zip(written, before, strict=True):
+            if _is_nothing(one) and not _is_nothing(was):
+                one.detach().copy_(was)
+        return result
+
+    def _is_grad(self, tensor: Any) -> bool:
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+            return False
+        at = tensor.data_ptr()
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        return any(one.layout == torch.strided and one.data_ptr() == at for one in grads)
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _is_nothing(value: Any) -> bool:
+    """None, or 0 everywhere."""
+    return value is None or (
+        isinstance(value, torch.Tensor) and not bool(value.detach().count_nonzero())
+    )
 
 
 @contextmanager
@@ -66,10 +103,10 @@ def other_rate(factor: float, optimizers: list[Any]) -> Iterator[list[float]]:
 
 
 class other_reduction:  # noqa: N801  a context
-    """Every criterion, and the function itself, reduce in another way."""
+    """Every criterion, and the functions themselves, reduce in another way."""
 
-    def __init__(self, how: str, function: str, one: Beginning):
-        self.how, self.function = how, function
+    def __init__(self, how: str, functions: set[str], one: Beginning):
+        self.how = how
         places = [*one.space.values(), *list(one.globals.values()), *one.modules]
         owners: list[Any] = []
         for value in places:
@@ -77,20 +114,23 @@ class other_reduction:  # noqa: N801  a context
             owners += [value, *(inner.values() if isinstance(inner, dict) else ())]
         self.found = [o for o in owners if isinstance(o, torch.nn.modules.loss._Loss)]
         self.kept: list[tuple[Any, str]] = []
-        self.original: Callable[..., Any] = getattr(torch.nn.functional, function)
+        self.originals = {name: getattr(torch.nn.functional, name) for name in functions}
 
     def __enter__(self) -> None:
         self.kept = [(one, one.reduction) for one in self.found]
         for one in self.found:
             one.reduction = self.how
-        original, how = self.original, self.how
+        for name, original in self.originals.items():
+            setattr(torch.nn.functional, name, self._changed(original))
 
+    def _changed(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def changed(*args: Any, **kwargs: Any) -> Any:
-            return original(*args, **{**kwargs, "reduction": how})
+            return original(*args, **{**kwargs, "reduction": self.how})
 
-        setattr(torch.nn.functional, self.function, changed)
+        return changed
 
     def __exit__(self, *_: object) -> None:
-        setattr(torch.nn.functional, self.function, self.original)
+        for name, original in self.originals.items():
+            setattr(torch.nn.functional, name, original)
         for one, reduction in self.kept:
             one.reduction = reduction

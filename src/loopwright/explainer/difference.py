@@ -258,7 +258,11 @@ def _notes(before: ExplainRecord, after: ExplainRecord) -> list[str]:
     notes = []
     for one in (before, after):
         lines = [*one.setup, *(line for step in one.steps for line in step.lines)]
-        seeds = any(event.kind == "seed" for line in lines for event in line.events)
+        seeds = any(
+            event.kind in ("seed", "generator") and not event.facts.get("state")
+            for line in lines
+            for event in line.events
+        )
         if not seeds and any(line.effects.rng or line.events for line in lines):
             notes.append(
                 f"{one.title} seeds no generator: its numbers differ from run to run, with no change at all"

@@ -123,7 +123,7 @@ def _loss(steps: list[StepNote]) -> str:
         return ""
     # Divided for accumulation, or added to another one, what backward begins at is not the function's.
     same = found and number(found[-1]["value"]) in values
-    name = f"{found[0]['function']}" if same else "the loss"
+    name = found[0].get("function", "the loss") if same else "the loss"
     return f"Here: {name} is {', '.join(values[:3])} in the recorded steps."
 
 

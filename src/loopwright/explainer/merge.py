@@ -90,7 +90,7 @@ def _only_there(
 def _loop_of(record: ExplainRecord, step: StepNote) -> tuple[str, int, str]:
     loop = record.loops[step.loop]
     file = record.files[loop.file].path if loop.file >= 0 else loop.library
-    return (file, loop.line, "" if loop.line else loop.name)
+    return (file, loop.line, loop.kind if loop.line else loop.name)
 
 
 def plain(kind: Any, value: Any) -> Any:

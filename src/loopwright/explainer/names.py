@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from loopwright.explainer.state import State
 
 
+ITEMS = 16
+"""Of a container that is looked into."""
+DEPTH = 4
+"""Of paths like ``trainer.nets['g'].body``."""
+MOST = 2000
+"""Objects that are looked at from one frame's variables on."""
+LEAVES = (str, bytes, int, float, bool, type(None))
 HELD = ("modules", "parameters", "trainable", "bytes", "tensors", "buffers")
 
 
@@ -40,7 +47,7 @@ class Names:
 
     def optimizer(self, optimizer: Any, frame: Any) -> str:
         """What the program calls it."""
-        name = self.of(optimizer) or name_of(optimizer, frame)
+        name = self.of(optimizer) or name_of(optimizer, frame) or path_of(optimizer, frame)
         self.state.add_optimizer(name, optimizer)
         if name and not self.of(optimizer):
             self._know(optimizer, name)
@@ -51,7 +58,7 @@ class Names:
 
     def module(self, module: torch.nn.Module, frame: Any) -> str:
         """What the program calls it; watched from now on if it has parameters."""
-        name = name_of(module, frame) or self.of(module)
+        name = name_of(module, frame) or self.of(module) or path_of(module, frame)
         if name:
             self._know(module, name)
         holds = any(True for _ in module.parameters()) or any(True for _ in module.buffers())
@@ -61,6 +68,21 @@ class Names:
             held = {key: facts[key] for key in HELD}
             self.models.append(ModelNote(name or kind, kind, **held))
         return name or type(module).__name__
+
+    def made(self, visit: Any) -> None:
+        """A statement has assigned what it made: an optimizer is called so from now on."""
+        visit.look()
+        if any(facts["is"] == "optimizer" for facts in visit.objects):
+            for name, ref in list(self.state.optimizers):
+                one = ref()
+                if not name and one is not None and name_of(one, visit.activation.frame):
+                    self.optimizer(one, visit.activation.frame)
+
+    def uncalled(self, frame: Any) -> None:
+        """Watch models that the program holds and has not called: an average of weights moves too."""
+        for _, one in held(frame):
+            if isinstance(one, torch.nn.Module) and not self.of(one) and self.state.new_in(one):
+                self.module(one, frame)
 
     def leaf(self, leaf: torch.Tensor, frame: Any) -> str:
         """The name of a leaf; it is watched from now on."""
@@ -86,6 +108,11 @@ def name_of(wanted: Any, frame: FrameType | None, *, limit: int = 12) -> str:
     return attribute
 
 
+def path_of(wanted: Any, frame: FrameType | None) -> str:
+    """The shortest path of attributes and items that leads there; empty if none."""
+    return next((name for name, value in held(frame) if value is wanted), "")
+
+
 def spaces(frame: FrameType | None, *, limit: int = 12) -> Iterator[dict[str, Any]]:
     """The variables of the program's own frames, from the innermost on."""
     while frame is not None and limit:
@@ -99,17 +126,41 @@ def spaces(frame: FrameType | None, *, limit: int = 12) -> Iterator[dict[str, An
 
 def _attribute(wanted: Any, space: dict[str, Any]) -> str:
     for name, owner in list(space.items()):
-        inner = getattr(owner, "__dict__", None)
-        if isinstance(owner, (dict, list, tuple)) and len(owner) <= 16:
-            items = owner.items() if isinstance(owner, dict) else enumerate(owner)
-            found = [key for key, value in items if value is wanted]
-            if found:
-                return f"{name}[{found[0]!r}]"
-        if not isinstance(inner, dict) or isinstance(owner, type) or name.startswith("_"):
+        if name.startswith("_") and not isinstance(owner, (dict, list, tuple)):
             continue
-        if isinstance(owner, torch.nn.Module):
-            inner = {**inner, **inner.get("_modules", {}), **inner.get("_parameters", {})}
-        for key, value in list(inner.items()):
-            if value is wanted and not key.startswith("_"):
-                return f"{name}.{key}"
+        for path, value in _inside(owner):
+            if value is wanted:
+                return f"{name}{path}"
     return ""
+
+
+def _inside(owner: Any) -> Iterator[tuple[str, Any]]:
+    """What an object holds: items of a small container, attributes of anything else."""
+    if isinstance(owner, (dict, list, tuple)):
+        if len(owner) <= ITEMS:
+            items = owner.items() if isinstance(owner, dict) else enumerate(owner)
+            yield from ((f"[{key!r}]", value) for key, value in list(items))
+        return
+    inner = getattr(owner, "__dict__", None)
+    if not isinstance(inner, dict) or isinstance(owner, (type, ModuleType, FunctionType)):
+        return
+    if isinstance(owner, torch.nn.Module):
+        inner = {**inner, **inner.get("_modules", {}), **inner.get("_parameters", {})}
+    yield from ((f".{key}", value) for key, value in list(inner.items()) if not key.startswith("_"))
+
+
+def held(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
+    """Objects in the program's variables and in what these hold, the nearest first, with their paths."""
+    for space in spaces(frame):
+        level = [(name, value) for name, value in list(space.items()) if not name.startswith("_")]
+        seen: set[int] = set()
+        for _ in range(DEPTH):
+            below: list[tuple[str, Any]] = []
+            for name, value in level:
+                if id(value) in seen or isinstance(value, LEAVES) or len(seen) > MOST:
+                    continue
+                seen.add(id(value))
+                yield name, value
+                if not isinstance(value, (torch.Tensor, torch.optim.Optimizer)):
+                    below += [(f"{name}{path}", one) for path, one in _inside(value)]
+            level = below

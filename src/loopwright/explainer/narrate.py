@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import PurePath
 from typing import Any
 
 from loopwright.events.explained import (
@@ -20,65 +21,70 @@ from loopwright.events.explained import (
 from loopwright.explainer.brief import brief
 from loopwright.explainer.glossary import glossary
 from loopwright.explainer.tell import TELLERS
-from loopwright.explainer.words import capital, listed, many, parameters, shape, who
+from loopwright.explainer.words import capital, generator, listed, many, parameters, shape, who
 from loopwright.report.explain_view import without_numbers
 from loopwright.report.formats import count, number, percent, size
 
 ALIKE = 3
 """Sentences that differ in their numbers alone are told that often, and then counted."""
-Roots = set[tuple[str, str]]
-"""Tensors that backward began with in a step: name, and name of the node."""
 
 
 def narrate(record: ExplainRecord) -> None:
     """Fill in ``sentences`` everywhere, and the glossary."""
-    roots = _roots(record.setup)
     for line in record.setup:
-        line.sentences = list(dict.fromkeys(_sentences(line, roots)))
+        line.sentences = _all_sentences(line, record)
     for step in record.steps:
-        roots = _roots(step.lines)
         for line in step.lines:
-            line.sentences = list(dict.fromkeys(_sentences(line, roots)))
+            line.sentences = _all_sentences(line, record)
         step.brief = brief(step)
     record.glossary = glossary(record)
 
 
-def _roots(lines: list[LineNote]) -> Roots:
-    facts = [one.facts for line in lines for one in line.events if one.kind == "backward"]
-    return {(one.get("root", ""), one.get("root_node", "")) for one in facts}
+def _all_sentences(line: LineNote, record: ExplainRecord) -> list[str]:
+    """Those of each call that leads there, or of all of its runs together."""
+    if not line.parts:
+        return list(dict.fromkeys(_sentences(line)))
+    found = []
+    for part in line.parts:
+        part.sentences = list(dict.fromkeys(_sentences(part)))
+        file, _, number = part.called_from.partition(":")
+        there = (
+            "" if int(file) == line.file else f" of {PurePath(record.files[int(file)].path).name}"
+        )
+        found += [f"Called from line {number}{there}: {one}" for one in part.sentences[:1]]
+        found += part.sentences[1:]
+    return found
 
 
-def _sentences(line: LineNote, roots: Roots) -> Iterator[str]:
-    yield from _few(_told(line, roots))
-    kinds = {event.kind for event in line.events}
+def _sentences(line: LineNote) -> Iterator[str]:
+    yield from _few(_told(line))
+    kinds = {event.kind for event in line.events if not event.facts.get("by_hand")}
     yield from _grads(line.effects, kinds)
     yield from _moved(line.effects, kinds)
     yield from _rest(line, kinds)
-    yield from _made(line, kinds, roots)
+    yield from _made(line, kinds)
 
 
-def _told(line: LineNote, roots: Roots) -> Iterator[str]:
+def _told(line: LineNote) -> Iterator[str]:
     """What its events say of themselves."""
-    is_root = any((note.name, note.node) in roots for note in line.tensors if note.node)
     for event in line.events:
         teller = TELLERS.get(event.kind)
-        if event.facts.get("criterion") or teller is None:
-            continue
-        if event.kind == "loss":
-            event.facts["root"] = is_root
-        yield from teller(event, line)
+        if not event.facts.get("criterion") and teller is not None:
+            yield from teller(event, line)
 
 
 def _few(sentences: Iterable[str]) -> Iterator[str]:
     """Of sentences that differ in numbers alone the first ones, and how many more there are."""
-    told = list(dict.fromkeys(sentences))
+    every = list(sentences)
+    told = list(dict.fromkeys(every))
     of_kind = Counter(map(without_numbers, told))
     seen: Counter[str] = Counter()
     for one in told:
         kind = without_numbers(one)
         seen[kind] += 1
+        times = every.count(one)
         if seen[kind] <= ALIKE:
-            yield one
+            yield f"{one[:-1]}, {count(times)} times." if times > 1 and " mode: " in one else one
         if seen[kind] == ALIKE < of_kind[kind]:
             yield f"And {count(of_kind[kind] - ALIKE)} more like that."
 
@@ -148,7 +154,8 @@ def _moves(notes: list[ParameterNote], *, by_step: bool) -> Iterator[str]:
             ", …" if len(several) > 6 else ""
         )
         whose = capital(parameters(several[0].count, several[0].of))
-        yield f"{whose} move {count(len(several))} times, by ‖Δp‖ = {deltas}."
+        verb = "moves" if several[0].of <= 1 else "move"
+        yield f"{whose} {verb} {count(len(several))} times, by ‖Δp‖ = {deltas}."
 
 
 def _parameters(note: ParameterNote, *, by_step: bool) -> str:
@@ -173,16 +180,16 @@ def _rest(line: LineNote, kinds: set[str]) -> Iterator[str]:
         words = [f"{count(n)} to {name} mode" for n, name in
                  ((effects.to_train, "train"), (effects.to_eval, "eval")) if n]  # fmt: skip
         yield f"Modules change their mode: {', '.join(words)}."
-    drawn = [name for name in effects.rng if "seed" not in kinds]
-    if drawn:
-        yield f"It draws from {' and '.join(_generator(name) for name in drawn)}."
+    if effects.rng:
+        yield f"It draws from {' and '.join(generator(name) for name in effects.rng)}."
+    told = {event.facts.get("generator") for event in line.events if event.facts.get("state")}
+    back = [name for name in effects.restored if name not in told]
+    if back:
+        are = "is" if len(back) == 1 else "are"
+        yield (f"{' and '.join(generator(name) for name in back)} {are} put back to an earlier state: the "
+               "same draws come again.")  # fmt: skip
     for facts in line.objects:
         yield from _object(facts, kinds)
-
-
-def _generator(name: str) -> str:
-    return {"torch": "torch's generator", "python": "Python's `random`", "numpy": "numpy's generator",
-            "cuda": "the GPU's generator"}[name]  # fmt: skip
 
 
 def _object(facts: dict[str, Any], kinds: set[str]) -> Iterator[str]:
@@ -207,18 +214,20 @@ def _object(facts: dict[str, Any], kinds: set[str]) -> Iterator[str]:
         yield f"`{facts['name']}`: {count(facts['samples'])} samples."
 
 
-def _made(line: LineNote, kinds: set[str], roots: Roots) -> Iterator[str]:
+def _made(line: LineNote, kinds: set[str]) -> Iterator[str]:
     """Tensors that a statement made, where its events do not tell of them."""
     told = {"fetch", "transfer", "forward", "loss", "backward", "step"}
+    notes = line.tensors
     if kinds & told:
-        return
-    for note in line.tensors[:ALIKE]:
-        yield _tensor(note, root=(note.name, note.node) in roots)
-    if len(line.tensors) > ALIKE:
-        yield f"And {many(len(line.tensors) - ALIKE, 'further tensor')}."
+        by_hand = [event.facts["node"] for event in line.events if event.facts.get("by_hand")]
+        notes = [note for note in notes if note.node in by_hand and not note.shape]
+    for note in notes[:ALIKE]:
+        yield _tensor(note)
+    if len(notes) > ALIKE:
+        yield f"And {many(len(notes) - ALIKE, 'further tensor')}."
 
 
-def _tensor(note: TensorNote, *, root: bool) -> str:
+def _tensor(note: TensorNote) -> str:
     held = f" = {listed(note.values)}" if note.values and note.shape != [] else ""
     held = f" = {number(note.values[0])}" if note.shape == [] and note.values else held
     text = f"`{note.name}`{held}: {shape(note.shape)} {note.dtype}"
@@ -230,7 +239,7 @@ def _tensor(note: TensorNote, *, root: bool) -> str:
         )
         return f"{text}, made by `{note.node}`; it is no leaf, and still {kept}."
     if note.node:
-        begins = "; backward begins there" if root else ""
+        begins = "; backward begins there" if note.root else ""
         return (
             f"{text}, made by `{note.node}`: it requires grad, but is no leaf, so its `.grad` stays "
             f"`None`{begins}."

@@ -18,7 +18,7 @@ import torch
 
 from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import Effects, EventNote, GraphNote, RuleNote, StateNote
-from loopwright.explainer import device, ending, graph, source
+from loopwright.explainer import apart, byhand, device, ending, graph, source
 from loopwright.explainer.calls import Calls
 from loopwright.explainer.collector import Collector
 from loopwright.explainer.library import Stretches
@@ -192,26 +192,26 @@ class Recording:
 
     def _compare(self, visit: Visit, *, backward: bool = False, leaves: bool = True) -> None:
         """Put what changed into a visit; what changed while nobody looked belongs to no statement."""
-        effects = Effects() if self.stale and leaves else visit.effects
+        effects = Effects() if self.stale else visit.effects
         self.stale = self.stale and not leaves
         self.state.changes(effects, backward=backward, leaves=leaves)
 
     def _boundary(self) -> None:
         now, took = self.time.taken()
         visit = self.visit()
-        self.stale = self.stale or self.skips()
+        hidden = self.skips() or not self.deep  # then the visit is of a statement around
         if visit is not None:
             visit.own += took
             for activation in self.lines.stack:
                 if activation.visit is not None:
                     activation.visit.total += took
             if visit.deep:
-                with self._unseen():
-                    visit.effects.nodes += max(0, graph.next_number() - self.since_node)
-                    in_forward = visit.activation.in_forward or self.observer.here.depth > 0
-                    if not self.skips():  # 500 tokens generated inside a step took a minute
+                in_forward = visit.activation.in_forward or self.observer.here.depth > 0
+                if not hidden:  # 500 tokens generated inside a step took a minute
+                    with self._unseen():
+                        visit.effects.nodes += max(0, graph.next_number() - self.since_node)
                         self._compare(visit, leaves=not in_forward)
-        self.stale = self.stale or visit is None or not visit.deep
+        self.stale = self.stale or hidden or visit is None or not visit.deep
         self._resume(now)
 
     def _resume(self, began: int) -> None:
@@ -233,9 +233,10 @@ class Recording:
         """A function of the program is called."""
         stack = self.lines.stack
         above = stack[-2] if len(stack) > 1 else None
-        activation.in_forward = (
-            above is not None and above.in_forward
-        ) or self.observer.here.depth > 0
+        activation.in_forward = self.observer.here.depth > 0
+        if above is not None:
+            activation.in_forward = activation.in_forward or above.in_forward
+            activation.skipped = above.skipped
         stack.pop()
         try:
             self._boundary()
@@ -312,7 +313,7 @@ class Recording:
         if visit is None or not visit.deep or activation.frame is None:
             return
         with self.aside():
-            visit.look()
+            self.names.made(visit)
 
     def split(self) -> None:
         """End the visit that runs, so that its statement can have one in each turn."""
@@ -337,20 +338,18 @@ class Recording:
         record = self.loops.get(loop)
         parent = self.turn
         if record is None:
-            record = LoopRecord(
-                loop, activation.code.source, activation.code.code.co_name, len(self.loops)
-            )
+            code, inside = activation.code, parent.record if parent is not None else None
+            record = LoopRecord(loop, code.source, code.code.co_name, len(self.loops), inside)
             self.loops[loop] = record
-            record.inside = parent.record if parent is not None else None
+        record = apart.expected(self, record)
         if index == 1:
             record.enters()
         mode = self.policy.mode(record, parent, index)
         record.turns += 1
-        turn = Turn(loop, record, record.turns, index, mode, parent, began)
-        turn.overhead = -self.time.ours
-        turn.origin = began - self.time.ours
-        if mode != LIGHT:
-            turn.mark = device.mark()
+        ours = self.time.ours
+        turn = Turn(loop, record, record.turns, index, mode, parent, began, overhead=-ours)
+        turn.origin, turn.in_eval = began - ours, self.state.in_eval()
+        turn.mark = device.mark() if mode != LIGHT else None
         activation.loops.append(turn)
         self.follow_memory(turn)
         if (not activation.in_forward and parent is None) or record.eventful:
@@ -369,6 +368,7 @@ class Recording:
         """A turn is over: keep it, and ask what would have been."""
         turn.ended = self.clock()
         turn.overhead += self.time.ours
+        apart.settle(self, turn)
         record = turn.record
         counted = turn.mode == LIGHT and turn.parent is not None and turn.parent.mode == TIMED
         idle = not turn.events and not turn.inner and len(turn.visits) <= 1
@@ -377,11 +377,11 @@ class Recording:
             return
         if turn.parent is not None:
             turn.parent.inner.append(turn)
-        if turn.losses:
-            record.losses += turn.losses[-1:]
+        record.losses += turn.losses[-1:]
         if turn.mode == DEEP:
             record.deep += 1
             record.deep_steps += turn.count("step") > 0
+            record.moved += byhand.moves(turn)
             self.kept.append(turn)
             if self.replays is not None and not self.over:
                 with self.aside():
@@ -436,6 +436,8 @@ class Recording:
         turn = self.turn
         if turn is None or (kind == "fetch" and event.failed):
             return
+        if kind in apart.LEARNING:
+            apart.learns(self, turn)
         turn.events[kind] = turn.events.get(kind, 0) + 1
         record = turn.record
         if kind == "step" and not record.steps and record.timed:

@@ -58,12 +58,13 @@ class Beginning:
         recording: what is watched.
         frame: that the loop runs in.
         turn: which begins.
+        number: of its loop.
 
     Raises:
         NotReplayedError: there is no room for copies, or what cannot be repeated.
     """
 
-    def __init__(self, recording: Any, frame: Any, turn: Any):
+    def __init__(self, recording: Any, frame: Any, turn: Any, number: int):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             raise NotReplayedError(
                 "the step is one of several ranks', and one alone cannot be run again"
@@ -77,6 +78,7 @@ class Beginning:
             ):
                 raise NotReplayedError("another thread of the program runs beside it")
         self.turn = turn
+        self.number = number
         self.loop = turn.loop
         self.path = turn.record.source.path
         self.frame = frame

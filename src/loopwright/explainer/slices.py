@@ -11,6 +11,7 @@ import ast
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from loopwright.explainer.byhand import cleared
 from loopwright.explainer.source import Loop, Statement
 
 NEEDED = (
@@ -78,7 +79,10 @@ def again(
     a variable holds (``label.fill_(0)``, ``group["lr"] = lr``) assigns no name.
     """
     inside = [(node, list(_visits_of(node, path, visits))) for node in loop.node.body]
-    needed = [bool(found) and _is_needed(found) for _, found in inside]
+    stepped = any(
+        event.kind == "step" for _, found in inside for one in found for event in one.events
+    )
+    needed = [bool(found) and _is_needed(found, by_hand=not stepped) for _, found in inside]
     if not any(needed):
         raise NotReplayedError("no statement of the loop's own body runs the step")
     wanted: set[str] = set()
@@ -133,8 +137,11 @@ def _with_calls(visit: Any) -> Iterator[Any]:
         yield from _with_calls(one)
 
 
-def _is_needed(visits: list[Any]) -> bool:
+def _is_needed(visits: list[Any], *, by_hand: bool) -> bool:
+    """Something of the step happens in it; with ``by_hand``, no optimizer moves the parameters."""
     for visit in visits:
+        if cleared(visit) or (by_hand and visit.effects.parameters):
+            return True
         for event in visit.events:
             if event.kind in NEEDED or (event.kind == "forward" and event.facts.get("grad")):
                 return True

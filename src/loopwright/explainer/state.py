@@ -31,7 +31,7 @@ class Entry:
 
     __slots__ = (
         "grad", "grad_norm", "grad_sample", "grad_version", "name", "named", "numbers", "owner",
-        "planned", "ref", "sample", "shadow", "used", "version",
+        "partly", "planned", "ref", "sample", "shadow", "used", "version",
     )  # fmt: skip
 
     def __init__(self, name: str, tensor: torch.Tensor, owner: int):
@@ -50,6 +50,8 @@ class Entry:
         """Of the step that comes, where no copy is kept."""
         self.used = True
         """A step has used the gradient as it is."""
+        self.partly = False
+        """A step has used it, and then it was added to."""
         self.grad: Any = None
         self.grad_version = 0
         self.grad_norm: float | None = None
@@ -68,11 +70,15 @@ class State:
         self.room = budget
         self.entries: dict[int, Entry] = {}
         self.roots: list[tuple[str, weakref.ref[torch.nn.Module]]] = []
+        self.learning: set[int] = set()
+        """Modules, by identity, that a backward pass has given a gradient."""
         self.flags: dict[int, list[bool]] = {}
         self.buffers: dict[int, tuple[str, Any, torch.Tensor | None]] = {}
         self.optimizers: list[tuple[str, weakref.ref[Any]]] = []
         self.rates: dict[int, list[dict[str, float]]] = {}
         self.generators = self._generators()
+        self.put_back: set[str] = set()
+        """Generators that torch has set to a kept state since the last look, as ``fork_rng`` does."""
         self.buffer_room = SMALL
 
     def add(self, name: str, tensor: torch.Tensor, owner: int = 0, *, named: bool = True) -> None:
@@ -119,6 +125,17 @@ class State:
                     copied = buffer.detach().clone()
             self.buffers[id(buffer)] = (self.called(name, path), weakref.ref(buffer), copied)
         return True
+
+    def in_eval(self) -> bool:
+        """True where every model that learns is in eval mode; before any does, every model."""
+        models = [module for _, ref in self.roots if (module := ref()) is not None]
+        models = [one for one in models if id(one) in self.learning or not self.learning]
+        return bool(models) and not any(one.training for one in models)
+
+    def new_in(self, module: torch.nn.Module) -> bool:
+        """True where it has parameters of which none is watched: it is no part of a model that is."""
+        known = [self.entries.get(id(one)) for one in module.parameters()]
+        return bool(known) and all(one is None or one.ref() is None for one in known)
 
     def called(self, root: str, path: str) -> str:
         """How a parameter is called: as in ``state_dict``, after its module's name."""
@@ -175,12 +192,13 @@ class State:
         for one in tensors:
             entry = self.entries.get(id(one))
             if entry is not None:
-                entry.used = True
+                entry.used, entry.partly = True, False
 
-    def unused(self, tensors: Iterable[torch.Tensor]) -> bool:
-        """True when some of these have a gradient that no step has used."""
-        known = [self.entries.get(id(one)) for one in tensors]
-        return any(one is not None and one.grad_norm and not one.used for one in known)
+    def unused(self, tensors: Iterable[torch.Tensor]) -> tuple[bool, bool]:
+        """Whether some of these have a gradient that no step has used, and whether a part of all was."""
+        found = [self.entries.get(id(one)) for one in tensors]
+        known = [one for one in found if one is not None and one.grad_norm and not one.used]
+        return bool(known), bool(known) and all(one.partly for one in known)
 
     def changes(self, effects: Effects, *, backward: bool, leaves: bool = True) -> None:
         """Put what changed since the last call into ``effects``.
@@ -201,7 +219,7 @@ class State:
             self._rng(effects)
 
     def _grads(self, effects: Effects, alive: list[Any], *, backward: bool) -> None:
-        found: dict[str, list[tuple[Entry, float | None, float | None]]] = {}
+        found: dict[tuple[str, bool, bool], list[tuple[Entry, float | None, float | None]]] = {}
         grads: dict[int, torch.Tensor | None] = {}
         for entry, tensor in alive:
             before = entry.grad_norm
@@ -212,7 +230,10 @@ class State:
             sample = entry.grad_sample
             self._note_grad(entry, tensor)
             after = entry.grad_norm
+            entry.partly = before is not None and (entry.partly or entry.used) and backward
             entry.used = entry.used and not backward
+            if backward:
+                self.learning.add(entry.owner)
             if not (backward or other) and before == after and _alike(sample, entry.grad_sample):
                 continue  # written in place with what it was, as clipping by a factor of 1 does
             if after is None:
@@ -227,8 +248,11 @@ class State:
                 kind = "replaced"
             else:
                 kind = "scaled" if before and after else "changed"
-            found.setdefault(kind, []).append((entry, before, after))
-        for kind, moved in found.items():
+            # Of ``None`` and of 0 is not said in one breath, nor of parameters and of leaves beside them.
+            found.setdefault((kind, before is None, not entry.owner), []).append(
+                (entry, before, after)
+            )
+        for (kind, _, _), moved in found.items():
             old = [one for _, one, _ in moved if one is not None]
             new = [one for _, _, one in moved if one is not None]
             effects.grads.append(
@@ -352,10 +376,19 @@ class State:
         now = self._generators()
         for name, new in now.items():
             old = self.generators.get(name)
-            changed = old is not None and not _equal(old, new)
-            if changed and name not in effects.rng:
-                effects.rng.append(name)
+            if old is not None and not _equal(old, new):
+                into = effects.restored if name in self.put_back else effects.rng
+                if name not in into:
+                    into.append(name)
         self.generators = now
+        self.put_back.clear()
+
+    def set_by_call(self, effects: Effects, name: str, *, seeded: bool) -> None:
+        """A generator was seeded, or set to a state: from here on it is what it is now."""
+        into = effects.seeded if seeded else effects.restored
+        if name not in into:
+            into.append(name)
+        self.generators = self._generators()
 
     def _generators(self) -> dict[str, Any]:
         found: dict[str, Any] = {"torch": torch.get_rng_state(), "python": random.getstate()}
@@ -406,5 +439,7 @@ def _rates(optimizer: Any) -> list[dict[str, float]]:
                 value = float(value)
             if isinstance(value, (int, float)):
                 one[key] = float(value)
+        for at, beta in enumerate(group.get("betas") or ()):
+            one[f"betas[{at}]"] = float(beta)
         found.append(one)
     return found

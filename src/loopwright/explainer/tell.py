@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from loopwright.events.explained import EventNote, LineNote
-from loopwright.explainer.words import capital, duration, many, parameters, shape
+from loopwright.explainer.words import capital, duration, generator, many, parameters, shape
 from loopwright.report.formats import count, number, size
 
 
@@ -85,6 +85,7 @@ def _zero_grad(event: EventNote, line: LineNote) -> Iterator[str]:
     found = {note.change: note for note in line.effects.grads}
     fate = "set to 0" if "zeroed" in found else "`None` again"
     used = "**no step had used it**" if facts.get("unused") else "the last step had used it"
+    used = "the last step had used it before it was added to" if facts.get("partly") else used
     used = "the step that calls this has used it" if facts.get("inside") else used
     norm = f"its norm was {number(facts['norm'])}, and {used}"
     yield f"`.grad` of {parameters(facts['had'], facts['of'])} is {fate}: {norm}."
@@ -111,13 +112,21 @@ def _forward(event: EventNote, line: LineNote) -> Iterator[str]:
         yield f"{capital(' and '.join(acts))}."
     if not facts["grad"]:
         yield "No graph is built (gradients are off), so nothing is kept for backward."
-    elif facts.get("nodes") and not any(one.kind in ("loss", "backward") for one in line.events):
+    elif facts.get("nodes") and not any(
+        one.kind in ("loss", "backward") and not one.facts.get("by_hand") for one in line.events
+    ):
         remember = "remembers" if facts["nodes"] == 1 else "remember"
         yield f"{many(facts['nodes'], 'graph node')} {remember} how it was computed."
 
 
 def _loss(event: EventNote, line: LineNote) -> Iterator[str]:
     facts = event.facts
+    if facts.get("by_hand"):
+        if not any(note.node == facts["node"] and not note.shape for note in line.tensors):
+            value = f" is {number(facts['value'])}," if "value" in facts else ""
+            begins = ": backward begins there" if facts["root"] else ""
+            yield f"The loss{value or ' is'} made by `{facts['node']}`{begins}."
+        return
     stored = next((note for note in line.tensors if note.node), None)
     whole = stored is not None and stored.values == [facts.get("value")]
     name = f"`{stored.name}` = " if stored is not None and whole and len(line.tensors) == 1 else ""
@@ -132,12 +141,13 @@ def _loss(event: EventNote, line: LineNote) -> Iterator[str]:
             f"{name}{function} of {' and '.join(shape(one) for one in shapes)}{across}: "
             f"{number(facts['value'])}."
         )
-    if stored is None or not stored.requires_grad:
-        return
+    last = [one for one in line.events if one.kind == "loss" and not one.facts.get("by_hand")][-1]
+    if stored is None or not stored.requires_grad or event is not last:
+        return  # what the name holds is of the last run
     is_it = f"`{stored.name}`" if not whole else "It"
     if stored.values and not whole and not stored.shape:
         is_it = f"`{stored.name}` is {number(stored.values[0])} by then; it"
-    root = ": it is the root of the graph" if facts.get("root") else ""
+    root = ": it is the root of the graph" if stored.root else ""
     begins = ", where backward begins" if root else ""
     yield (
         f"{is_it} is still a tensor, because it remembers how it was computed{root} "
@@ -246,11 +256,18 @@ def _clip(event: EventNote, _: LineNote) -> Iterator[str]:
 
 
 def _scale(event: EventNote, _: LineNote) -> Iterator[str]:
-    yield f"The loss is multiplied by {number(event.facts['scale'])}, so that small gradients survive fp16."
+    if event.facts.get("enabled", True):
+        scale = number(event.facts["scale"])
+        yield f"The loss is multiplied by {scale}, so that small gradients survive fp16."
+    else:
+        yield "The scaler is off: the loss stays as it is."
 
 
-def _unscale(_: EventNote, __: LineNote) -> Iterator[str]:
-    yield "The gradients are divided by the scale again."
+def _unscale(event: EventNote, __: LineNote) -> Iterator[str]:
+    if event.facts.get("enabled", True):
+        yield "The gradients are divided by the scale again."
+    else:
+        yield "The scaler is off: the gradients stay as they are."
 
 
 def _mode(event: EventNote, line: LineNote) -> Iterator[str]:
@@ -285,8 +302,18 @@ def _schedule(event: EventNote, line: LineNote) -> Iterator[str]:
 
 
 def _seed(event: EventNote, _: LineNote) -> Iterator[str]:
-    if "seed" in event.facts:
-        yield f"torch's generator starts from seed {event.facts['seed']}: the same draws every time."
+    facts = event.facts
+    name = generator(facts["generator"])
+    if facts.get("by_torch"):
+        return
+    if facts.get("state"):
+        yield f"{name} is set to the state that it is given."
+    elif "seed" in facts:
+        yield f"{name} starts from seed {facts['seed']}: the same draws every time."
+    elif facts.get("entropy"):
+        yield f"{name} starts from a seed of the system's: other draws every time."
+    else:
+        yield f"{name} starts from the seed that it is given: the same draws every time."
 
 
 def _grad_call(event: EventNote, _: LineNote) -> Iterator[str]:
@@ -322,6 +349,7 @@ TELLERS: dict[str, Any] = {
     "mode": _mode,
     "schedule": _schedule,
     "seed": _seed,
+    "generator": _seed,
     "grad": _grad_call,
     "optimizer": _optimizer,
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from loopwright.events import PHASES
 from loopwright.events.explained import SeldomNote, TimingNote
-from loopwright.explainer import device
+from loopwright.explainer import byhand, device
 from loopwright.explainer.advice import advise
 from loopwright.explainer.turns import DEEP, LoopRecord, Turn
 
@@ -23,6 +23,7 @@ def measure(recording: Any, numbers: dict[int, int]) -> list[TimingNote]:
     """One note for each loop that holds steps or evaluations."""
     found = []
     settled = device.settle()
+    hand = _by_hand(recording)
     for record in recording.loops.values():
         if id(record) not in numbers or not record.eventful:
             continue
@@ -33,7 +34,7 @@ def measure(recording: Any, numbers: dict[int, int]) -> list[TimingNote]:
         if turns:
             for turn in turns:
                 turn.spans = sorted(_spans(turn, set(numbers)), key=lambda span: span.began)
-            note = _of(turns, numbers[id(record)], set(numbers), recorded=recorded)
+            note = _of(turns, numbers[id(record)], set(numbers), hand, recorded=recorded)
             near = min(turns, key=lambda turn: abs(_seconds(turn) - note.seconds))
             if settled:
                 note.device = device.phases(turns)
@@ -43,6 +44,16 @@ def measure(recording: Any, numbers: dict[int, int]) -> list[TimingNote]:
             note.advice = advise(note, record, recording, turns)
             found.append(note)
     return found
+
+
+def _by_hand(recording: Any) -> dict[str, str]:
+    """``"file:line"`` of statements that are a phase by what they do -> the phase."""
+    return {
+        f"{visit.statement.source.number}:{visit.statement.line}": phase
+        for turn in recording.kept
+        for visit in turn.visits
+        for phase in byhand.phases(visit)
+    }
 
 
 def _told_by_events(recording: Any, record: Any, waits: dict[str, list[float]]) -> None:
@@ -60,13 +71,15 @@ def _told_by_events(recording: Any, record: Any, waits: dict[str, list[float]]) 
                     event.facts["waited"], event.facts["copied_in"] = found
 
 
-def _of(turns: list[Turn], number: int, shown: set[int], *, recorded: bool) -> TimingNote:
+def _of(
+    turns: list[Turn], number: int, shown: set[int], hand: dict[str, str], *, recorded: bool
+) -> TimingNote:
     """Medians line by line, of each phase on each line; a step is the sum of its lines.
 
     The median of whole turns would count what other programs on the machine took in one line or another as
     the time of none.
     """
-    costs = _costs(turns, shown)
+    costs = _costs(turns, shown, hand)
     apart = [one for one in _now_and_then(costs, len(turns)) if not one.updates]
     typical = _sum(costs, {place for one in apart for place in one.places}, len(turns))
     # What costs next to nothing is no word of its own: it counts on average.
@@ -99,7 +112,7 @@ Costs = dict[Place, dict[int, Cost]]
 """Of each line, by the number of the turn in which it ran."""
 
 
-def _costs(turns: list[Turn], shown: set[int]) -> Costs:
+def _costs(turns: list[Turn], shown: set[int], hand: dict[str, str]) -> Costs:
     found: Costs = {}
 
     def at(record: LoopRecord, place: str, turn: int) -> Cost:
@@ -109,7 +122,12 @@ def _costs(turns: list[Turn], shown: set[int]) -> Costs:
         for visit in _visits(turn, shown):
             inside = visit.turn or turn
             key = f"{visit.statement.source.number}:{visit.statement.line}"
-            at(inside.record, key, number).add(visit.own, visit.phases)
+            phases = visit.phases
+            if key in hand:  # no call is known for it: what the statement takes beside other phases
+                called = sum(one.total for one in visit.calls if not one.activation.in_forward)
+                rest = max(0, visit.total - called - sum(phases.values()))
+                phases = {**phases, hand[key]: phases.get(hand[key], 0) + rest}
+            at(inside.record, key, number).add(visit.own, phases)
             if visit.statement.heads is not None and visit.statement.heads is turn.loop:
                 at(inside.record, key, number).phases["fetch"] = visit.total / 1e9
         for inside in _turns(turn, shown):

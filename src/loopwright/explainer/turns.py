@@ -38,11 +38,17 @@ class LoopRecord:
     forwards: int = 0
     fetches: int = 0
     deep_steps: int = 0
+    moved: int = 0
+    """Recorded turns in which parameters moved without any optimizer."""
     optimizers: list[Any] = field(default_factory=list)
     """Weak references to those that made a step in it, with their names."""
     losses: list[float] = field(default_factory=list)
     passes: list[int] = field(default_factory=list)
     """Where in ``losses`` each of its passes begins."""
+    learns_in_eval: bool = False
+    """Its models are in eval mode while they train: the mode says nothing of what a turn is for."""
+    evaluated: dict[bool, bool] = field(default_factory=dict)
+    """Whether the last turn evaluated that began with models in train mode (False), or in eval mode."""
     by_library: str = ""
     data: Any = None
     """Where its batches come from, as ``tries`` describes it."""
@@ -65,7 +71,7 @@ class LoopRecord:
     @property
     def kind(self) -> LoopKind:
         """What the loop is for, as far as it is known."""
-        if self.steps:
+        if self.steps or (self.backwards and self.moved):
             return "training"
         if self.backwards:
             return "gradients"
@@ -107,6 +113,10 @@ class Turn:
     not_replayed: str = ""
     left_out: list[str] = field(default_factory=list)
     """What-ifs that were not asked, and why."""
+    in_eval: bool = False
+    """The models that learn were in eval mode when it began."""
+    evaluated: bool = False
+    """Models were called in it, without gradients and in eval mode."""
     entered: bool = False
     """The first statement of its body has begun."""
     start: Any = None
@@ -166,7 +176,8 @@ class Policy:
         """True when the loop has been recorded as often as was asked for, with a step among it."""
         if record.deep < self.steps:
             return False
-        return not record.backwards or record.deep_steps > 0 or record.deep >= MOST_DEEP
+        steps = record.deep_steps or record.moved
+        return not record.backwards or steps > 0 or record.deep >= MOST_DEEP
 
     def finished(self, record: LoopRecord) -> bool:
         """True when a loop needs no further look."""

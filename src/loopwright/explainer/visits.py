@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import weakref
 from typing import Any
 
 import torch
 
-from loopwright.events.explained import Effects, EventNote
+from loopwright.events.explained import Effects, EventNote, TensorNote
 from loopwright.explainer import objects, values
 from loopwright.explainer.lines import Activation
 from loopwright.explainer.source import Statement
@@ -19,7 +20,7 @@ class Visit:
 
     __slots__ = (
         "activation", "allocations", "began", "calls", "effects", "events", "grad_mode", "objects",
-        "order", "own", "phases", "statement", "tensors", "total", "turn",
+        "order", "own", "phases", "seen", "statement", "tensors", "total", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +40,8 @@ class Visit:
         self.events: list[EventNote] = []
         self.effects = Effects()
         self.tensors: list[Any] = []
+        self.seen: list[tuple[weakref.ref[torch.Tensor], TensorNote]] = []
+        """Each tensor that is described in ``tensors``."""
         self.objects: list[dict[str, Any]] = []
         self.calls: list[Visit] = []
         self.allocations: list[tuple[int, int]] = []
@@ -62,14 +65,14 @@ class Visit:
             value = space.get(owner)
             if attribute:
                 value = getattr(value, "__dict__", {}).get(attribute)
-            self.tensors += [
-                values.summary(one, called) for called, one in objects.tensors_in(value, name)
-            ]
+            for called, one in objects.tensors_in(value, name):
+                self.seen.append((weakref.ref(one), values.summary(one, called)))
             if isinstance(value, torch.nn.Parameter) or value is None:
                 continue
             facts = objects.describe(value, name) if self._makes() else None
             if facts is not None:
                 self.objects.append(facts)
+        self.tensors = [note for _, note in self.seen]
 
     def _makes(self) -> bool:
         """An assignment of something that a call made; ``optimizer.step()`` makes no optimizer."""

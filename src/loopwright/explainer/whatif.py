@@ -5,6 +5,7 @@ Unchanged means: the same loss, the same gradients and the same weights afterwar
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 import torch
 
 from loopwright.events.explained import WhatIf
-from loopwright.explainer import values
-from loopwright.explainer.changes import other_rate, other_reduction, without_zero_grad
+from loopwright.explainer import byhand, values
+from loopwright.explainer.changes import kept_gradients, other_rate, other_reduction
 from loopwright.explainer.replay import Again, Beginning
 from loopwright.explainer.slices import NotReplayedError, OtherwiseError
 from loopwright.explainer.taken import living
@@ -31,6 +32,8 @@ class Replays:
         self.recording = recording
         self.beginnings: dict[int, Beginning] = {}
         self.done: set[int] = set()
+        self.asked: set[int] = set()
+        """Loops of which a turn was asked; one that made no step is asked about until one does."""
 
     def statement(self, activation: Any, statement: Any) -> None:
         """A statement is about to run: for a turn that has begun, the first one of its body."""
@@ -38,15 +41,15 @@ class Replays:
             if turn.entered or statement.heads is turn.loop:
                 continue
             turn.entered = True
-            if (turn.mode == DEEP and turn.number >= 2
-                    and (turn.record.steps or turn.record.backwards)
-                    and turn.record.number not in self.done):  # fmt: skip
-                self._begin(activation.frame, turn)
+            main = self.recording.loops.get(turn.loop, turn.record)
+            if (turn.mode == DEEP and turn.number >= 2 and (main.steps or main.backwards)
+                    and main.number not in self.done):  # fmt: skip
+                self._begin(activation.frame, turn, main.number)
 
-    def _begin(self, frame: Any, turn: Any) -> None:
-        self.done.add(turn.record.number)
+    def _begin(self, frame: Any, turn: Any, number: int) -> None:
+        self.done.add(number)
         try:
-            turn.start = self.beginnings[id(turn)] = Beginning(self.recording, frame, turn)
+            turn.start = self.beginnings[id(turn)] = Beginning(self.recording, frame, turn, number)
         except NotReplayedError as reason:
             turn.not_replayed = str(reason)
         except Exception as error:  # noqa: BLE001  objects of the program that cannot be copied
@@ -84,6 +87,12 @@ class Replays:
             if turn.loop is None and turn.record.steps and not turn.not_replayed:
                 turn.not_replayed = _without_loop(turn)
             return
+        if not (turn.count("step") or byhand.moves(turn)):
+            self.done.discard(beginning.number)
+            learns = turn.count("backward") or turn.count("grad")
+            if not learns or beginning.number in self.asked:
+                return
+        self.asked.add(beginning.number)
         here = self.recording.observer.here
         busy, here.busy = here.busy, True
         try:
@@ -141,8 +150,20 @@ class Questions:
         self.again = again
         self.one = again.beginning
         self.turn = turn
-        events = [event for visit in turn.everything() for event in visit.events]
-        self.order = [event.kind for event in events]
+        visits = turn.everything()
+        events = [
+            event for visit in visits for event in visit.events if not event.facts.get("by_hand")
+        ]
+        self.order: list[str] = []
+        self.clears: dict[int, str] = {}
+        """Lines that clear gradients, and by what."""
+        for visit in visits:
+            self.order += [event.kind for event in visit.events]
+            if byhand.cleared(visit):
+                self.order.append("cleared")
+                self.clears[visit.statement.line] = "by hand"
+        self.clears |= {event.line: "zero_grad" for event in events
+                        if event.kind == "zero_grad" and event.facts.get("had")}  # fmt: skip
         self.found: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for event in events:
             self.found[event.kind].append((event.line, event.facts))
@@ -152,6 +173,7 @@ class Questions:
     def ask(self) -> list[WhatIf]:
         """Run the step unchanged, then with each change; those that change nothing are left out."""
         self.unchanged()
+        self.turn.left_out = []
         found = [
             self.no_zero_grad(),
             *self.rates(),
@@ -249,19 +271,21 @@ class Questions:
 
     def no_zero_grad(self) -> WhatIf | None:
         """The gradient that would have been; of the same batch once more where the step clears at its end."""
-        if not any(one.get("had") for _, one in self.found["zero_grad"]):
+        if not self.clears:
             return None
-        at_its_end = self.order.index("zero_grad") > self._last("backward")
+        first = min(at for at, kind in enumerate(self.order) if kind in ("zero_grad", "cleared"))
+        at_its_end = first > self._last("backward")
         grad, delta = self._cleared_or_not(once_more=at_its_end, without=True)
         before, moved = self.grad, self.delta
         if at_its_end:
             before, moved = self._cleared_or_not(once_more=True, without=False)
         if grad == before:
             return None
-        lines = sorted({line for line, _ in self.found["zero_grad"]})
+        lines = sorted(self.clears)
+        what = "zero_grad" if set(self.clears.values()) == {"zero_grad"} else "clearing .grad"
         norms, deltas = apart(grad, before), apart(delta, moved)
         return WhatIf(
-            f"without zero_grad ({'line' if len(lines) == 1 else 'lines'} {', '.join(map(str, lines))})",
+            f"without {what} ({'line' if len(lines) == 1 else 'lines'} {', '.join(map(str, lines))})",
             f"{'With the same batch once more, backward' if at_its_end else 'Backward'} adds to the old "
             f"gradient: norm {norms[0]} instead of {norms[1]}, and the step moves by ‖Δp‖ = {deltas[0]} "
             f"instead of {deltas[1]}.",
@@ -271,8 +295,7 @@ class Questions:
     def _cleared_or_not(self, *, once_more: bool, without: bool) -> tuple[float, float]:
         """Norms of the last gradients and of the last step."""
         self.again.begin()
-        owners = [*self.one.optimizers, *self.one.modules] if without else []
-        with without_zero_grad(owners):
+        with kept_gradients(self.one.parameters if without else []):
             self.again.run()
             start = self.one.contents
             if once_more:
@@ -289,6 +312,8 @@ class Questions:
     def rates(self) -> list[WhatIf | None]:
         """Half and twice the learning rate."""
         if "step" not in self.facts or self.after is None or not self.stepping:
+            if "step" not in self.facts and self.delta:
+                self.turn.left_out.append("another learning rate, as no optimizer makes the step")
             return []
         return [
             self._rate(0.5, "half the learning rate"),
@@ -335,22 +360,30 @@ class Questions:
         )
 
     def summed(self) -> WhatIf | None:
-        """The loss summed instead of averaged."""
-        facts = self.facts.get("loss", {})
-        if facts.get("reduction") != "mean":
+        """Every loss summed that is averaged."""
+        losses = [facts for _, facts in self.found["loss"]]
+        averaged = {str(one["function"]) for one in losses if one.get("reduction") == "mean"}
+        if not averaged:
+            if not losses:
+                self.turn.left_out.append(
+                    "the loss summed instead of averaged, as no loss function of torch's averages it"
+                )
             return None
         self.again.begin()
-        with other_reduction("sum", str(facts["function"]), self.one):
+        with other_reduction("sum", averaged, self.one):
             self.again.run()
         grad, loss, delta = self._norm(), self.again.loss, self._delta()
         if loss is None or loss == self.loss or not self.grad:
             return None
         moved = apart(delta, self.delta)
+        step = f"the step moves by ‖Δp‖ = {moved[0]} instead of {moved[1]}"
+        if math.isclose(delta, self.delta, rel_tol=1e-5):
+            step = f"the step moves as far, ‖Δp‖ = {number(delta)}"
+        several = f"each of {count(len(losses))} losses" if len(losses) > 1 else "the loss"
         return WhatIf(
-            "the loss summed instead of averaged",
+            f"{several} summed instead of averaged",
             f"The loss is {number(loss)} instead of {number(self.loss)}, the gradient's norm {number(grad)} "
-            f"instead of {number(self.grad)} (× {number(grad / self.grad)}), and the step moves by ‖Δp‖ = "
-            f"{moved[0]} instead of {moved[1]}.",
+            f"instead of {number(self.grad)} (× {number(grad / self.grad)}), and {step}.",
             {"loss": loss, "loss_unchanged": self.loss, "grad": grad, "grad_unchanged": self.grad,
              "delta": delta, "delta_unchanged": self.delta},
         )  # fmt: skip
@@ -360,7 +393,7 @@ class Questions:
         reads = self.one.taken.chosen()
         if not reads:
             reason = self.one.taken.why_none()
-            self.turn.left_out = [f"without `.item()`, as {reason}"] if reason else []
+            self.turn.left_out += [f"without `.item()`, as {reason}"] if reason else []
             return None
         kept: set[Any] = set()
         alive: list[int] = []

@@ -48,3 +48,9 @@ def capital(text: str) -> str:
 def duration(seconds: float) -> str:
     """In the unit that fits."""
     return f"{seconds * 1e6:.0f} µs" if seconds < 1e-3 else f"{seconds * 1e3:.3g} ms"
+
+
+def generator(name: str) -> str:
+    """Whose it is."""
+    return {"torch": "torch's generator", "python": "Python's `random`", "numpy": "numpy's generator",
+            "cuda": "the GPU's generator"}[name]  # fmt: skip

@@ -22,6 +22,7 @@ from torch.optim.optimizer import (
 from loopwright.events import Event
 from loopwright.observe.collectives import collective_points
 from loopwright.observe.modules import module_calls, traced
+from loopwright.observe.seeds import seed_points
 from loopwright.observe.sites import site
 from loopwright.observe.swap import AttributePatch, CodeSwap, Patch
 from loopwright.observe.warned import Warned
@@ -105,6 +106,7 @@ def install_points(observer: Observer) -> Iterator[Patch]:
         if observer.wanted(kind):
             yield AttributePatch(torch.Tensor, name, _method(observer, kind, name), rests=True)
     yield from collective_points(observer)
+    yield from seed_points(observer)
     if observer.wanted("transfer"):
         for name in MOVES:
             hook = _method(observer, "transfer", name)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loopwright.events import Finding
-from loopwright.events.explained import ExplainRecord, TimingNote
+from loopwright.events.explained import ExplainRecord, StepNote, TimingNote
 from loopwright.report import formats
 from loopwright.report.explain_view import (
     SETUP,
@@ -38,7 +38,7 @@ COLOURS = {
     "fetch": "bright_black", "transfer": "cyan", "zero_grad": "green", "forward": "blue",
     "loss": "bright_blue", "backward": "magenta", "step": "bright_magenta", "item": "yellow",
 }  # fmt: skip
-BADGE, TIME = 9, 7
+BADGE, TIME = 9, 8
 
 
 def render(record: ExplainRecord, *, width: int = WIDTH, step: int | None = None) -> str:
@@ -242,7 +242,8 @@ def _in_one_view(
         )
         parts += [Text(), _wrapped(f"Loss of each rank: {losses}.", width, "")]
     parts += _rules(chosen.rules, width)
-    parts += _whatifs(chosen, width)
+    asked = [one for one in steps_of(record, chosen.loop) if one.whatifs or one.not_replayed]
+    parts += _whatifs(asked[-1] if asked and not chosen.whatifs else chosen, chosen, width)
     parts += _device(timing, width)
     parts += _advice(timing, width)
     return [*parts, Text()]
@@ -296,14 +297,15 @@ def _rules(rules: list, width: int) -> list[RenderableType]:  # type: ignore[typ
     return parts
 
 
-def _whatifs(step, width: int) -> list[RenderableType]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _whatifs(step: StepNote, shown_step: StepNote, width: int) -> list[RenderableType]:
     if not step.whatifs:
         if step.not_replayed:
             return [Text(), _wrapped(f"No what-ifs: {step.not_replayed}", width, "dim")]
         return []
+    which = "this step" if step is shown_step else f"step {step.number}"
     parts: list[RenderableType] = [
         Text(),
-        Text.assemble(("What if", "bold"), ("  this step again on copies", "dim")),
+        Text.assemble(("What if", "bold"), (f"  {which} again on copies", "dim")),
     ]
     shown = [f"  {one.name}: {one.title[:1].lower()}{one.title[1:]}" for one in step.whatifs]
     left_out = [_wrapped(f"  not asked: {one}", width, "dim") for one in step.left_out]

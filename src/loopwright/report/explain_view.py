@@ -88,7 +88,8 @@ def views(record: ExplainRecord) -> list[FileView]:
         _show(view)
         for number, loop in enumerate(record.loops):
             if loop.file == view.number and 1 <= loop.line <= len(view.rows):
-                view.rows[loop.line - 1].loop = number
+                head = view.rows[loop.line - 1]
+                head.loop = number if head.loop is None else head.loop
     return [view for view in made if _worth(record, view)]
 
 
@@ -155,10 +156,10 @@ def steps_of(record: ExplainRecord, loop: int) -> list[StepNote]:
 
 
 def default_step(recorded: list[StepNote]) -> StepNote | None:
-    """The second one that steps: something is there to be cleared, accumulated, remembered."""
-    stepping = [one for one in recorded if any("step" in line.phases for line in one.lines)]
-    several = stepping or recorded
-    return several[min(1, len(several) - 1)] if several else None
+    """The second one that steps most: something is there to be cleared, accumulated, remembered."""
+    lines = [sum("step" in line.phases for line in one.lines) for one in recorded]
+    stepping = [one for one, steps in zip(recorded, lines, strict=True) if steps == max(lines)]
+    return stepping[min(1, len(stepping) - 1)] if stepping else None
 
 
 def timing_of(record: ExplainRecord, loop: int) -> TimingNote | None:
