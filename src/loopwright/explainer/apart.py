@@ -1,7 +1,7 @@
 """Turns of one loop that train, and turns of it that evaluate: ``for phase in ["train", "valid"]``.
 
 A turn evaluates if it calls models, computes no gradients, and leaves the models that learn in eval mode.
-What the coming turn will do is guessed from what the last one did that began in the same mode, so that both
+What the coming turn will do is guessed from what the last one did that began in the same way, so that both
 sorts are recorded; where the guess was wrong, the turn is moved.
 """
 
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 LEARNING = ("backward", "grad", "step")
 
 
-def expected(recording: Recording, record: LoopRecord) -> LoopRecord:
-    """The record that the turn which begins is expected to belong to."""
+def expected(recording: Recording, record: LoopRecord, index: int) -> LoopRecord:
+    """The record that the turn which begins is expected to belong to; ``index`` is its place in its pass."""
     if not record.backwards or record.learns_in_eval:
         return record
     mode = recording.state.in_eval()
-    return _evaluations(recording, record) if record.evaluated.get(mode, mode) else record
+    return (
+        _evaluations(recording, record)
+        if record.evaluated.get((mode, index == 1), mode)
+        else record
+    )
 
 
 def learns(recording: Recording, turn: Turn) -> None:
@@ -38,7 +42,7 @@ def settle(recording: Recording, turn: Turn) -> None:
         return
     main = recording.loops[record.loop]
     if any(turn.count(kind) for kind in LEARNING):
-        main.evaluated[turn.in_eval] = False
+        main.evaluated[turn.in_eval, turn.index == 1] = False
         main.learns_in_eval = main.learns_in_eval or recording.state.in_eval()
         if record is not main:
             _move(turn, main)
@@ -51,7 +55,7 @@ def settle(recording: Recording, turn: Turn) -> None:
         return
     turn.evaluated = turn.count("forward") > 0 and recording.state.in_eval()
     if turn.evaluated:
-        main.evaluated[turn.in_eval] = True
+        main.evaluated[turn.in_eval, turn.index == 1] = True
     if turn.evaluated and record.backwards and not record.learns_in_eval:
         _move(turn, _evaluations(recording, record))
 

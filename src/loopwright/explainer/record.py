@@ -341,7 +341,7 @@ class Recording:
             code, inside = activation.code, parent.record if parent is not None else None
             record = LoopRecord(loop, code.source, code.code.co_name, len(self.loops), inside)
             self.loops[loop] = record
-        record = apart.expected(self, record)
+        record = apart.expected(self, record, index)
         if index == 1:
             record.enters()
         mode = self.policy.mode(record, parent, index)

@@ -47,8 +47,8 @@ class LoopRecord:
     """Where in ``losses`` each of its passes begins."""
     learns_in_eval: bool = False
     """Its models are in eval mode while they train: the mode says nothing of what a turn is for."""
-    evaluated: dict[bool, bool] = field(default_factory=dict)
-    """Whether the last turn evaluated that began with models in train mode (False), or in eval mode."""
+    evaluated: dict[tuple[bool, bool], bool] = field(default_factory=dict)
+    """Whether a turn evaluated, by the mode that it began in and whether it was the first of a pass."""
     by_library: str = ""
     data: Any = None
     """Where its batches come from, as ``tries`` describes it."""
