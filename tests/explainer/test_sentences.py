@@ -357,3 +357,142 @@ def test_turns_that_are_not_recorded_say_nothing_around():
     assert [one for one in said(seen) if "model.eval()" in one and "go to eval mode" in one]
     assert [one for one in said(seen) if one.startswith("x = self.drop(x) | It draws")]
     assert [one for one in said(seen) if one.startswith("everything() |")] == []
+
+
+def test_a_model_that_one_line_calls_twice():
+    """It is said once, with how often; a loss's own words are of its last run."""
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(1):
+            optimizer.zero_grad()
+            loss = 0.0
+            for part in range(3):
+                loss = loss + torch.nn.functional.l1_loss(model(x) + model(x), x[:, :2] * part)
+            loss.backward()
+            optimizer.step()
+
+    seen = recorded_here(train, steps=1, timed=0)
+    told = line(step(seen, 1), seen, "loss = loss + torch").sentences
+    assert told[0].endswith(" modules, 6 times.")
+    (at,) = [index for index, one in enumerate(told) if "by then" in one]
+    assert max(index for index, one in enumerate(told) if one.startswith("l1_loss of")) < at
+
+
+def test_gradients_that_are_written_beside_others():
+    """From ``None``, from 0, and of a leaf that is no parameter: each is said by itself."""
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model[0].bias.grad = torch.zeros_like(model[0].bias)
+        for _ in range(1):
+            point = x.clone().requires_grad_()
+            model(point).square().mean().backward()
+            optimizer.step()
+
+    seen = recorded_here(train, steps=1, timed=0)
+    told = line(step(seen, 1), seen, ".backward()").sentences
+    assert {one.partition(" →")[0] for one in told if one.startswith("`.grad` of")} == {
+        "`.grad` of `point`: `None`", "`.grad` of 3 of 4 parameters: `None`",
+        "`.grad` of `model.0.bias`: 0"}  # fmt: skip
+
+
+def test_a_gradient_that_was_used_and_then_added_to():
+    """As a generator's pass adds to the gradients of the discriminator."""
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+            model(x).abs().mean().backward()
+
+    seen = recorded_here(train, steps=2, timed=0)
+    (told,) = line(step(seen, 2), seen, "zero_grad").sentences
+    assert told.endswith("the last step had used it before it was added to.")
+    assert "unused" not in " ".join(row[2] for row in step(seen, 2).brief)
+
+
+def test_the_curve_is_of_one_loss():
+    """Where a step has several, or another one now and then, it is the first one's."""
+    held = []
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for turn in range(6):
+            optimizer.zero_grad()
+            loss = model(x).square().mean()
+            held.append(loss.item())
+            loss.backward()
+            if turn % 2:
+                (100 * model(x).abs().mean()).backward()
+            optimizer.step()
+
+    seen = recorded_here(train, steps=2, timed=2)
+    assert list(seen.losses.values()) == [held]
+    assert len(step(seen, 2).losses) == 2
+
+
+def test_a_rate_that_a_schedule_sets_when_it_is_made():
+    """It is the optimizer's by its name; Adam's averages count as rates."""
+
+    def train():
+        model, x = layers()
+        adam = torch.optim.Adam(model.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=0.1, total_steps=10)
+        for _ in range(1):
+            model(x).square().mean().backward()
+            adam.step()
+            schedule.step()
+
+    told = [one for one in said(recorded_here(train, steps=1, timed=0)) if "OneCycleLR(" in one]
+    assert sorted(one.partition(" | ")[2] for one in told) == [
+        "`adam`: betas[0] 0.9 → 0.95.", "`adam`: lr 0.1 → 0.004."]  # fmt: skip
+
+
+def test_gradients_of_a_function():
+    """``torch.func.grad`` has the backward phase, with the loss; inside ``vmap`` nothing can be read."""
+    held = []
+
+    def loss_of(weight, x):
+        return (x @ weight).square().mean()
+
+    def train():
+        torch.manual_seed(0)
+        weight, x = torch.randn(3), torch.randn(8, 3)
+        for _ in range(3):
+            held.append(loss_of(weight, x).item())
+            grad, _ = torch.func.grad_and_value(loss_of)(weight, x)
+            weight = weight - 0.1 * grad
+            torch.func.vmap(torch.func.grad(loss_of), in_dims=(None, 0))(weight, x)
+
+    seen = recorded_here(train, steps=2, timed=0)
+    note = line(step(seen, 2, "gradients"), seen, "grad, _ = torch.func")
+    assert note.phases == ["backward"]
+    assert note.sentences[0] == (
+        f"Gradients of the loss {held[1]:.4g} for 1 tensor are returned; no `.grad` is written."
+    )
+    assert seen.losses["0"] == held
+    assert line(step(seen, 2, "gradients"), seen, "torch.func.vmap").events == []
+
+
+def test_a_scaler_that_is_off():
+    """It multiplies by nothing, and that is said."""
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        for _ in range(1):
+            scaler.scale(model(x).square().mean()).backward()
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+
+    told = said(recorded_here(train, steps=1, timed=0))
+    assert any(one.endswith("| The scaler is off: the loss stays as it is.") for one in told)
+    assert any(one.endswith("| The gradients stay as they are.") for one in told)

@@ -21,6 +21,7 @@ PHASE_OF = {
     "loss": "loss",
     "backward": "backward",
     "grad": "backward",
+    "func_grad": "backward",
     "step": "step",
     "item": "item",
     "write": None,

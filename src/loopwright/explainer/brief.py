@@ -69,6 +69,10 @@ def _words(phase: str, line: LineNote) -> Iterator[str]:
     elif phase == "backward":
         yield from (f"{note.count} × .grad {note.change}, norm {number(note.after)}" for note in effects.grads
                     if note.change in ("written", "accumulated"))  # fmt: skip
+        returned = [event.facts for event in line.events if event.kind == "grad"]
+        yield from (
+            f"gradients of {one['inputs']} tensors returned" for one in returned if "inputs" in one
+        )
         freed = sum(one.get("freed_bytes", 0) for one in facts)
         if freed:
             yield f"{size(freed)} freed"

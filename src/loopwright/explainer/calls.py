@@ -11,7 +11,16 @@ import torch
 
 from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import EventNote, StateNote
-from loopwright.explainer import byhand, device, generators, graph, objects, rule, values
+from loopwright.explainer import (
+    byhand,
+    device,
+    functional,
+    generators,
+    graph,
+    objects,
+    rule,
+    values,
+)
 from loopwright.explainer.alone import library_alone
 from loopwright.explainer.given import autocast, first_tensors, given, parameters_of, roots_of
 from loopwright.explainer.modulecalls import ModuleCalls
@@ -63,13 +72,16 @@ class Calls:
         self.scaled: dict[int, float] = {}
         self.retained: list[Held] = []
         for kind in PHASE_OF:
-            if kind in ("module", "copied", "dropout"):
+            if kind in ("module", "copied", "dropout", "func_grad"):
                 continue  # thousands of them, and nothing to say about one
             setattr(self, f"before_{kind}", self._before(kind))
             setattr(self, f"after_{kind}", self._after(kind))
 
-    def _before(self, kind: str) -> Any:
-        more = getattr(self, f"_{kind}_begins", None)
+        self.before_func_grad = self._before("grad", "func_grad")
+        self.after_func_grad = self._after("grad", "func_grad")
+
+    def _before(self, kind: str, own: str = "") -> Any:
+        more = getattr(self, f"_{own or kind}_begins", None)
 
         def begins(event: Event) -> None:
             recording = self.recording
@@ -99,8 +111,8 @@ class Calls:
 
         return begins
 
-    def _after(self, kind: str) -> Any:
-        more = getattr(self, f"_{kind}_ends", None)
+    def _after(self, kind: str, own: str = "") -> Any:
+        more = getattr(self, f"_{own or kind}_ends", None)
 
         def ends(event: Event) -> None:
             recording = self.recording
@@ -170,11 +182,12 @@ class Calls:
 
     def _light(self, kind: str, event: Event) -> None:
         turn = self.recording.turn
-        if kind == "backward" and turn is not None and len(turn.record.losses) < LOSSES:
-            for root in roots_of(event):
-                self._loss(root)
+        if turn is None or len(turn.record.losses) >= LOSSES:
+            return
+        for root in roots_of(event) if kind == "backward" else functional.losses(event):
+            self._loss(root, event)
 
-    def _loss(self, root: torch.Tensor) -> float | None:
+    def _loss(self, root: torch.Tensor, event: Event) -> float | None:
         if root.numel() != 1 or (root.is_cuda and not self.recording.deep):
             return None
         with values.quiet():
@@ -182,7 +195,7 @@ class Calls:
         value /= self.scaled.get(id(root), 1.0)
         turn = self.recording.turn
         if turn is not None:
-            turn.losses.append(value)
+            turn.had(value, event.site)
         return value
 
     # data
@@ -260,7 +273,7 @@ class Calls:
             line=place.line, read_saved=not recording.saved_hooks,
         )  # fmt: skip
         opened.kept = note, saved, graph.next_number()
-        note.value = self._loss(roots[0]) if roots else None
+        note.value = self._loss(roots[0], event) if roots else None
         for root in roots:
             byhand.rooted(recording, root, note.value if root is roots[0] else None)
         retained = any(
@@ -295,6 +308,12 @@ class Calls:
             if one.is_leaf:
                 self.recording.names.leaf(one, self._frame(event))
         opened.facts["create_graph"] = bool(event.kwargs.get("create_graph"))
+
+    def _func_grad_ends(self, event: Event, opened: Open) -> None:
+        values = [self._loss(root, event) for root in functional.losses(event)]
+        opened.facts.update(
+            {"inputs": functional.inputs(event), "value": values[0] if values else None}
+        )
 
     # the model
 
@@ -434,15 +453,12 @@ class Calls:
         if isinstance(event.result, torch.Tensor):
             self.scaled = {id(event.result): scale}
 
-    def _unscale_ends(self, event: Event, opened: Open) -> None:
-        opened.facts["enabled"] = event.subject.is_enabled()
-
     def _scaler_step_begins(self, event: Event, opened: Open) -> None:
         opened.facts["scale"] = float(event.subject.get_scale())
 
     def _schedule_ends(self, event: Event, opened: Open) -> None:
-        opened.facts["kind"] = type(event.subject).__name__
-        opened.facts["name"] = name_of(event.subject, self._frame(event))
+        name = name_of(event.subject, self._frame(event))
+        opened.facts.update({"kind": type(event.subject).__name__, "name": name})
 
     # the rest
 

@@ -377,7 +377,7 @@ class Recording:
             return
         if turn.parent is not None:
             turn.parent.inner.append(turn)
-        record.losses += turn.losses[-1:]
+        record.losses += turn.main_loss
         if turn.mode == DEEP:
             record.deep += 1
             record.deep_steps += turn.count("step") > 0

@@ -263,11 +263,11 @@ def _scale(event: EventNote, _: LineNote) -> Iterator[str]:
         yield "The scaler is off: the loss stays as it is."
 
 
-def _unscale(event: EventNote, __: LineNote) -> Iterator[str]:
-    if event.facts.get("enabled", True):
+def _unscale(_: EventNote, line: LineNote) -> Iterator[str]:
+    if line.effects.grads:
         yield "The gradients are divided by the scale again."
     else:
-        yield "The scaler is off: the gradients stay as they are."
+        yield "The gradients stay as they are."
 
 
 def _mode(event: EventNote, line: LineNote) -> Iterator[str]:
@@ -317,7 +317,10 @@ def _seed(event: EventNote, _: LineNote) -> Iterator[str]:
 
 
 def _grad_call(event: EventNote, _: LineNote) -> Iterator[str]:
-    yield f"Gradients of {many(event.facts.get('inputs', 0), 'tensor')} are returned; no `.grad` is written."
+    facts = event.facts
+    value = facts.get("value")
+    of = f" of the loss {number(value)} for" if value is not None else " of"
+    yield f"Gradients{of} {many(facts.get('inputs', 0), 'tensor')} are returned; no `.grad` is written."
 
 
 def _optimizer(event: EventNote, _: LineNote) -> Iterator[str]:

@@ -43,6 +43,8 @@ class LoopRecord:
     optimizers: list[Any] = field(default_factory=list)
     """Weak references to those that made a step in it, with their names."""
     losses: list[float] = field(default_factory=list)
+    loss_site: Any = None
+    """Where backward is called on the loss that ``losses`` are of: the first one in its first turn."""
     passes: list[int] = field(default_factory=list)
     """Where in ``losses`` each of its passes begins."""
     learns_in_eval: bool = False
@@ -103,6 +105,8 @@ class Turn:
     inner: list[Turn] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
+    main_loss: list[float] = field(default_factory=list)
+    """The last one of the place that the loop's losses are of."""
     graphs: list[Any] = field(default_factory=list)
     held: list[Any] = field(default_factory=list)
     """Storages that its graphs kept, with when they did."""
@@ -128,6 +132,13 @@ class Turn:
     """Of a timed turn: the visit that all further turns of a loop inside are counted in."""
     mark: Any = None
     """Of its beginning, in the device's queue."""
+
+    def had(self, loss: float, site: Any) -> None:
+        """Backward begins with a loss, at a place."""
+        self.losses.append(loss)
+        self.record.loss_site = self.record.loss_site or site
+        if site is self.record.loss_site:
+            self.main_loss = [loss]
 
     def everything(self) -> list[Any]:
         """Its visits and those of turns inside, in order."""

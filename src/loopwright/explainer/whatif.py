@@ -190,7 +190,11 @@ class Questions:
         self.again.begin()
         self.again.run()
         if self.again.loss is None:
-            raise OtherwiseError("run again, it reaches no backward pass")
+            raise OtherwiseError(
+                f"line {self.lines['grad']} returns gradients, and what is asked is of those in `.grad`"
+                if "grad" in self.lines and "backward" not in self.lines
+                else "run again, it reaches no backward pass"
+            )
         if self.one.loss is not None and self.again.loss != self.one.loss:
             line = self.lines.get("loss") or self.lines.get("forward") or self.again.first_line
             raise OtherwiseError(

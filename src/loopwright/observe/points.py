@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils.data
+from torch._functorch import eager_transforms
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import (
@@ -81,6 +82,8 @@ def install_points(observer: Observer) -> Iterator[Patch]:
                 # Tensor.backward calls autograd.backward, which ticks.
                 rests = kind in PER_STEP - TICKS or function is torch.Tensor.backward
                 yield CodeSwap(function, hook, rests=rests)
+    if observer.wanted("func_grad"):
+        yield CodeSwap(eager_transforms.grad_and_value_impl, _func_grad(observer))
     if observer.wanted("forward"):
         yield module_calls(observer)
     if observer.wanted("loss"):
@@ -183,6 +186,21 @@ def _loss(observer: Observer) -> Callable[[Any], Any]:
         return hook
 
     return make
+
+
+def _func_grad(observer: Observer) -> Callable[[Any], Any]:
+    """The outermost ``torch.func.grad``; inside of another transform there are no numbers to read."""
+    make = around(observer, "func_grad", through_torch=True)
+
+    def make_outermost(original: Callable[..., Any]) -> Callable[..., Any]:
+        hook = make(original)
+
+        def outermost(*args: Any) -> Any:
+            return original(*args) if traced() else hook(*args)
+
+        return outermost
+
+    return make_outermost
 
 
 def _clip(observer: Observer) -> Callable[[Any], Any]:
