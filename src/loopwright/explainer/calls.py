@@ -182,10 +182,9 @@ class Calls:
 
     def _light(self, kind: str, event: Event) -> None:
         turn = self.recording.turn
-        if turn is None or len(turn.record.losses) >= LOSSES:
-            return
-        for root in roots_of(event) if kind == "backward" else functional.losses(event):
-            self._loss(root, event)
+        if turn is not None and len(turn.record.losses) < LOSSES:
+            for root in roots_of(event) if kind == "backward" else functional.losses(event):
+                self._loss(root, event)
 
     def _loss(self, root: torch.Tensor, event: Event) -> float | None:
         if root.numel() != 1 or (root.is_cuda and not self.recording.deep):
