@@ -72,8 +72,8 @@ class Calls:
         self.scaled: dict[int, float] = {}
         self.retained: list[Held] = []
         for kind in PHASE_OF:
-            if kind in ("module", "copied", "dropout", "func_grad"):
-                continue  # thousands of them, and nothing to say about one
+            if kind in ("module", "copied", "dropout", "func_grad", "generator_state"):
+                continue  # thousands of them, or heard of otherwise
             setattr(self, f"before_{kind}", self._before(kind))
             setattr(self, f"after_{kind}", self._after(kind))
 
