@@ -11,8 +11,8 @@ from typing import Any
 from loopwright.events.explained import ExplainRecord, LineNote, StepNote
 from loopwright.explainer.build import build
 from loopwright.explainer.merge import plain
-from loopwright.explainer.narrate import narrate
 from loopwright.explainer.record import Recording
+from loopwright.explainer.sentences.narrate import narrate
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 

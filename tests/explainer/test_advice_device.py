@@ -8,7 +8,8 @@ from torch import nn
 
 from explainer.clock import library
 from explainer.recorded import recorded_here
-from loopwright.explainer import device, tries
+from loopwright.explainer.effects import device
+from loopwright.explainer.times import tries
 from loopwright.report import explain_html, explain_terminal
 
 SPACE = library(

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from explainer.test_same_program import equal, everything, plain
-from loopwright.explainer import graph, state, visits
 from loopwright.explainer.build import build
+from loopwright.explainer.effects import graph, state
+from loopwright.explainer.follow import visits
 from loopwright.explainer.record import Recording
 
 PLACES = [

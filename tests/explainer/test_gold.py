@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,20 @@ def test_terminal(records):
 def test_json(records):
     """Every field, one line each."""
     plain = rounded(json.loads(explain_json.render(records[0])))
-    holds("record.json", json.dumps(plain, indent=0, ensure_ascii=False) + "\n")
+    if sys.version_info >= (3, 13) and not os.environ.get("RENEW_GOLD"):
+        # A loop's head is the whole statement to older Pythons, and what it goes through to this one.
+        gold = json.loads((GOLD / "record.json").read_text(encoding="utf-8"))
+        assert without_columns(plain) == without_columns(gold)
+    else:
+        holds("record.json", json.dumps(plain, indent=0, ensure_ascii=False) + "\n")
+
+
+def without_columns(value):
+    """A record without where in its lines an event was."""
+    if isinstance(value, dict):
+        names = [one for one in value if one not in ("column", "end_line", "end_column")]
+        return {name: without_columns(value[name]) for name in names}
+    return [without_columns(one) for one in value] if isinstance(value, list) else value
 
 
 def test_difference(records):

@@ -157,8 +157,8 @@ def record_of(
 ) -> tuple[ExplainRecord | None, int]:
     """Run a program recorded; its record with sentences, and its exit code."""
     from loopwright.explainer.merge import read
-    from loopwright.explainer.narrate import narrate
     from loopwright.explainer.process import SETTINGS, START
+    from loopwright.explainer.sentences.narrate import narrate
     from loopwright.observe.program import command_of as program_command
     from loopwright.observe.program import run
 

@@ -21,11 +21,12 @@ from loopwright.events.explained import (
     StateNote,
     StepNote,
 )
-from loopwright.explainer import byhand, timing, values
-from loopwright.explainer.callers import Callers
+from loopwright.explainer.effects import byhand, values
+from loopwright.explainer.effects.saved import most
+from loopwright.explainer.follow.callers import Callers
+from loopwright.explainer.follow.turns import LoopRecord, Turn
 from loopwright.explainer.record import Recording, Visit
-from loopwright.explainer.saved import most
-from loopwright.explainer.turns import LoopRecord, Turn
+from loopwright.explainer.times import timing
 
 LOSSES_KEPT = 2000
 MOVES = 32

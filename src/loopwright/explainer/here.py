@@ -9,8 +9,8 @@ from typing import Any
 
 from loopwright.events.explained import ExplainRecord
 from loopwright.explainer.build import build
-from loopwright.explainer.narrate import narrate
 from loopwright.explainer.record import Recording
+from loopwright.explainer.sentences.narrate import narrate
 
 MEGABYTE = 1_000_000
 FRAME = (

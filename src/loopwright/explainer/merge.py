@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.events.explained import ExplainRecord, LineNote, StepNote
-from loopwright.explainer.narrate import narrate
+from loopwright.explainer.sentences.narrate import narrate
 
 _RUNS, _RUNS_NOT = "It runs this line.", "It does not run this line."
 

@@ -18,26 +18,26 @@ import torch
 
 from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import Effects, EventNote, GraphNote, RuleNote, StateNote
-from loopwright.explainer import apart, byhand, device, ending, graph, source
-from loopwright.explainer.calls import Calls
-from loopwright.explainer.collector import Collector
-from loopwright.explainer.library import Stretches
-from loopwright.explainer.lines import Activation, Lines
-from loopwright.explainer.memory import Memory
-from loopwright.explainer.names import Names
-from loopwright.explainer.owntime import OwnTime
-from loopwright.explainer.saved import Held
-from loopwright.explainer.source import Loop, Source, Statement
-from loopwright.explainer.state import State
-from loopwright.explainer.tries import Tries, data_of
-from loopwright.explainer.turns import DEEP, LIGHT, TIMED, LoopRecord, Policy, Turn
-from loopwright.explainer.visits import Visit, further
-from loopwright.explainer.whatif import Replays
+from loopwright.explainer.again.whatif import Replays
+from loopwright.explainer.effects import byhand, device, graph
+from loopwright.explainer.effects.calls import Calls
+from loopwright.explainer.effects.memory import Memory
+from loopwright.explainer.effects.names import Names
+from loopwright.explainer.effects.saved import Held
+from loopwright.explainer.effects.state import State
+from loopwright.explainer.follow import apart, ending, source
+from loopwright.explainer.follow.library import Stretches
+from loopwright.explainer.follow.lines import Activation, Lines
+from loopwright.explainer.follow.source import Loop, Source, Statement
+from loopwright.explainer.follow.turns import DEEP, LIGHT, TIMED, LoopRecord, Policy, Turn
+from loopwright.explainer.follow.visits import Visit, further
+from loopwright.explainer.times.collector import Collector
+from loopwright.explainer.times.owntime import OwnTime
+from loopwright.explainer.times.tries import Tries, data_of
 from loopwright.observe.sites import user_frame
 from loopwright.observe.watch import Observer
 
-SETUP_VISITS = 3
-SETUP_MOST = 4000
+SETUP_VISITS, SETUP_MOST = 3, 4000
 STEP_EVENTS = ("fetch", "zero_grad", "forward", "loss", "backward", "grad", "step")
 ARMING = (*STEP_EVENTS, "transfer", "epoch", "optimizer")
 

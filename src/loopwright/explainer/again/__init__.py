@@ -1,0 +1,1 @@
+"""A recorded step run once more on copies, with one thing changed."""

@@ -1,0 +1,1 @@
+"""What statements did: their calls, tensors, gradients, graphs, memory, and what things are called."""

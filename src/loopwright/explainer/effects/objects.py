@@ -1,0 +1,101 @@
+"""What a statement made besides tensors: modules, optimizers, loaders, schedulers, in a few numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, Dataset
+
+from loopwright.explainer.effects import values
+
+
+def describe(value: Any, name: str) -> dict[str, Any] | None:
+    """Facts about an object that a training is made of; None for any other."""
+    facts: dict[str, Any] = {"name": name, "kind": type(value).__name__}
+    if isinstance(value, torch.nn.Module):
+        return {"is": "module", **facts, **module_facts(value)}
+    if isinstance(value, torch.optim.Optimizer):
+        return {"is": "optimizer", **facts, **optimizer_facts(value)}
+    if isinstance(value, DataLoader):
+        return {"is": "loader", **facts, **loader_facts(value)}
+    if isinstance(value, LRScheduler):
+        return {"is": "scheduler", **facts}
+    if isinstance(value, Dataset):
+        return {"is": "dataset", **facts, "samples": _length(value)}
+    return None
+
+
+def module_facts(module: torch.nn.Module) -> dict[str, Any]:
+    """How many modules, parameters, bytes."""
+    parameters = [p for p in module.parameters() if not _is_lazy(p)]
+    return {
+        "modules": sum(1 for _ in module.modules()),
+        "tensors": len(parameters),
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "bytes": sum(values.bytes_of(p) for p in parameters),
+        "buffers": sum(1 for _ in module.buffers()),
+        "training": module.training,
+    }
+
+
+def _is_lazy(parameter: Any) -> bool:
+    return isinstance(parameter, torch.nn.parameter.UninitializedParameter)
+
+
+def optimizer_facts(optimizer: Any) -> dict[str, Any]:
+    """What it updates, and its settings."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    first = optimizer.param_groups[0] if optimizer.param_groups else {}
+    settings = {
+        key: float(first[key])
+        if not isinstance(first[key], (tuple, list))
+        else [float(x) for x in first[key]]
+        for key in ("lr", "momentum", "dampening", "weight_decay", "betas", "eps", "alpha")
+        if key in first and first[key] is not None
+    }
+    return {
+        "tensors": len(parameters),
+        "parameters": sum(
+            p.numel() for p in parameters if isinstance(p, torch.Tensor) and not _is_lazy(p)
+        ),
+        "groups": len(optimizer.param_groups),
+        "settings": settings,
+        "flags": [
+            key for key in ("nesterov", "amsgrad", "maximize", "fused", "foreach") if first.get(key)
+        ],
+    }
+
+
+def loader_facts(loader: Any) -> dict[str, Any]:
+    """How many samples in how many batches."""
+    return {
+        "samples": _length(getattr(loader, "dataset", None)),
+        "batches": _length(loader),
+        "batch_size": getattr(loader, "batch_size", None),
+        "workers": getattr(loader, "num_workers", 0),
+        "drop_last": bool(getattr(loader, "drop_last", False)),
+        "sampler": type(getattr(loader, "sampler", None)).__name__,
+    }
+
+
+def _length(value: Any) -> int | None:
+    try:
+        return len(value)
+    except (TypeError, NotImplementedError, ValueError):
+        return None
+
+
+def tensors_in(value: Any, name: str, limit: int = 4) -> list[tuple[str, torch.Tensor]]:
+    """A tensor, or the first ones in a list, tuple or dict of them."""
+    if isinstance(value, torch.Tensor):
+        return [(name, value)]
+    if isinstance(value, dict):
+        inner = [(f"{name}[{key!r}]", one) for key, one in list(value.items())[: 2 * limit]]
+    elif isinstance(value, (list, tuple)):
+        inner = [(f"{name}[{index}]", one) for index, one in enumerate(value[:limit])]
+    else:
+        return []
+    return [(called, one) for called, one in inner if isinstance(one, torch.Tensor)][:limit]

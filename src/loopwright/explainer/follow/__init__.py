@@ -1,0 +1,1 @@
+"""Which statement of the program runs, in which turn of which of its loops."""

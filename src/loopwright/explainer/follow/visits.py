@@ -1,0 +1,96 @@
+"""One run of one statement, and what its variables hold when it is done."""
+
+from __future__ import annotations
+
+import ast
+import weakref
+from typing import Any
+
+import torch
+
+from loopwright.events.explained import Effects, EventNote, TensorNote
+from loopwright.explainer.effects import objects, values
+from loopwright.explainer.follow.lines import Activation
+from loopwright.explainer.follow.source import Statement
+from loopwright.explainer.follow.turns import DEEP, LIGHT, TIMED, Turn
+
+
+class Visit:
+    """One run of one statement."""
+
+    __slots__ = (
+        "activation", "allocations", "began", "calls", "effects", "events", "grad_mode", "objects",
+        "order", "own", "phases", "seen", "statement", "tensors", "total", "turn",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        order: int,
+        statement: Statement,
+        activation: Activation,
+        turn: Turn | None,
+        began: int,
+    ):
+        self.order = order
+        self.statement = statement
+        self.activation = activation
+        self.turn = turn
+        self.began = began
+        self.own = self.total = 0
+        self.events: list[EventNote] = []
+        self.effects = Effects()
+        self.tensors: list[Any] = []
+        self.seen: list[tuple[weakref.ref[torch.Tensor], TensorNote]] = []
+        """Each tensor that is described in ``tensors``."""
+        self.objects: list[dict[str, Any]] = []
+        self.calls: list[Visit] = []
+        self.allocations: list[tuple[int, int]] = []
+        self.grad_mode = True
+        self.phases: dict[str, int] = {}
+        """Nanoseconds of it in calls of each phase."""
+
+    @property
+    def deep(self) -> bool:
+        """True when its effects are looked at."""
+        return self.turn is None or self.turn.mode == DEEP
+
+    def look(self) -> None:
+        """Summarise what the statement assigned."""
+        frame = self.activation.frame
+        if frame is None:
+            return
+        space = frame.f_locals
+        for name in self.statement.stores:
+            owner, _, attribute = name.partition(".")
+            value = space.get(owner)
+            if attribute:
+                value = getattr(value, "__dict__", {}).get(attribute)
+            for called, one in objects.tensors_in(value, name):
+                self.seen.append((weakref.ref(one), values.summary(one, called)))
+            if isinstance(value, torch.nn.Parameter) or value is None:
+                continue
+            facts = objects.describe(value, name) if self._makes() else None
+            if facts is not None:
+                self.objects.append(facts)
+        self.tensors = [note for _, note in self.seen]
+
+    def _makes(self) -> bool:
+        """An assignment of something that a call made; ``optimizer.step()`` makes no optimizer."""
+        node = self.statement.node
+        return isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Call)
+
+
+def further(order: int, activation: Activation, turn: Turn, since: int) -> Visit | None:
+    """The visit in which a turn that is only run counts: its loop's head, in the timed turn around it."""
+    around = turn.parent
+    while around is not None and around.mode == LIGHT:
+        turn, around = around, around.parent
+    source = turn.record.source
+    if around is None or around.mode != TIMED or turn.loop is None or source is None:
+        return None
+    found = around.further.get(turn.record)
+    if found is None:
+        head = source.by_line[turn.loop.line]
+        found = around.further[turn.record] = Visit(order, head, activation, around, since)
+        around.visits.append(found)
+    return found

@@ -1,0 +1,365 @@
+"""What each kind of event says of itself; a word in backticks is code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from loopwright.events.explained import EventNote, LineNote
+from loopwright.explainer.sentences.words import (
+    capital,
+    duration,
+    generator,
+    many,
+    parameters,
+    shape,
+)
+from loopwright.report.formats import count, number, size
+
+
+def _fetch(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if facts.get("ended"):
+        yield "The loader had no further batch: the epoch is over."
+        return
+    names = [note.name for note in line.tensors]
+    parts = []
+    for index, one in enumerate(facts.get("batch", [])):
+        name = f"`{names[index]}` " if index < len(names) else ""
+        parts.append(f"{name}{shape(one['shape'])} {one['dtype']}")
+    if parts:
+        total = sum(one["bytes"] for one in facts["batch"])
+        yield f"The next batch: {', '.join(parts)}; {size(total)}."
+    if facts.get("workers"):
+        yield f"{facts['workers']} worker processes had prepared it."
+
+
+def _epoch(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if facts.get("samples") is None or facts.get("batches") is None:
+        return
+    last, whose = "", ""
+    if any(one in str(facts.get("sampler")) for one in ("Distributed", "SampleShare")):
+        whose = "this rank's share of "
+    elif facts.get("batch_size") and not facts.get("drop_last"):
+        rest = facts["samples"] - (facts["batches"] - 1) * facts["batch_size"]
+        if 0 < rest < facts["batch_size"]:
+            last = f", the last one of {count(rest)}"
+    order = (
+        " in a new random order"
+        if "Random" in str(facts.get("sampler"))
+        else ("" if whose else " in the same order each time")
+    )
+    yield (
+        f"A pass over {whose}{count(facts['samples'])} samples begins{order}: "
+        + many(facts["batches"], "batch", "batches")
+        + (f" of {count(facts['batch_size'])}{last}." if facts.get("batch_size") else ".")
+    )
+
+
+def _transfer(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    what = f"`{facts['name']}`" if facts.get("name") else "The " + str(facts.get("is", "tensor"))
+    if "copied" not in facts:
+        return
+    if facts["is"] == "module":
+        if not facts["copied"]:
+            yield f"{what} is on {facts['device']} already: nothing was copied."
+        else:
+            yield (f"{count(facts['parameters'])} parameters ({size(facts['bytes'])}) go "
+                   f"{_way(facts)}, in place.")  # fmt: skip
+        return
+    if not facts["copied"]:
+        yield f"{what} is {facts['dtype']} on {facts['device']} already: the same tensor, nothing was copied."
+    else:
+        yield f"{what} goes {_way(facts)}: a copy of {size(facts['bytes'])}."
+
+
+def _way(facts: dict[str, Any]) -> str:
+    way = []
+    if facts["from_device"] != facts["device"]:
+        way.append(f"from {facts['from_device']} to {facts['device']}")
+    if facts["from_dtype"] != facts["dtype"]:
+        way.append(f"from {facts['from_dtype']} to {facts['dtype']}")
+    return " and ".join(way) or f"to {facts['device']}"
+
+
+def _zero_grad(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if not facts["had"]:
+        yield f"`.grad` of {parameters(facts['of'], facts['of'])} was `None` already: nothing to clear."
+        return
+    found = {note.change: note for note in line.effects.grads}
+    fate = "set to 0" if "zeroed" in found else "`None` again"
+    used = "**no step had used it**" if facts.get("unused") else "the last step had used it"
+    used = "the last step had used it before it was added to" if facts.get("partly") else used
+    used = "the step that calls this has used it" if facts.get("inside") else used
+    norm = f"its norm was {number(facts['norm'])}, and {used}"
+    yield f"`.grad` of {parameters(facts['had'], facts['of'])} is {fate}: {norm}."
+
+
+def _forward(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    came = ", ".join(shape(one["shape"]) for one in facts.get("inputs", [])[:2])
+    went = ", ".join(shape(one["shape"]) for one in facts.get("outputs", [])[:2])
+    mode = "train" if facts["training"] else "eval"
+    inside = len(facts.get("modules", []))
+    through = f" through {many(inside, 'module')}" if inside else ""
+    cast = f", cast to {facts['autocast']} by autocast" if facts.get("autocast") else ""
+    if came and went:
+        yield f"`{facts['name']}` in {mode} mode: {came} → {went}{through}{cast}."
+    else:
+        yield f"`{facts['name']}` runs in {mode} mode{through}{cast}."
+    acts = []
+    if facts.get("active_dropout"):
+        acts.append(f"{many(facts['active_dropout'], 'dropout')} drew a new mask")
+    if facts.get("active_norms"):
+        acts.append(f"{many(facts['active_norms'], 'batch norm')} used this batch's statistics")
+    if acts:
+        yield f"{capital(' and '.join(acts))}."
+    if not facts["grad"]:
+        yield "No graph is built (gradients are off), so nothing is kept for backward."
+    elif facts.get("nodes") and not any(
+        one.kind in ("loss", "backward") and not one.facts.get("by_hand") for one in line.events
+    ):
+        remember = "remembers" if facts["nodes"] == 1 else "remember"
+        yield f"{many(facts['nodes'], 'graph node')} {remember} how it was computed."
+
+
+def _loss(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if facts.get("by_hand"):
+        if not any(note.node == facts["node"] and not note.shape for note in line.tensors):
+            value = f" is {number(facts['value'])}," if "value" in facts else ""
+            begins = ": backward begins there" if facts["root"] else ""
+            yield f"The loss{value or ' is'} made by `{facts['node']}`{begins}."
+        return
+    stored = next((note for note in line.tensors if note.node), None)
+    whole = stored is not None and stored.values == [facts.get("value")]
+    name = f"`{stored.name}` = " if stored is not None and whole and len(line.tensors) == 1 else ""
+    function = str(facts["function"])
+    shapes = facts.get("shapes") or []
+    across = ""
+    if facts.get("reduction") in ("mean", "sum") and shapes and shapes[0]:
+        rows = shapes[0][0]
+        across = f", the {facts['reduction']} over {many(rows, 'sample')}"
+    if "value" in facts:
+        yield (
+            f"{name}{function} of {' and '.join(shape(one) for one in shapes)}{across}: "
+            f"{number(facts['value'])}."
+        )
+    last = [one for one in line.events if one.kind == "loss" and not one.facts.get("by_hand")][-1]
+    if stored is None or not stored.requires_grad or event is not last:
+        return  # what the name holds is of the last run
+    is_it = f"`{stored.name}`" if not whole else "It"
+    if stored.values and not whole and not stored.shape:
+        is_it = f"`{stored.name}` is {number(stored.values[0])} by then; it"
+    root = ": it is the root of the graph" if stored.root else ""
+    begins = ", where backward begins" if root else ""
+    yield (
+        f"{is_it} is still a tensor, because it remembers how it was computed{root} "
+        f"(`{stored.node}`){begins}."
+    )
+
+
+def _backward(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    made = facts["nodes"]
+    root = f"`{facts['root']}`" if facts.get("root") else "the loss"
+    if made:
+        leaves = many(facts["leaves"], "leaf", "leaves")
+        yield f"From {root} back through {many(made, 'graph node')} to {leaves}{_let_go(facts)}."
+    if not line.effects.grads:
+        yield "No `.grad` changed."
+
+
+def _let_go(facts: dict[str, Any]) -> str:
+    """What became of the tensors that the nodes kept."""
+    saved, freed = facts.get("saved_bytes", 0), facts.get("freed_bytes", 0)
+    if not saved:
+        return ""
+    if not facts["freed"]:
+        return f"; the graph with its {size(saved)} is kept"
+    still = ", ".join(f"`{name}`" for name in facts.get("still", ()))
+    rest = f"still in use{f' ({still})' if still else ''}"
+    if not freed:
+        return f"; the {size(saved)} that they kept are {rest}"
+    but = f", but for {size(saved - freed)} that are {rest}" if freed < saved else ""
+    return f"; the {size(saved)} that they kept are freed{but}"
+
+
+def _step(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if facts.get("closure"):
+        yield f"`{facts['name']}` calls the closure as often as it needs to."
+    if not facts["with_grad"] and not facts.get("closure"):
+        yield f"Every `.grad` is `None`: `{facts['name']}` has nothing to do."
+        return
+    if facts["with_grad"] < facts["of"] and not facts.get("closure"):
+        yield (
+            f"{count(facts['of'] - facts['with_grad'])} of {count(facts['of'])} parameters have no "
+            f"`.grad` and are left alone."
+        )
+    for note in line.effects.state:
+        if note.born:
+            parts = ", ".join(
+                f"`{key}` ({many(held, 'number')})"
+                for key, held in note.born.items()
+                if key != "step"
+            )
+            if parts:
+                yield f"`{note.optimizer}` begins to remember: {parts}; {size(note.bytes)} in all."
+        elif [key for key in note.changed if key != "step"]:
+            parts = ", ".join(f"`{key}`" for key in note.changed if key != "step")
+            yield f"Its memory moves on: {parts}."
+
+
+def _item(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    del line
+    if "value" not in facts and not facts.get("name"):
+        return
+    alone = "a tensor of one number" if facts["shape"] else "a scalar tensor"
+    plain = alone if set(facts["shape"]) <= {1} else f"a {shape(facts['shape'])} tensor"
+    name = f"`{facts['name']}`" if facts.get("name") else plain
+    name = f"inside the call, {name}" if facts.get("by_library") else name
+    if "value" not in facts:
+        yield f"{capital(name)}, {shape(facts['shape'])}, becomes plain Python numbers."
+        return
+    value = f": {number(facts['value'])}"
+    if not str(facts["device"]).startswith("cpu"):
+        waited = (
+            f", after waiting {duration(facts['waited'])} for the device (the copy itself takes "
+            f"{duration(facts['copied_in'])})"
+            if "waited" in facts
+            else ""
+        )
+        yield (
+            f"{capital(name)} comes to the host as a plain Python number{value}{waited}; it holds no "
+            f"graph."
+        )
+    else:
+        yield f"{capital(name)} becomes a plain Python number{value}; it holds no graph."
+
+
+def _clip(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    before, limit = facts.get("total_norm", facts.get("norm")), facts["limit"]
+    if before is None:
+        yield "There was no `.grad` to clip."
+    elif "beyond" in facts:
+        of = f"of the gradients' {many(facts['numbers'], 'number')}"
+        if facts["beyond"]:
+            yield f"{count(facts['beyond'])} {of} lie beyond ±{number(limit)}, and are set to that."
+        else:
+            yield f"None {of} lies beyond ±{number(limit)}: nothing is changed."
+    elif before > limit:
+        yield (
+            f"The gradients' norm {number(before)} is above {number(limit)}: all are multiplied by "
+            f"{number(limit / before)}."
+        )
+    else:
+        yield f"The gradients' norm {number(before)} is within {number(limit)}: nothing is changed."
+
+
+def _scale(event: EventNote, _: LineNote) -> Iterator[str]:
+    if event.facts.get("enabled", True):
+        scale = number(event.facts["scale"])
+        yield f"The loss is multiplied by {scale}, so that small gradients survive fp16."
+    else:
+        yield "The scaler is off: the loss stays as it is."
+
+
+def _unscale(_: EventNote, line: LineNote) -> Iterator[str]:
+    if line.effects.grads:
+        yield "The gradients are divided by the scale again."
+    else:
+        yield "The gradients stay as they are."
+
+
+def _mode(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    changed = line.effects.to_train + line.effects.to_eval
+    name = f"`{facts['name']}`"
+    word = "train" if facts.get("training") else "eval"
+    if not changed:
+        yield f"{name} was in {word} mode already."
+    else:
+        meaning = _meaning(facts)
+        yield f"{many(changed, 'module')} of {name} go to {word} mode: {meaning}."
+
+
+def _meaning(facts: dict[str, Any]) -> str:
+    """What the mode does to the modules that have one."""
+    training = facts.get("training")
+    parts = []
+    if facts.get("dropouts"):
+        parts.append("dropout drops" if training else "dropout is off")
+    if facts.get("norms"):
+        of = "this batch's" if training else "its running"
+        parts.append(f"batch norm uses {of} statistics")
+    return " and ".join(parts) or "none of them acts differently for it"
+
+
+def _schedule(event: EventNote, line: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if not line.effects.rates:
+        name = f"`{facts['name']}`" if facts.get("name") else "It"
+        yield f"{name} ({facts['kind']}) counts one more step and leaves the learning rate as it is."
+
+
+def _seed(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    name = generator(facts["generator"])
+    if facts.get("by_torch"):
+        return
+    if facts.get("state"):
+        yield f"{name} is set to the state that it is given."
+    elif "seed" in facts:
+        yield f"{name} starts from seed {facts['seed']}: the same draws every time."
+    elif facts.get("entropy"):
+        yield f"{name} starts from a seed of the system's: other draws every time."
+    else:
+        yield f"{name} starts from the seed that it is given: the same draws every time."
+
+
+def _grad_call(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    value = facts.get("value")
+    of = f" of the loss {number(value)} for" if value is not None else " of"
+    yield f"Gradients{of} {many(facts.get('inputs', 0), 'tensor')} are returned; no `.grad` is written."
+
+
+def _optimizer(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    if "settings" not in facts:
+        return
+    rates = ", ".join(
+        f"{key} {number(value) if not isinstance(value, list) else ', '.join(map(number, value))}"
+        for key, value in facts["settings"].items()
+        if value
+    )
+    yield (f"It will update {many(facts['tensors'], 'tensor')} of {many(facts['parameters'], 'number')} "
+           f"({rates}); it holds references to them, and knows neither model nor loss.")  # fmt: skip
+
+
+TELLERS: dict[str, Any] = {
+    "fetch": _fetch,
+    "epoch": _epoch,
+    "transfer": _transfer,
+    "zero_grad": _zero_grad,
+    "forward": _forward,
+    "loss": _loss,
+    "backward": _backward,
+    "step": _step,
+    "item": _item,
+    "clip": _clip,
+    "scale": _scale,
+    "unscale": _unscale,
+    "mode": _mode,
+    "schedule": _schedule,
+    "seed": _seed,
+    "generator": _seed,
+    "grad": _grad_call,
+    "optimizer": _optimizer,
+}

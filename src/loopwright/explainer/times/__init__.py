@@ -1,0 +1,1 @@
+"""Where a step's time goes, without ours, and what would make it shorter."""

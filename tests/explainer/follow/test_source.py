@@ -1,0 +1,73 @@
+"""Statements and loops of a text, by line."""
+
+from __future__ import annotations
+
+import textwrap
+
+from loopwright.explainer.follow.source import parse
+
+TEXT = textwrap.dedent(
+    """
+    import torch
+
+    @torch.no_grad()
+    def evaluate(model,
+                 data):
+        for x in data:
+            y = model(
+                x
+            )
+        return y
+
+    while True:
+        if y:
+            a, (b, *c) = f()
+            self.x[0] = 1
+        for i in range(3):
+            optimizer.step()
+        else:
+            done = True
+    """
+).lstrip()
+
+
+def starting(source, text):
+    """The statement whose line begins with ``text``."""
+    number = 1 + next(
+        at for at, line in enumerate(TEXT.splitlines()) if line.strip().startswith(text)
+    )
+    return source.by_line[number]
+
+
+def test_every_statement_has_its_lines():
+    """A simple statement has all of its lines, a compound one those of its head."""
+    source = parse(TEXT)
+    assert (starting(source, "y =").line, starting(source, "y =").end_line) == (7, 9)
+    head = starting(source, "@torch")
+    assert (head.line, head.end_line) == (3, 5)
+    assert starting(source, "x") is starting(source, "y =")
+
+
+def test_loops_are_nested():
+    """A statement knows its loops, the outermost first; a head is in its own; a function begins anew."""
+    source = parse(TEXT)
+    step = starting(source, "optimizer")
+    assert [loop.line for loop in step.loops] == [12, 16]
+    assert starting(source, "for i").heads is step.loops[1]
+    assert [loop.line for loop in starting(source, "done").loops] == [12]
+    assert [loop.function for loop in starting(source, "y =").loops] == ["evaluate"]
+    assert starting(source, "return").loops == ()
+
+
+def test_what_is_assigned():
+    """Names and attributes that a statement assigns, and the object that a method is called on."""
+    source = parse(TEXT)
+    assert starting(source, "a, (b").stores == ("a", "b", "c")
+    assert starting(source, "self.x").stores == ("self.x",)
+    assert starting(source, "for i").stores == ("i",)
+    assert starting(source, "optimizer").stores == ("optimizer",)
+
+
+def test_no_python():
+    """A text that is no Python has no statements."""
+    assert parse("for (;;)") is None
