@@ -331,7 +331,8 @@ def test_holder_is_named(tmp_path, start_program):
     assert lock.holder_of(tmp_path / "run") is None
 
 
-def test_a_replaced_checkpoint_is_looked_at_again(folder, monkeypatch):
+@pytest.mark.parametrize("gone", ["before it was read", "while its size is asked"])
+def test_a_replaced_checkpoint_is_looked_at_again(folder, monkeypatch, gone):
     """A checkpoint that a training run deletes or writes again meanwhile is not called damaged."""
     from loopwright.train.folder import verification as room
 
@@ -343,6 +344,8 @@ def test_a_replaced_checkpoint_is_looked_at_again(folder, monkeypatch):
     def while_it_changes(path):
         seen.append(path.name)
         if path.name == "loop-0-turn-00000002":
+            if gone == "while its size is asked":
+                return honest(path)
             shutil.rmtree(path)
         if path.name == "loop-0-turn-00000004" and seen.count(path.name) == 1:
             (path / "state.json").unlink()
@@ -352,7 +355,16 @@ def test_a_replaced_checkpoint_is_looked_at_again(folder, monkeypatch):
             return found
         return honest(path)
 
+    listed = Path.glob
+
+    def as_it_vanishes(path, pattern):
+        if path.name == "loop-0-turn-00000002" and path.exists():
+            shutil.rmtree(path)
+            raise FileNotFoundError(path)  # as a folder that is listed when it goes away
+        return listed(path, pattern)
+
     monkeypatch.setattr(room, "verify", while_it_changes)
+    monkeypatch.setattr(Path, "glob", as_it_vanishes)
     found = verification(folder)
     assert not found.damaged
     assert "checkpoints/loop-0-turn-00000002" not in states(found)

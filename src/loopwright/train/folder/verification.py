@@ -142,7 +142,12 @@ def _steadily(folder: Path, look: Callable[[Path], Part]) -> Part | None:
     """Look again when a run that trains here replaced the folder meanwhile; None if it is gone."""
     while True:
         before = _identity(folder)
-        part = look(folder)
+        try:
+            part = look(folder)
+        except FileNotFoundError:
+            if _identity(folder) == before:
+                raise
+            continue  # it went away between two looks into it
         after = _identity(folder)
         if after is None:
             return None
