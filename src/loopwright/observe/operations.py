@@ -32,8 +32,6 @@ FUNCTIONS = (
     (torch, "log_softmax"),
     (torch.nn.functional, "scaled_dot_product_attention"),
 )
-PLACED = ((torch.Tensor, "__getitem__"),)
-"""Those of which only the place is noted, in the node of what they return."""
 MOST = 4096
 """Operations that are noted in one forward."""
 
@@ -70,7 +68,6 @@ class Operations:
             self.users += 1
             if self.users == 1:
                 self.patches += [AttributePatch(*one, self._hook) for one in FUNCTIONS]
-                self.patches += [AttributePatch(*one, self._place) for one in PLACED]
         return True
 
     def end(self) -> None:
@@ -80,23 +77,6 @@ class Operations:
             if self.users == 0:
                 while self.patches:
                     self.patches.pop().restore()
-
-    def _place(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        here = self.here
-        compiling = torch.compiler.is_compiling
-
-        @functools.wraps(original, updated=())
-        def hook(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            if compiling() or here.busy or here.operations is None:
-                return result
-            if isinstance(result, torch.Tensor) and result.grad_fn is not None:
-                where = site(1)
-                if where is not None:
-                    graph.made_at(result.grad_fn, where)
-            return result
-
-        return hook
 
     def _hook(self, original: Callable[..., Any]) -> Callable[..., Any]:
         here = self.here

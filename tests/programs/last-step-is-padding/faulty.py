@@ -1,4 +1,4 @@
-# expect: last-step-is-padding @ states[:, -1]
+# expect: last-step-is-padding @ loss.backward()
 # says: of the rows that the embedding was given end in padding
 import torch
 from torch import nn

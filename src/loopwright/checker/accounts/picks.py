@@ -42,13 +42,11 @@ class Picks:
         count = self._passes[event.site] = self._passes.get(event.site, 0) + 1
         if not is_power_of_two(count):
             return
-        most, taken = 0.0, None
+        most = 0.0
         for node in graph.nodes(root.grad_fn, 20_000):
             if node.name().startswith("SelectBackward"):
                 with content.quiet():
-                    share = padded_share(node)
-                if share > most:
-                    most, taken = share, graph.maker_of(node)
+                    most = max(most, padded_share(node))
             softmax = _picked_from(node)
             if softmax is None:
                 continue
@@ -63,7 +61,7 @@ class Picks:
                 seen = self.columns.add(at, backward=event.site)
                 seen.facts["shape"] = tuple(values.shape)
         if most:
-            self.padded.add(event.site, taken=taken).facts["share"] = most
+            self.padded.add(event.site).facts["share"] = most
         else:
             self.unpadded.add(event.site)
 

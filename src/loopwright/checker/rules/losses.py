@@ -319,8 +319,8 @@ class LastStepIsPadding(Rule):
             if seen.count < 2 or seen.count < 0.5 * accounts.picks.unpadded.get(site).count:
                 continue
             yield self.finding(
-                seen.sites.get("taken") or site,
-                f"the loss is made of the last position of each row, [:, -1], and {100 * seen.facts['share']:.0f} % of the "
+                site,
+                f"this loss is made of the last position of each row, [:, -1], and {100 * seen.facts['share']:.0f} % of the "
                 "rows that the embedding was given end in padding",
                 why="for these rows it says what came out after the padding, not at the end of the sequence",
                 fix="out[torch.arange(len(out)), lengths - 1]  # or pack_padded_sequence, and h_n",
