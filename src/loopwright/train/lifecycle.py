@@ -172,20 +172,16 @@ class Lifecycle:
 
     def _due(self, loop: Loop, step: Step) -> str | None:
         """Return why a checkpoint is due after a turn; None where none is."""
-        policy, now = self._run.policy, time.monotonic()
-        assert self._run.files is not None
-        cost = self._save_cost + self._run.files.background_seconds
+        policy, since = self._run.policy, time.monotonic() - self._last_save
         if policy.every_steps is not None and loop.turn % policy.every_steps == 0:
             return "steps"
-        if policy.every_minutes is not None and now - self._last_save >= 60 * policy.every_minutes:
+        if policy.every_minutes is not None and since >= 60 * policy.every_minutes:
             return "minutes"
-        if (
-            policy.every_epochs is not None and step.ends_epoch
-            and loop.epoch % policy.every_epochs == 0
-            and allows(policy, cost, now - self._last_save)
-        ):  # fmt: skip
-            return "epoch"
-        return None
+        if not step.ends_epoch or policy.every_epochs is None or loop.epoch % policy.every_epochs:
+            return None
+        assert self._run.files is not None
+        cost = self._save_cost + self._run.files.background_seconds
+        return "epoch" if allows(policy, cost, since) else None
 
     def save(
         self, loop: Loop, *, reason: str, ended: str | None = None, background: bool = True

@@ -113,8 +113,8 @@ class StepperOverRanks(Stepper):
             return self.world.total_tensor(total) / self.world.size
         return self.world.total([total])[0] / self.world.size
 
-    def _norm(self, grads: list[Tensor]) -> Tensor:
-        norm = super()._norm(grads)
+    def _norm(self, grads: list[Tensor], alike: bool) -> Tensor:
+        norm = super()._norm(grads, alike)
         if not self.replicas:
             return norm
         return (self.world.total_tensor(norm.square()) / self.replicas).sqrt()

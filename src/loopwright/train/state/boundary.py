@@ -186,7 +186,8 @@ class Boundary:
         self.turn, self.epoch, self.held = loop.turn, loop.epoch, None
         self._turns += 1
         self._counts = (loop.samples, loop.tokens)
-        self._best = {name: dict(value) for name, value in run.best.items()}
+        best = run.best
+        self._best = {name: dict(value) for name, value in best.items()} if best else {}
         for watched in self._moving:
             watched.note()
         self.buffers.note()

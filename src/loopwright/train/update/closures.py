@@ -76,7 +76,7 @@ def minimize(
                 "step.minimize(fn): no parameter of the optimizer got a gradient from fn()",
                 slug="no-gradient", where=where(site),
             )  # fmt: skip
-        stepper._measure_and_clip(grads, (window,), turn)
+        stepper._measure_and_clip(grads, gradients.are_alike(grads), (window,), turn)
         losses.append(loss.detach())
         return loss
 

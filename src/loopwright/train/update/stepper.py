@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from loopwright.errors import StateError, UsageError
 from loopwright.train.callsite import CallSite, user_line, where
 from loopwright.train.update import found_inf, gradients
+from loopwright.train.update.backward import backward_of
 from loopwright.train.update.guard import Guard
 from loopwright.train.update.nonfinite import LeftOut, NonFinite
 from loopwright.train.update.precision import Precision, power_of_two_near
@@ -59,6 +59,7 @@ class Stepper:
         self._losses: Tensor | None = None  # of the update so far, where they are not read at once
         self._plain_turn = -1  # a turn whose losses need no factor: nothing else was pending
         self._fp32 = precision.dtype is None
+        self._scaled = precision.scaler is not None
 
     # -- windows -----------------------------------------------------------------------------
 
@@ -125,17 +126,20 @@ class Stepper:
             counted: the weight is the batch's number of samples, which all ranks know of each other.
         """
         windows = self._all if only is None else (only,)
-        self.untouched = self.untouched and not any(
-            window.turns and window.last_turn != turn for window in self._all
-        )
-        first = next((w for w in windows if w.last_turn == turn and w.turns), None)
-        if any(window.finished for window in windows):
-            raise StateError(
-                "step.backward() after step.gradients(): it would add to finished gradients",
-                slug="gradients-finished", where=where(site),
-                hint="all losses of the turn first, then step.gradients()",
-            )  # fmt: skip
-        if closes and not any(window.turns for window in self._all):
+        pending = self.pending()
+        first = None
+        for window in pending:
+            if window.last_turn != turn:
+                self.untouched = False
+            elif first is None and (only is None or window is only):
+                first = window
+            if window.finished and (only is None or window is only):
+                raise StateError(
+                    "step.backward() after step.gradients(): it would add to finished gradients",
+                    slug="gradients-finished", where=where(site),
+                    hint="all losses of the turn first, then step.gradients()",
+                )  # fmt: skip
+        if closes and not pending:
             self._plain_turn = turn
         if first is not None:  # another loss of the same turn
             factor = first.factor
@@ -153,16 +157,17 @@ class Stepper:
         if not self.reads_at_once:
             one = loss.detach()
             self._losses = one if self._losses is None else self._losses + one
-        if self.precision.scaler is not None:
+        if self._scaled:
             loss = self.precision.scale(loss)
         inputs = None
         if only is not None and len(self._all) > 1:
             inputs = [p for p in only.parameters() if p.requires_grad]
+        run_backward = backward_of(loss, retain_graph=retain_graph, inputs=inputs)
         if self._fp32:
-            torch.autograd.backward(loss, retain_graph=retain_graph, inputs=inputs)
+            run_backward()
         else:
             with self.precision.off():
-                torch.autograd.backward(loss, retain_graph=retain_graph, inputs=inputs)
+                run_backward()
         for window in windows:
             if window.last_turn == turn and window.turns:
                 window.agreed = False
@@ -188,7 +193,8 @@ class Stepper:
         for window in windows:
             if window.finished:
                 continue
-            self.precision.unscale(window.optimizer)
+            if self._scaled:
+                self.precision.unscale(window.optimizer)
             if window.total is not None:
                 if not isinstance(window.total, Tensor) and not window.total:
                     raise UsageError(
@@ -210,37 +216,43 @@ class Stepper:
                 slug="no-gradient", where=where(pending[0].site),
                 hint="the optimizer holds other parameters than the model that made the loss",
             )  # fmt: skip
-        for window in pending:
-            if window not in windows:  # as torch's optimizers do: nothing to step on, no step
-                window.clear()
+        if len(windows) < len(pending):
+            for window in pending:
+                if window not in windows:  # as torch's optimizers do: nothing to step on, no step
+                    window.clear()
         stepped = False
-        if windows:
-            with nullcontext() if self._fp32 else self.precision.off():
+        if windows and self._fp32:
+            stepped = self._apply(windows, turn, metric)
+        elif windows:
+            with self.precision.off():
                 stepped = self._apply(windows, turn, metric)
             self.precision.forget_weights()
-        if not any(window.turns for window in self._all):
+        if not self.pending():
             self.unit = None
             self._plain_turn = -1
-            self.precision.settle(turn)
+            if self._scaled:
+                self.precision.settle(turn)
         return stepped
 
     def _apply(self, windows: Sequence[Window], turn: int, metric: Any) -> bool:
         self.finish(windows)
-        skipped = [w for w in windows if self.precision.found_nonfinite(w.optimizer)]
-        whole = [w for w in windows if w not in skipped]
-        flag = None
+        whole: Sequence[Window] = windows
+        if self._scaled:
+            whole = [w for w in windows if not self.precision.found_nonfinite(w.optimizer)]
+        flag = on_cpu = None
         if whole:
-            grads = [g for w in whole for g in gradients.of(w.parameters())]
+            grads = self._gradients(whole)
+            alike = gradients.are_alike(grads)
+            on_cpu = grads[0].dtype if alike and grads[0].is_cpu else None
             try:
-                flag = self._measure_and_clip(grads, whole, turn)
+                flag = self._measure_and_clip(grads, alike, whole, turn)
             except LeftOut:
                 for window in windows:
                     self._clear(window)
                 return False
         for window in windows:
-            plain = self.precision.scaler is None and flag is None
-            if plain and self.guard.is_unheard(window.optimizer):
-                self.guard.step_unheard(window.optimizer)
+            if flag is None and not self._scaled and self.guard.is_unheard(window.optimizer):
+                self.guard.step_unheard(window.optimizer, on_cpu)
             else:
                 self._step(window.optimizer, flag)
             self._clear(window)
@@ -248,8 +260,14 @@ class Stepper:
             window.updates += 1
         if whole:
             self._after_step(whole, metric)
-        self.precision.note(bool(skipped))
+        if self._scaled:
+            self.precision.note(len(whole) < len(windows))
         return bool(whole)
+
+    def _gradients(self, windows: Sequence[Window]) -> list[Tensor]:
+        if len(windows) == 1:
+            return gradients.of(windows[0].parameters())
+        return [g for window in windows for g in gradients.of(window.parameters())]
 
     def _step(self, optimizer: torch.optim.Optimizer, flag: Tensor | None) -> None:
         with self.guard.ours():
@@ -259,7 +277,7 @@ class Stepper:
                 found_inf.step(optimizer, flag)
 
     def _measure_and_clip(
-        self, grads: list[Tensor], windows: Sequence[Window], turn: int
+        self, grads: list[Tensor], alike: bool, windows: Sequence[Window], turn: int
     ) -> Tensor | None:
         """Measure, look whether all is finite, clip; returns a flag for optimizers that skip by one.
 
@@ -268,19 +286,19 @@ class Stepper:
             NonFiniteError: it is not, and the run stops.
         """
         self.lr = float(self._all[0].optimizer.param_groups[0]["lr"])
-        total = self._norm(grads)
+        total = self._norm(grads, alike)
         flag = None
         if self.reads_at_once:
             total = self._looked_at(grads, windows, turn, total)
         else:
             self.grad_norm = total
-            if self.precision.scaler is None:
+            if not self._scaled:
                 flag, total = self._looked_at_later(grads, windows, turn, total)
         self.clip_by(grads, total)
         return flag
 
-    def _norm(self, grads: list[Tensor]) -> Tensor:
-        return gradients.norm(grads)
+    def _norm(self, grads: list[Tensor], alike: bool) -> Tensor:
+        return gradients.norm(grads, alike)
 
     def _looked_at(
         self, grads: list[Tensor], windows: Sequence[Window], turn: int, total: Tensor

@@ -69,9 +69,11 @@ class Window:
 
     def has_gradients(self) -> bool:
         """Return whether any parameter of the optimizer holds a gradient."""
-        return any(
-            p.grad is not None for group in self.optimizer.param_groups for p in group["params"]
-        )
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    return True
+        return False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the account; the gradients themselves are saved with the parameters."""
