@@ -6,6 +6,7 @@ import pytest
 import torch
 from small import loader, network
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import loopwright as lw
 
@@ -50,3 +51,25 @@ def test_the_test_is_told(capsys):
     fit(test_loader=loader(8), progress=True, keep_best=("valid_loss", "min"))
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("tested with the best weights: test_loss ")
+
+
+@pytest.mark.parametrize(
+    "criterion", [nn.CrossEntropyLoss(), nn.functional.cross_entropy], ids=["module", "function"]
+)
+def test_targets_that_are_probabilities(criterion):
+    """One-hot and smoothed targets give the accuracy that classes give."""
+    torch.manual_seed(0)
+    x, classes = torch.randn(40, 3), torch.arange(40) % 4
+    found = []
+    for target in (classes, 0.9 * nn.functional.one_hot(classes, 4) + 0.025):
+        torch.manual_seed(1)
+        model = nn.Linear(3, 4)
+        data = DataLoader(TensorDataset(x, target), batch_size=8)
+        run = lw.fit(
+            model, torch.optim.SGD(model.parameters(), lr=0.0), criterion, data, data, epochs=1,
+            metrics=["accuracy", "top2"], progress=False,
+        )  # fmt: skip
+        values = run.history.epochs[-1].values
+        found.append((values["valid_accuracy"], values["valid_top2"]))
+        assert values["valid_accuracy"] == (model(x).argmax(1) == classes).double().mean().item()
+    assert found[0] == found[1]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from loopwright.errors import UsageError
 from loopwright.train.callbacks import early_stopping
@@ -281,6 +282,7 @@ class _Trial:
             weight = self.weight(batch)
             mean.update(loss.detach(), weight if weight is not None else count_samples(batch) or 1)
             if outputs is not None:
+                target = self._classes(outputs, target)
                 self.metrics.update(outputs, target)
                 if shown is not None:
                     inputs = batch[0] if isinstance(batch, (tuple, list)) else None
@@ -289,6 +291,13 @@ class _Trial:
             self.run.add_to_report(shown)
         results = {"loss": mean.compute(), **self.metrics.compute()}
         return {f"{split}_{name}": value for name, value in results.items()}
+
+    def _classes(self, outputs: Any, target: Any) -> Any:
+        """Return the likeliest classes of a target of probabilities (one-hot, smoothed, mixed ones)."""
+        takes = isinstance(self.criterion, nn.CrossEntropyLoss) or self.criterion is cross_entropy
+        if takes and isinstance(target, Tensor) and target.is_floating_point():
+            return target.argmax(1 if outputs.ndim > 1 else 0)
+        return target
 
     def summarise(self, batch: Any) -> None:
         """Put the model's summary with output shapes into the run's folder."""
