@@ -151,11 +151,9 @@ def test_warnings_name_the_same_lines(monkeypatch):
     finally:
         session.end()
     assert during == before
-    assert [one[1] == __file__ for one in before] == [
-        True,
-        False,
-        True,
-    ]  # control: of three, one stands in torch's own file
+    # control: of three, some stand here, and some in torch's own file (which, depends on the torch)
+    assert {one[1] == __file__ for one in before} == {True, False}
+    assert len(before) == 3
     assert warnings.showwarning is set_by_test
 
 

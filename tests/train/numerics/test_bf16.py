@@ -114,11 +114,11 @@ def test_row_16_a_cache_without_graph_would_be_seen(monkeypatch):
         loss = model(inputs).sum()
     torch_is_right = loss.requires_grad  # since torch 2.13 or so
     monkeypatch.setattr(Precision, "forget_weights", lambda self: None)
-    if torch_is_right:
-        assert all(gradients_after_evaluation())
-    else:
-        with pytest.raises(UsageError, match="no parameter takes part"):
-            gradients_after_evaluation()
+    try:
+        complete = all(gradients_after_evaluation())
+    except UsageError:  # no parameter takes part in the loss
+        complete = False
+    assert complete is torch_is_right
 
 
 @pytest.mark.parametrize("how", ["limit", "break", "exception"])
