@@ -27,7 +27,6 @@ from loopwright.train.data.loaders import Spent, as_loader, length_of
 from loopwright.train.data.map_feed import MapFeed
 from loopwright.train.data.order import draws_at_once
 from loopwright.train.data.own_state import OwnState, generators_of, iterators_of
-from loopwright.train.data.stateful_feed import StatefulFeed
 from loopwright.train.data.stream_feed import StreamFeed
 from loopwright.train.process import randomness
 
@@ -318,6 +317,8 @@ def make_feed(loader: Any) -> Feed:
     if callable(getattr(loader, "state_dict", None)) and callable(
         getattr(loader, "load_state_dict", None)
     ):
+        from loopwright.train.data.stateful_feed import StatefulFeed
+
         return StatefulFeed(loader)
     if is_torchs(loader) and not isinstance(loader.dataset, IterableDataset):
         return MapFeed(loader)
