@@ -81,7 +81,10 @@ finally:
     done = run_cli("explain", "--wait", "0", "--html", "none", "train.py", cwd=tmp_path)
     assert done.rc == 0, done.err
     assert done.out.startswith("finally\nat exit\n")
-    assert "the program was ended after its loops had been recorded" in " ".join(done.out.split())
+    said = " ".join(done.out.split())
+    assert (
+        "ended once its loops had been recorded, in turn 23 of the training loop (--whole" in said
+    )
 
 
 def test_a_program_that_is_traced_already(run_program, tmp_path):

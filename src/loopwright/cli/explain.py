@@ -186,14 +186,24 @@ def record_of(
     record.program.command = list(words)
     record.program.exit_code = code if code >= 0 else 128 - code
     if record.stopped:
-        record.notes.append(
-            "the program was ended after its loops had been recorded (--whole lets it run to its end)"
-        )
+        record.notes.append(ended(record, given["wait"]))
     record.notes += one_rank.note("explain")
     if given["check"]:
         record.findings = findings_of(command)
     narrate(record)
     return record, code
+
+
+def ended(record: ExplainRecord, wait: float) -> str:
+    """How far a program came that was ended: the turns of the loop that trained most."""
+    trained = max(record.loops, key=lambda one: (one.kind == "training", one.turns), default=None)
+    when = f"{wait:g} s after" if wait else "once"
+    where = ""
+    if trained is not None and (trained.line or trained.library):
+        where = f", in turn {trained.turns:,} of the {trained.name.removeprefix('the ')}"
+    return (
+        f"the program was ended {when} its loops had been recorded{where} (--whole lets it run on)"
+    )
 
 
 SILENCE = {

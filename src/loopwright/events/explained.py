@@ -12,7 +12,7 @@ from typing import Any, Literal
 from loopwright.events import Finding, ProgramEnd
 
 GradChange = Literal["written", "accumulated", "cleared", "zeroed", "scaled", "replaced", "changed"]
-LoopKind = Literal["training", "gradients", "evaluation", "plain"]
+LoopKind = Literal["training", "gradients", "evaluation", "forward", "plain"]
 
 
 @dataclass(slots=True)

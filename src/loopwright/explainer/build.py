@@ -132,7 +132,7 @@ def _name(loops: list[LoopNote]) -> None:
 def _called(note: LoopNote) -> str:
     where = f" in {note.function}()" if note.function else ""
     names = {"training": "training loop", "gradients": "loop of gradients", "evaluation": "evaluation loop",
-             "plain": "outer loop"}  # fmt: skip
+             "forward": "loop of forward passes", "plain": "outer loop"}  # fmt: skip
     if note.line:
         return names[note.kind] + where
     if note.library:

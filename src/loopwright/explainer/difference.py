@@ -74,7 +74,7 @@ def _loops(record: ExplainRecord) -> dict[int, tuple[str, int]]:
     counts: dict[str, int] = {}
     found = {}
     for number, loop in enumerate(record.loops):
-        kind = "training" if loop.kind == "gradients" else loop.kind
+        kind = {"gradients": "training", "forward": "evaluation"}.get(loop.kind, loop.kind)
         counts[kind] = counts.get(kind, 0) + 1
         found[number] = (kind, counts[kind])
     return found

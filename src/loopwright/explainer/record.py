@@ -81,7 +81,7 @@ class Recording:
         self.notes: list[str] = []
         self.armed = self.saved_hooks = self.stale = self.stopped = self.over = False
         self.since_node = self._order = 0
-        self.finished_at: int | None = None
+        self.finished_at: tuple[int, int] | None = None
         self._visits: dict[int, int] = {}
         self.rank: int | None = None
 
@@ -335,8 +335,7 @@ class Recording:
     def _begin_turn(self, activation: Activation, loop: Loop, index: int) -> None:
         began = self.clock()
         self.stretches.own_loop_begins()
-        record = self.loops.get(loop)
-        parent = self.turn
+        record, parent = self.loops.get(loop), self.turn
         if record is None:
             code, inside = activation.code, parent.record if parent is not None else None
             record = LoopRecord(loop, code.source, code.code.co_name, len(self.loops), inside)
@@ -445,6 +444,7 @@ class Recording:
             self.timed_turns = [one for one in self.timed_turns if one.record is not record]
             record.timed = record.deep = 0
         record.saw(kind)
+        record.evaluates |= kind == "forward" and apart.evaluates(event.subject)
         if kind == "fetch" and record.data is None:
             record.data = data_of(event.subject)
         if kind == "step" and not any(one() is event.subject for one, _ in record.optimizers):

@@ -87,30 +87,32 @@ def _file(
     if len(record.files) > 1:
         parts.append(Text(_clean(shown_path(view.file.path)), style="bold underline"))
     findings = [one for one in record.findings if one.place.file == view.file.path]
-    begun: dict[int, Row] = {}
+    badges: list[str] = []
     for number, stretch in enumerate(view.stretches()):
         if number:
-            parts.append(Text(" " * (BADGE + TIME + 2 + digits) + "⋮", style="dim"))
+            parts.append(Text(" " * (_gutter(digits) + 1) + "⋮", style="dim"))
         for row in stretch:
-            parts.append(_source(row, digits, width))
-            begun[row.number] = row
+            badges += row.phases
+            parts.append(_source(row, _next(badges), digits, width))
+            told: list[Text] = []
+            room = width - _gutter(digits) - 6
             for note, label in _chosen(record, row.notes, step):
-                parts += _sentences(note.line.sentences, label, digits, width)
-                for rank, told in note.line.ranks.items():
-                    parts += _sentences(told, f"{label}rank {rank}: ", digits, width)
+                told += _sentences(note.line.sentences, label, room)
+                for rank, words in note.line.ranks.items():
+                    told += _sentences(words, f"{label}rank {rank}: ", room)
             for finding in findings:
                 if finding.place.line == row.number:
-                    parts += _finding(finding, digits, width)
+                    told += _finding(finding, room)
+            if row.notes or told:  # the statement ends here; until then its lines have the gutter
+                parts += _below(badges, told, digits)
     parts.append(Text())
     return parts
 
 
-def _source(row: Row, digits: int, width: int) -> Text:
-    badge = row.phases[0] if row.phases else ""
-    more = f"+{len(row.phases) - 1}" if len(row.phases) > 1 else ""
+def _source(row: Row, badge: str, digits: int, width: int) -> Text:
     took = microtime(row.seconds) if row.seconds is not None else ""
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"{(badge[: BADGE - len(more)] + more):<{BADGE}}", COLOURS.get(badge, ""))
+    text.append(f"{badge:<{BADGE}}", COLOURS.get(badge, ""))
     text.append(f"{took:>{TIME}} ", "dim")
     text.append(f"{row.number:>{digits}} │ ", "dim")
     code = _clean(row.text.expandtabs(4))
@@ -119,6 +121,28 @@ def _source(row: Row, digits: int, width: int) -> Text:
         code = code[: room - 1] + "…"
     text.append(code, "bold" if row.begins else "dim")
     return text
+
+
+def _gutter(digits: int) -> int:
+    """Columns to the left of the rule."""
+    return BADGE + TIME + 2 + digits
+
+
+def _next(badges: list[str]) -> str:
+    """The first one, which is then done with."""
+    return badges.pop(0) if badges else ""
+
+
+def _below(badges: list[str], told: list[Text], digits: int) -> list[RenderableType]:
+    """What stands under a statement; in the gutter beside it the badges that are left of it."""
+    lines: list[RenderableType] = []
+    for index in range(max(len(told), len(badges))):
+        badge = _next(badges)
+        text = Text(no_wrap=True)
+        text.append(f"{badge:<{BADGE}}", COLOURS.get(badge, ""))
+        text.append(" " * (_gutter(digits) - BADGE) + "│   ", "dim")
+        lines.append(text.append_text(told[index]) if index < len(told) else text)
+    return lines
 
 
 def _chosen(record: ExplainRecord, notes: list[Note], step: int | None) -> list[tuple[Note, str]]:
@@ -148,18 +172,14 @@ def _kind(note: Note) -> str:
     return without_numbers(" ".join(note.line.sentences))
 
 
-def _sentences(told: list[str], label: str, digits: int, width: int) -> list[RenderableType]:
-    margin = " " * (BADGE + TIME + 1 + digits) + " │   "
-    found: list[RenderableType] = []
+def _sentences(told: list[str], label: str, room: int) -> list[Text]:
+    found: list[Text] = []
     for sentence in told:
         words = _clean(label + sentence.replace("**", ""))
         label = ""
-        for index, line in enumerate(textwrap.wrap(words, width - len(margin) - 2)):
-            text = Text(no_wrap=True)
-            text.append(margin, "dim")
-            text.append("↳ " if index == 0 else "  ", "dim")
-            text.append_text(_code(line))
-            found.append(text)
+        for index, line in enumerate(textwrap.wrap(words, room)):
+            text = Text.assemble(("↳ " if index == 0 else "  ", "dim"))
+            found.append(text.append_text(_code(line)))
     return found
 
 
@@ -171,15 +191,16 @@ def _code(line: str) -> Text:
     return text
 
 
-def _finding(finding: Finding, digits: int, width: int) -> list[RenderableType]:
-    margin = " " * (BADGE + TIME + 1 + digits) + " │   "
+def _finding(finding: Finding, room: int) -> list[Text]:
     style = {"error": "bold red", "warning": "yellow", "hint": "cyan"}[finding.severity]
     words = f"{finding.severity}[{finding.rule}]: {finding.message}"
-    lines = textwrap.wrap(_clean(words), width - len(margin) - 2)
+    lines = textwrap.wrap(_clean(words), room)
     if finding.fix:
-        lines += textwrap.wrap(_clean(f"write: {finding.fix}"), width - len(margin) - 2)
-    return [Text.assemble((margin, "dim"), ("! " if i == 0 else "  ", style), (line, style))
-            for i, line in enumerate(lines)]  # fmt: skip
+        lines += textwrap.wrap(_clean(f"write: {finding.fix}"), room)
+    return [
+        Text.assemble(("! " if i == 0 else "  ", style), (line, style))
+        for i, line in enumerate(lines)
+    ]
 
 
 def _in_one_view(

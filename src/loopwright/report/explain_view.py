@@ -142,7 +142,7 @@ def _show(view: FileView) -> None:
 def main_loop(record: ExplainRecord) -> int:
     """The loop that a reader wants to see first: the first one of the program's own that trains."""
     for own in (True, False):
-        for kind in ("training", "gradients", "evaluation"):
+        for kind in ("training", "gradients", "evaluation", "forward"):
             for number, loop in enumerate(record.loops):
                 recorded = any(step.loop == number for step in record.steps)
                 if loop.kind == kind and recorded and bool(loop.line) is own:

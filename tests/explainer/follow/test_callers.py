@@ -230,3 +230,29 @@ def test_a_model_in_an_attribute_of_an_attribute():
     assert told.startswith(wanted)
     assert "`self.average.model." in told
     assert any("`self.average.model` in train mode" in one for one in said(seen))
+
+
+@pytest.mark.parametrize("kind", ["forward", "evaluation"])
+def test_a_loop_that_only_calls_models(kind):
+    """A policy in train mode that collects an episode evaluates nothing; without gradients it may."""
+    model, optimizer, x, y = layers()
+
+    def collects_and_learns():
+        for _ in range(3):
+            for at in range(4):
+                with torch.set_grad_enabled(kind == "forward"):
+                    model(x[at])
+            optimizer.zero_grad()
+            functional.mse_loss(model(x), y).backward()
+            optimizer.step()
+
+    def played():
+        for _ in range(2):
+            for at in range(4):
+                with torch.set_grad_enabled(kind == "forward"):
+                    model(x[at])
+            collects_and_learns()
+
+    names = {one.kind: one.name for one in recorded_here(played, steps=2, timed=0).loops}
+    expected = {"forward": "loop of forward passes", "evaluation": "evaluation loop"}
+    assert names[kind].startswith(f"{expected[kind]} in ")

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from loopwright.explainer.follow.turns import LoopRecord, Turn
 
 if TYPE_CHECKING:
     from loopwright.explainer.record import Recording
 
 LEARNING = ("backward", "grad", "step")
+
+
+def evaluates(model: torch.nn.Module) -> bool:
+    """True for a call without gradients or in eval mode; a policy collects episodes with neither."""
+    return not (torch.is_grad_enabled() and model.training)
 
 
 def expected(recording: Recording, record: LoopRecord, index: int) -> LoopRecord:

@@ -49,6 +49,8 @@ class LoopRecord:
     """Where in ``losses`` each of its passes begins."""
     learns_in_eval: bool = False
     """Its models are in eval mode while they train: the mode says nothing of what a turn is for."""
+    evaluates: bool = False
+    """A model was called in it without gradients or in eval mode; a policy that collects episodes is not."""
     evaluated: dict[tuple[bool, bool], bool] = field(default_factory=dict)
     """Whether a turn evaluated, by the mode that it began in and whether it was the first of a pass."""
     by_library: str = ""
@@ -77,7 +79,9 @@ class LoopRecord:
             return "training"
         if self.backwards:
             return "gradients"
-        return "evaluation" if self.forwards else "plain"
+        if self.forwards:
+            return "evaluation" if self.evaluates or self.by_library else "forward"
+        return "plain"
 
     @property
     def eventful(self) -> bool:
