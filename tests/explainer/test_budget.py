@@ -31,13 +31,13 @@ print(json.dumps([peak, sum(p.numel() for p in model.parameters())]))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are measured with Linux's resource")
 def test_a_hundred_million_parameters(run_program, tmp_path):
-    """The peak is at most 1.3 times that of the program alone; the move is still exact."""
+    """The peak is at most 1.2 times that of the program alone (measured: 1.07); the move is still exact."""
     path = tmp_path / "train.py"
     path.write_text(PROGRAM)
     alone, numbers = json.loads(run_program([path], cwd=tmp_path, timeout=600).out)
     assert numbers > 10**8
     seen = record(run_program, path, tmp_path / "record.json", budget=128_000_000)
     peak, _ = json.loads(seen.printed)
-    assert peak <= 1.3 * alone, (peak, alone)
+    assert peak <= 1.2 * alone, (peak, alone)
     (moved,) = line(step(seen, 2), seen, "optimizer.step()").effects.parameters
     assert (moved.exact, moved.numbers) == (True, numbers)

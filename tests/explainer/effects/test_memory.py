@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from explainer.recorded import recorded_here
+from loopwright.events.explained import Effects
 from loopwright.explainer.effects.memory import OTHERS, STARTS, Memory
 
 BLOCKS = """
@@ -116,3 +118,25 @@ def test_two_memories_one_after_the_other():
         memory.stop()
         assert not memory.refused
     assert before == {name: getattr(torch.autograd.profiler, name) for name in before}
+
+
+def test_what_is_ours_is_not_recorded():
+    """Looking at tensors leaves no records of functions, one look inside another neither."""
+    memory, visit = Memory(), SimpleNamespace(allocations=[], effects=Effects())
+    memory.start()
+    made = memory.profile
+    memory.mark(visit)
+    with memory.ours():
+        torch.ones(7).cos()
+        with memory.ours():
+            torch.ones(7).sin()
+        torch.ones(7).exp()
+    kept = torch.zeros(1000)
+    memory.stop()
+    names, pending = set(), list(made.kineto_results.experimental_event_tree())
+    while pending:
+        names.add(pending[-1].name)
+        pending += pending.pop().children
+    assert "aten::zeros" in names
+    assert not names & {"aten::cos", "aten::sin", "aten::exp"}
+    assert visit.effects.made_bytes == kept.numel() * kept.element_size()

@@ -1,7 +1,7 @@
 """How far a parameter will move in the step that comes, computed in pieces on copies.
 
-For parameters of which no copy is kept. Torch's own optimizers treat every element by itself, so a million
-elements at a time give the exact change in the memory of a few million; a sample of the result is compared
+For parameters of which no copy is kept. Torch's own optimizers treat every element by itself, so a piece of
+them at a time gives the exact change in the memory of a few pieces; a sample of the result is compared
 with what the step then did.
 """
 
@@ -17,6 +17,8 @@ from loopwright.explainer.effects import values
 from loopwright.observe import content
 
 ELEMENTWISE = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam")
+PIECE = 1 << 18
+"""Elements that are stepped together: a few copies of 1 MB."""
 
 
 @dataclass(slots=True)
@@ -49,8 +51,8 @@ def plan(optimizer: Any, group: dict[str, Any], parameter: torch.Tensor) -> Plan
         after = content.sample(parameter)
         stride = max(1, flat.numel() // content.SAMPLED)
         deltas, norms = [], []
-        for start in range(0, flat.numel(), values.PIECE):
-            end = min(start + values.PIECE, flat.numel())
+        for start in range(0, flat.numel(), PIECE):
+            end = min(start + PIECE, flat.numel())
             moved = _step(kind, options, state, flat, grads, slice(start, end))
             deltas.append(values.difference(moved, flat[start:end]))
             norms.append(values.norm(flat[start:end]))
