@@ -46,6 +46,8 @@ class TensorNote:
     histogram: list[int] = field(default_factory=list)
     sampled: int = 0
     """How many elements mean, deviation and histogram are from."""
+    at_once: int = 1
+    """How many of them ``torch.func.vmap`` computes as one; their values are not read."""
 
 
 @dataclass(slots=True)
@@ -137,6 +139,8 @@ class Effects:
     """Generators that were drawn from: torch, cuda, python, numpy."""
     seeded: list[str] = field(default_factory=list)
     """Generators that were seeded."""
+    seeds: dict[str, int] = field(default_factory=dict)
+    """Of those that no call is known of: generator -> its seed."""
     restored: list[str] = field(default_factory=list)
     """Generators that were set to a state that was given, or that they had had before."""
     nodes: int = 0

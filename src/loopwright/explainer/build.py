@@ -144,7 +144,7 @@ def _says_something(visit: Visit) -> bool:
     effects = visit.effects
     return bool(
         visit.events or visit.tensors or visit.objects or effects.grads or effects.parameters or effects.rng
-        or effects.restored or effects.to_eval or effects.to_train or effects.rates
+        or effects.restored or effects.seeds or effects.to_eval or effects.to_train or effects.rates
     )  # fmt: skip
 
 
@@ -254,6 +254,7 @@ def _merge(parts: list[Effects]) -> Effects:
         for into, names in ((merged.rng, one.rng), (merged.seeded, one.seeded),
                             (merged.restored, one.restored)):  # fmt: skip
             into += [name for name in names if name not in into]
+        merged.seeds |= one.seeds
         for name, delta in one.buffers.items():
             merged.buffers[name] = values.together([merged.buffers.get(name, 0.0), delta])
     merged.grads = _merge_grads([note for one in parts for note in one.grads])

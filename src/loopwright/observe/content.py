@@ -33,6 +33,7 @@ def readable(tensor: object) -> bool:
         and tensor.layout == torch.strided
         and not tensor.is_meta
         and not tensor.is_quantized
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils.data
-from torch._functorch import eager_transforms
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import (
@@ -26,6 +25,7 @@ from loopwright.observe.modules import module_calls, traced
 from loopwright.observe.seeds import seed_points
 from loopwright.observe.sites import site
 from loopwright.observe.swap import AttributePatch, CodeSwap, Patch
+from loopwright.observe.transforms import transform_points
 from loopwright.observe.warned import Warned
 from loopwright.observe.watch import PER_STEP, TICKS, around
 
@@ -82,8 +82,7 @@ def install_points(observer: Observer) -> Iterator[Patch]:
                 # Tensor.backward calls autograd.backward, which ticks.
                 rests = kind in PER_STEP - TICKS or function is torch.Tensor.backward
                 yield CodeSwap(function, hook, rests=rests)
-    if observer.wanted("func_grad"):
-        yield CodeSwap(eager_transforms.grad_and_value_impl, _func_grad(observer))
+    yield from transform_points(observer)
     if observer.wanted("forward"):
         yield module_calls(observer)
     if observer.wanted("loss"):
@@ -186,21 +185,6 @@ def _loss(observer: Observer) -> Callable[[Any], Any]:
         return hook
 
     return make
-
-
-def _func_grad(observer: Observer) -> Callable[[Any], Any]:
-    """The outermost ``torch.func.grad``; inside of another transform there are no numbers to read."""
-    make = around(observer, "func_grad", through_torch=True)
-
-    def make_outermost(original: Callable[..., Any]) -> Callable[..., Any]:
-        hook = make(original)
-
-        def outermost(*args: Any) -> Any:
-            return original(*args) if traced() else hook(*args)
-
-        return outermost
-
-    return make_outermost
 
 
 def _clip(observer: Observer) -> Callable[[Any], Any]:

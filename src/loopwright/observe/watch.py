@@ -71,6 +71,8 @@ class ThreadState(threading.local):
     operations: list[Any] | None = None
     """What was called inside, while inner calls are recorded: ``operations.Operation``."""
     in_loss = False
+    in_grad = False
+    """Inside a transform of ``torch.func`` that takes gradients."""
     in_step = 0
     wakings = 0
     """Those of the observer at which this thread was last seen outside of all modules."""

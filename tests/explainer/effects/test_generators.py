@@ -122,3 +122,21 @@ def test_everything_is_put_back():
     found = []
     recorded_here(lambda: found.extend(train()))
     assert found == alone
+
+
+def test_a_seed_that_no_call_is_known_of():
+    """``from numpy.random import seed`` before anything was observed; a seed is seen by what it makes."""
+    seed = np.random.mtrand._rand.seed
+
+    def train():
+        weight = torch.ones(2, requires_grad=True)
+        for _ in range(1):
+            seed(11)
+            a = np.random.rand(312)  # noqa: NPY002  all 624 words, so that the next draw begins anew
+            seed([1, 2])
+            learns(weight)
+        return a
+
+    said_of = "numpy's generator starts from seed 11: the same draws every time."
+    assert told(train, "seed(11)") == [said_of]
+    assert told(train, "a = ") == ["It draws from numpy's generator."]

@@ -27,6 +27,7 @@ from loopwright.explainer.effects.given import (
     given,
     parameters_of,
     roots_of,
+    shapes,
 )
 from loopwright.explainer.effects.modulecalls import ModuleCalls
 from loopwright.explainer.effects.names import name_of
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 WRITES = ("backward", "grad", "zero_grad", "step", "clip", "unscale", "scaler_step", "schedule")
 """What these change is compared at once, since one statement may hold several of them."""
 
+OF_KIND = {"func_grad": "grad", "mapped_grad": "grad", "functional_call": "forward"}
+"""Ways of ``torch.func`` to do what other calls do."""
 NAMED = 3
 """Variables that are named as holding what backward did not free."""
 LOSSES = 10_000
@@ -59,16 +62,13 @@ class Calls:
         self.scaled: dict[int, float] = {}
         self.retained: list[Held] = []
         for kind in PHASE_OF:
-            if kind in ("module", "copied", "dropout", "func_grad", "generator_state"):
+            if kind in ("module", "copied", "dropout", "generator_state"):
                 continue  # thousands of them, or heard of otherwise
-            setattr(self, f"before_{kind}", self._before(kind))
-            setattr(self, f"after_{kind}", self._after(kind))
+            setattr(self, f"before_{kind}", self._before(OF_KIND.get(kind, kind), kind))
+            setattr(self, f"after_{kind}", self._after(OF_KIND.get(kind, kind), kind))
 
-        self.before_func_grad = self._before("grad", "func_grad")
-        self.after_func_grad = self._after("grad", "func_grad")
-
-    def _before(self, kind: str, own: str = "") -> Any:
-        more = getattr(self, f"_{own or kind}_begins", None)
+    def _before(self, kind: str, own: str) -> Any:
+        more = getattr(self, f"_{own}_begins", None)
 
         def begins(event: Event) -> None:
             recording = self.recording
@@ -98,8 +98,8 @@ class Calls:
 
         return begins
 
-    def _after(self, kind: str, own: str = "") -> Any:
-        more = getattr(self, f"_{own or kind}_ends", None)
+    def _after(self, kind: str, own: str) -> Any:
+        more = getattr(self, f"_{own}_ends", None)
 
         def ends(event: Event) -> None:
             recording = self.recording
@@ -297,11 +297,22 @@ class Calls:
 
     def _func_grad_ends(self, event: Event, opened: Open) -> None:
         values = [self._loss(root, event) for root in functional.losses(event)]
-        opened.facts.update(
-            {"inputs": functional.inputs(event), "value": values[0] if values else None}
-        )
+        opened.facts.update(functional.taken(event), value=values[0] if values else None)
+
+    def _mapped_grad_ends(self, event: Event, opened: Open) -> None:
+        opened.facts.update(functional.taken(event), value=None)
+
+    def _jacobian_ends(self, event: Event, opened: Open) -> None:
+        opened.facts["function"] = event.name
 
     # the model
+
+    def _functional_call_begins(self, event: Event, opened: Open) -> None:
+        name = self.recording.names.module(event.subject, self._frame(event))
+        opened.facts.update(functional.called(event, name))
+
+    def _functional_call_ends(self, event: Event, opened: Open) -> None:
+        opened.facts["outputs"] = shapes([event.result])
 
     def _forward_begins(self, event: Event, opened: Open) -> None:
         recording = self.recording
@@ -311,9 +322,7 @@ class Calls:
         with_grad = torch.is_grad_enabled()
         opened.facts.update(
             {"name": name, "kind": type(module).__name__, "training": module.training, "grad": with_grad,
-             "inputs": [{"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
-                        for t in first_tensors([*event.args, *event.kwargs.values()])],
-             "autocast": autocast()}
+             "inputs": shapes([*event.args, *event.kwargs.values()]), "autocast": autocast()}
         )  # fmt: skip
         calls = ModuleCalls(recording, module, event.args, name)
         here = recording.observer.here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 from loopwright.events.explained import Effects
@@ -30,3 +31,24 @@ def told(recording: Recording, event: Event) -> dict[str, Any]:
     effects = visit.effects if visit is not None and seen else Effects()
     recording.state.set_by_call(effects, name, seeded=event.name != "state")
     return facts
+
+
+WORDS = 624
+"""Of the Mersenne Twister that numpy's generator is."""
+
+
+def numpy_seed(state: tuple[Any, ...]) -> int | None:
+    """The number that has just made this state, which follows from its first word; None where none has.
+
+    ``from numpy.random import seed`` before anything is observed leaves no call that could be hooked.
+    """
+    words, position, *_ = state
+    if position != WORDS:
+        return None
+    key = struct.unpack(f"{WORDS}I", words)
+    made = first = key[0]
+    for index in range(1, WORDS):
+        made = (1812433253 * (made ^ (made >> 30)) + index) & 0xFFFFFFFF
+        if made != key[index]:
+            return None
+    return int(first)

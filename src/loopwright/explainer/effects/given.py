@@ -40,6 +40,14 @@ def first_tensors(items: Sequence[Any]) -> list[torch.Tensor]:
     return [one for item in items for _, one in objects.tensors_in(item, "")][:4]
 
 
+def shapes(items: Sequence[Any]) -> list[dict[str, Any]]:
+    """Of the first tensors: shape and dtype."""
+    return [
+        {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
+        for t in first_tensors(items)
+    ]
+
+
 def autocast() -> str:
     """The type that autocast casts to now; empty where it is off."""
     for kind in ("cuda", "cpu"):

@@ -17,6 +17,7 @@ import torch
 
 from loopwright.events.explained import Effects, GradNote, ParameterNote, RateNote
 from loopwright.explainer.effects import values
+from loopwright.explainer.effects.generators import numpy_seed
 from loopwright.explainer.effects.planned import Planned, plan
 from loopwright.observe import content
 
@@ -377,7 +378,11 @@ class State:
         for name, new in now.items():
             old = self.generators.get(name)
             if old is not None and not _equal(old, new):
+                seed = numpy_seed(new) if name == "numpy" else None
                 into = effects.restored if name in self.put_back else effects.rng
+                if seed is not None:
+                    into = effects.seeded
+                    effects.seeds[name] = seed
                 if name not in into:
                     into.append(name)
         self.generators = now

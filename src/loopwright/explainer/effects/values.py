@@ -9,12 +9,13 @@ from contextlib import contextmanager
 import torch
 
 from loopwright.events.explained import TensorNote
+from loopwright.explainer.effects import functional
 from loopwright.observe import content
 
 PIECE, DEVICE_PIECE = 1 << 15, 1 << 20
 """Elements that are looked at together where a copy is needed, on the host and on a device.
 
-256 kB in float64: pieces of 8 MB were four times slower, and the allocator kept up to 200 MB of them. A device
+256 kB in float64: pieces of 8 MB were four times slower, and up to 200 MB of them were kept. A device
 is waited for once a piece.
 """
 SAMPLE = 4096
@@ -103,7 +104,9 @@ def summary(tensor: torch.Tensor, name: str) -> TensorNote:
         node=tensor.grad_fn.name() if tensor.grad_fn is not None else "",
         retains=tensor.retains_grad and not tensor.is_leaf,
     )
+    tensor = functional.inside(tensor)
     if not content.readable(tensor):
+        note.at_once = functional.lanes(tensor)
         return note
     with quiet():
         if (tensor.is_leaf or tensor.retains_grad) and tensor.grad is not None:

@@ -188,6 +188,8 @@ def _rest(line: LineNote, kinds: set[str]) -> Iterator[str]:
         words = [f"{count(n)} to {name} mode" for n, name in
                  ((effects.to_train, "train"), (effects.to_eval, "eval")) if n]  # fmt: skip
         yield f"Modules change their mode: {', '.join(words)}."
+    for name, seed in effects.seeds.items():
+        yield f"{generator(name)} starts from seed {seed}: the same draws every time."
     if effects.rng:
         yield f"It draws from {' and '.join(generator(name) for name in effects.rng)}."
     told = {event.facts.get("generator") for event in line.events if event.facts.get("state")}
@@ -239,6 +241,8 @@ def _tensor(note: TensorNote) -> str:
     held = f" = {listed(note.values)}" if note.values and note.shape != [] else ""
     held = f" = {number(note.values[0])}" if note.shape == [] and note.values else held
     text = f"`{note.name}`{held}: {shape(note.shape)} {note.dtype}"
+    if note.at_once > 1:
+        return f"{text}, in each of {count(note.at_once)} calls that `vmap` makes as one."
     if note.node and note.retains:
         kept = (
             "keeps its `.grad`, because it was asked to"

@@ -106,6 +106,8 @@ def _forward(event: EventNote, line: LineNote) -> Iterator[str]:
     inside = len(facts.get("modules", []))
     through = f" through {many(inside, 'module')}" if inside else ""
     cast = f", cast to {facts['autocast']} by autocast" if facts.get("autocast") else ""
+    if facts.get("given"):
+        through = f" with {many(facts['given'], 'tensor')} in place of its own"
     if came and went:
         yield f"`{facts['name']}` in {mode} mode: {came} → {went}{through}{cast}."
     else:
@@ -327,7 +329,16 @@ def _grad_call(event: EventNote, _: LineNote) -> Iterator[str]:
     facts = event.facts
     value = facts.get("value")
     of = f" of the loss {number(value)} for" if value is not None else " of"
-    yield f"Gradients{of} {many(facts.get('inputs', 0), 'tensor')} are returned; no `.grad` is written."
+    calls = facts.get("at_once", 1)
+    each = f", in each of {count(calls)} calls that `vmap` makes as one" if calls > 1 else ""
+    what = many(facts.get("inputs", 0), "tensor")
+    yield f"Gradients{of} {what} are returned{each}; no `.grad` is written."
+
+
+def _jacobian(event: EventNote, _: LineNote) -> Iterator[str]:
+    name = event.facts.get("function", "")
+    if name in JACOBIANS:
+        yield f"`{name}` {JACOBIANS[name]}; no `.grad` is written."
 
 
 def _optimizer(event: EventNote, _: LineNote) -> Iterator[str]:
@@ -343,6 +354,14 @@ def _optimizer(event: EventNote, _: LineNote) -> Iterator[str]:
            f"({rates}); it holds references to them, and knows neither model nor loss.")  # fmt: skip
 
 
+JACOBIANS = {
+    "jacrev": "returns the Jacobian, computed backward, a row for each number of the result",
+    "jacfwd": "returns the Jacobian, computed forward, a column for each number that is given",
+    "hessian": "returns the second derivatives, forward over backward",
+    "vjp": "runs the function and returns another one, which multiplies by its Jacobian from the left",
+    "jvp": "runs the function and multiplies its Jacobian by the tangents",
+    "linearize": "runs the function and returns its linear part",
+}
 TELLERS: dict[str, Any] = {
     "fetch": _fetch,
     "epoch": _epoch,
@@ -361,5 +380,6 @@ TELLERS: dict[str, Any] = {
     "seed": _seed,
     "generator": _seed,
     "grad": _grad_call,
+    "jacobian": _jacobian,
     "optimizer": _optimizer,
 }
