@@ -77,6 +77,8 @@ class GradNote:
     numbers: int = 0
     values: list[float] = field(default_factory=list)
     """The gradient itself, where it is that of one tensor of at most four numbers."""
+    sparse: list[int] = field(default_factory=list)
+    """How many are sparse, how many rows these hold, and of how many rows."""
 
 
 @dataclass(slots=True)
@@ -132,6 +134,9 @@ class Effects:
     rates: list[RateNote] = field(default_factory=list)
     buffers: dict[str, float] = field(default_factory=dict)
     """Name -> norm of the change."""
+    frozen: list[int] = field(default_factory=list)
+    learning: list[int] = field(default_factory=list)
+    """Set to require no gradient, or to require one: how many tensors, of how many numbers."""
     to_train: int = 0
     to_eval: int = 0
     """How many modules changed their mode."""
@@ -171,6 +176,8 @@ class LineNote:
     tensors: list[TensorNote] = field(default_factory=list)
     objects: list[dict[str, Any]] = field(default_factory=list)
     """Modules, optimizers, loaders and schedulers that it made."""
+    further: int = 0
+    """Tensors of a container that it assigned, beyond ``tensors``."""
     phases: list[str] = field(default_factory=list)
     called_from: str = ""
     """``"file:line"`` of the call, of one of several ``parts``."""

@@ -144,7 +144,8 @@ def _says_something(visit: Visit) -> bool:
     effects = visit.effects
     return bool(
         visit.events or visit.tensors or visit.objects or effects.grads or effects.parameters or effects.rng
-        or effects.restored or effects.seeds or effects.to_eval or effects.to_train or effects.rates
+        or effects.restored or effects.seeds or effects.frozen or effects.learning
+        or effects.to_eval or effects.to_train or effects.rates
     )  # fmt: skip
 
 
@@ -224,6 +225,7 @@ def _note(group: list[Visit], index: dict[int, int]) -> LineNote:
         _merge([visit.effects for visit in group]),
         _latest([note for visit in group for note in visit.tensors]),
         [facts for visit in group for facts in visit.objects][:8],
+        max(visit.further for visit in group),
         [phase for phase in PHASES if phase in phases],
     )
 
@@ -255,6 +257,8 @@ def _merge(parts: list[Effects]) -> Effects:
                             (merged.restored, one.restored)):  # fmt: skip
             into += [name for name in names if name not in into]
         merged.seeds |= one.seeds
+        for sums, more in ((merged.frozen, one.frozen), (merged.learning, one.learning)):
+            sums[:] = [a + b for a, b in zip(sums or [0, 0], more, strict=True)] if more else sums
         for name, delta in one.buffers.items():
             merged.buffers[name] = values.together([merged.buffers.get(name, 0.0), delta])
     merged.grads = _merge_grads([note for one in parts for note in one.grads])

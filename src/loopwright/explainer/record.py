@@ -19,7 +19,7 @@ import torch
 from loopwright.events import PHASE_OF, Event
 from loopwright.events.explained import Effects, EventNote, GraphNote, RuleNote, StateNote
 from loopwright.explainer.again.whatif import Replays
-from loopwright.explainer.effects import byhand, device, graph
+from loopwright.explainer.effects import byhand, device, flags, graph
 from loopwright.explainer.effects.calls import Calls
 from loopwright.explainer.effects.memory import Memory
 from loopwright.explainer.effects.names import Names
@@ -140,8 +140,7 @@ class Recording:
     @property
     def times(self) -> bool:
         """True when calls are timed one by one, on the device too."""
-        turn = self.turn
-        return turn is not None and turn.mode != LIGHT
+        return (turn := self.turn) is not None and turn.mode != LIGHT
 
     def frame(self) -> Any:
         """The innermost frame of the program that is followed."""
@@ -269,12 +268,13 @@ class Recording:
         if file.number < 0:
             file.number = len(self.sources)
             self.sources.append(file)
-        turn = self.turn
+        turn = flags.turn_of(statement.node, self.turn)
         activation.skipped = True
         if turn is None:
             key = id(statement)
             self._visits[key] = self._visits.get(key, 0) + 1
-            if self._visits[key] > SETUP_VISITS or len(self.setup) > SETUP_MOST:
+            often = self._visits[key] > SETUP_VISITS and not flags.sets(statement.node)
+            if often or len(self.setup) > SETUP_MOST:
                 return
         elif turn.mode == LIGHT:
             self._order += 1

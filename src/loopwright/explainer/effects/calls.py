@@ -60,6 +60,8 @@ class Calls:
         self.chosen: WeakKeyDictionary[Any, rule.Chosen] = WeakKeyDictionary()
         self.state_keys: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
         self.scaled: dict[int, float] = {}
+        self.cast = ""
+        """What autocast cast to in the last forward pass."""
         self.retained: list[Held] = []
         for kind in PHASE_OF:
             if kind in ("module", "copied", "dropout", "generator_state"):
@@ -324,6 +326,7 @@ class Calls:
             {"name": name, "kind": type(module).__name__, "training": module.training, "grad": with_grad,
              "inputs": shapes([*event.args, *event.kwargs.values()]), "autocast": autocast()}
         )  # fmt: skip
+        self.cast = opened.facts["autocast"]
         calls = ModuleCalls(recording, module, event.args, name)
         here = recording.observer.here
         here.inner = [] if here.inner is None else here.inner
@@ -444,7 +447,7 @@ class Calls:
 
     def _scale_ends(self, event: Event, opened: Open) -> None:
         scale = float(event.subject.get_scale())
-        opened.facts.update({"scale": scale, "enabled": event.subject.is_enabled()})
+        opened.facts.update(scale=scale, enabled=event.subject.is_enabled(), autocast=self.cast)
         if isinstance(event.result, torch.Tensor):
             self.scaled = {id(event.result): scale}
 

@@ -10,6 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from loopwright.explainer.effects import values
 
+COUNTED = 10_000
+"""Items of a container that are looked at to count its tensors."""
+
 
 def describe(value: Any, name: str) -> dict[str, Any] | None:
     """Facts about an object that a training is made of; None for any other."""
@@ -99,3 +102,11 @@ def tensors_in(value: Any, name: str, limit: int = 4) -> list[tuple[str, torch.T
     else:
         return []
     return [(called, one) for called, one in inner if isinstance(one, torch.Tensor)][:limit]
+
+
+def further(value: Any) -> int:
+    """How many tensors a list, tuple or dict holds beyond those that ``tensors_in`` finds."""
+    held = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, (dict, list, tuple)) or len(value) > COUNTED:
+        return 0
+    return sum(isinstance(one, torch.Tensor) for one in held) - len(tensors_in(value, ""))

@@ -266,6 +266,7 @@ class State:
                     [entry.name for entry, _, _ in moved[:SHOWN]],
                     sum(entry.numbers for entry, _, _ in moved),
                     _few(grads.get(id(moved[0][0]))) if len(moved) == 1 else [],
+                    _sparse([grads.get(id(entry)) for entry, _, _ in moved]),
                 )
             )
 
@@ -426,6 +427,13 @@ def _few(tensor: torch.Tensor | None) -> list[float]:
     ):
         return []
     return [float(one) for one in tensor.detach().reshape(-1).cpu()]
+
+
+def _sparse(grads: list[torch.Tensor | None]) -> list[int]:
+    """How many are sparse, how many rows they hold, and of how many; empty where none is."""
+    found = [one for one in grads if one is not None and one.layout == torch.sparse_coo]
+    rows = sum(one._indices()[0].unique().numel() for one in found)
+    return [len(found), rows, sum(one.shape[0] for one in found)] if found else []
 
 
 def _equal(first: Any, second: Any) -> bool:

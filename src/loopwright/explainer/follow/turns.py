@@ -137,6 +137,11 @@ class Turn:
     mark: Any = None
     """Of its beginning, in the device's queue."""
 
+    @property
+    def in_a_step(self) -> bool:
+        """True where its loop, or one around it, holds something of a step."""
+        return self.record.eventful or (self.parent is not None and self.parent.in_a_step)
+
     def had(self, loss: float, site: Any) -> None:
         """Backward begins with a loss, at a place."""
         self.losses.append(loss)

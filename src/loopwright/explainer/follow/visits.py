@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from loopwright.events.explained import Effects, EventNote, TensorNote
-from loopwright.explainer.effects import objects, values
+from loopwright.explainer.effects import flags, objects, values
 from loopwright.explainer.follow.lines import Activation
 from loopwright.explainer.follow.source import Statement
 from loopwright.explainer.follow.turns import DEEP, LIGHT, TIMED, Turn
@@ -19,7 +19,7 @@ class Visit:
     """One run of one statement."""
 
     __slots__ = (
-        "activation", "allocations", "began", "calls", "effects", "events", "grad_mode", "objects",
+        "activation", "allocations", "began", "calls", "effects", "events", "further", "grad_mode", "objects",
         "order", "own", "phases", "seen", "statement", "tensors", "total", "turn",
     )  # fmt: skip
 
@@ -42,6 +42,8 @@ class Visit:
         self.tensors: list[Any] = []
         self.seen: list[tuple[weakref.ref[torch.Tensor], TensorNote]] = []
         """Each tensor that is described in ``tensors``."""
+        self.further = 0
+        """Tensors of one container beyond those."""
         self.objects: list[dict[str, Any]] = []
         self.calls: list[Visit] = []
         self.allocations: list[tuple[int, int]] = []
@@ -59,6 +61,7 @@ class Visit:
         frame = self.activation.frame
         if frame is None:
             return
+        flags.told(self.effects, self.statement.node, frame)
         space = frame.f_locals
         for name in self.statement.stores:
             owner, _, attribute = name.partition(".")
@@ -67,6 +70,7 @@ class Visit:
                 value = getattr(value, "__dict__", {}).get(attribute)
             for called, one in objects.tensors_in(value, name):
                 self.seen.append((weakref.ref(one), values.summary(one, called)))
+            self.further = max(self.further, objects.further(value))
             if isinstance(value, torch.nn.Parameter) or value is None:
                 continue
             facts = objects.describe(value, name) if self._makes() else None
@@ -77,7 +81,9 @@ class Visit:
     def _makes(self) -> bool:
         """An assignment of something that a call made; ``optimizer.step()`` makes no optimizer."""
         node = self.statement.node
-        return isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Call)
+        value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+        several = value.elts if isinstance(value, ast.Tuple) else [value]
+        return any(isinstance(one, ast.Call) for one in several)
 
 
 def further(order: int, activation: Activation, turn: Turn, since: int) -> Visit | None:

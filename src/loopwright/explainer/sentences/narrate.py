@@ -105,6 +105,11 @@ def _grads(effects: Effects, kinds: set[str]) -> Iterator[str]:
         if note.change in ("cleared", "zeroed") and "zero_grad" in kinds:
             continue  # said by zero_grad itself
         yield _grad(note)
+        if note.sparse and note.change in ("written", "accumulated"):
+            tensors, rows, of = note.sparse
+            which = "It is" if note.count == tensors == 1 else f"{count(tensors)} of them are"
+            which = f"{count(tensors)} of them is" if tensors == 1 < note.count else which
+            yield f"{which} sparse: {count(rows)} of {many(of, 'row')}; the others are 0 and take no memory."
 
 
 def _grad(note: GradNote) -> str:
@@ -188,6 +193,13 @@ def _rest(line: LineNote, kinds: set[str]) -> Iterator[str]:
         words = [f"{count(n)} to {name} mode" for n, name in
                  ((effects.to_train, "train"), (effects.to_eval, "eval")) if n]  # fmt: skip
         yield f"Modules change their mode: {', '.join(words)}."
+    for held, what in ((effects.frozen, "no gradient: backward leaves them out"),
+                       (effects.learning, "gradients: backward will give them a `.grad`")):  # fmt: skip
+        if held:
+            tensors, numbers = held
+            is_set = "is" if tensors == 1 else "are"
+            what = what if tensors > 1 else what.replace("them", "it")
+            yield f"{many(tensors, 'tensor')} of {many(numbers, 'number')} {is_set} set to require {what}."
     for name, seed in effects.seeds.items():
         yield f"{generator(name)} starts from seed {seed}: the same draws every time."
     if effects.rng:
@@ -227,14 +239,15 @@ def _object(facts: dict[str, Any], kinds: set[str]) -> Iterator[str]:
 def _made(line: LineNote, kinds: set[str]) -> Iterator[str]:
     """Tensors that a statement made, where its events do not tell of them."""
     told = {"fetch", "transfer", "forward", "loss", "backward", "step"}
-    notes = line.tensors
+    notes, further = line.tensors, line.further
     if kinds & told:
+        further = 0
         by_hand = [event.facts["node"] for event in line.events if event.facts.get("by_hand")]
         notes = [note for note in notes if note.node in by_hand and not note.shape]
     for note in notes[:ALIKE]:
         yield _tensor(note)
-    if len(notes) > ALIKE:
-        yield f"And {many(len(notes) - ALIKE, 'further tensor')}."
+    if len(notes) + further > ALIKE:
+        yield f"And {many(len(notes) + further - ALIKE, 'further tensor')}."
 
 
 def _tensor(note: TensorNote) -> str:

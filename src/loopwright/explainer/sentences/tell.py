@@ -267,7 +267,11 @@ def _clip(event: EventNote, _: LineNote) -> Iterator[str]:
 def _scale(event: EventNote, _: LineNote) -> Iterator[str]:
     if event.facts.get("enabled", True):
         scale = number(event.facts["scale"])
-        yield f"The loss is multiplied by {scale}, so that small gradients survive fp16."
+        if event.facts.get("autocast") == "bfloat16":
+            yield (f"The loss is multiplied by {scale}, against underflow in fp16; bfloat16, which autocast "
+                   "casts to here, has no need of it.")  # fmt: skip
+        else:
+            yield f"The loss is multiplied by {scale}, so that small gradients survive fp16."
     else:
         yield "The scaler is off: the loss stays as it is."
 
