@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loopwright.events.explained import ExplainRecord, FileNote, LineNote, LoopNote, StepNote
-from loopwright.report.explain_terminal import render
+from loopwright.report.explain_terminal import _wrapped_code, render
 
 TEXT = """\
 for data in loader:
@@ -44,3 +44,18 @@ def test_a_statement_of_two_lines_has_its_badges_beside_them():
     assert "data).item()" in shown[at + 1]
     assert shown[at + 2].startswith("item|")
     assert "One." in shown[at + 2]
+
+
+def test_backticks_take_no_room():
+    """Lines are as full as they can be, and code keeps its colour where it goes on in the next one."""
+    words = "`a` of `b c` and `d['\t']` is `None` now, and of `model.layer` too"
+    lines = _wrapped_code(words, 20)
+    assert [line.plain for line in lines] == [
+        "a of b c and d[' ']",
+        "is None now, and of",
+        "model.layer too",
+    ]
+    coloured = "".join(
+        line.plain[span.start : span.end] for line in lines for span in line.spans if span.style
+    )
+    assert coloured == "ab cd[' ']Nonemodel.layer"

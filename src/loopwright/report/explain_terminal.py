@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 from rich.cells import cell_len
@@ -177,18 +178,26 @@ def _sentences(told: list[str], label: str, room: int) -> list[Text]:
     for sentence in told:
         words = _clean(label + sentence.replace("**", ""))
         label = ""
-        for index, line in enumerate(textwrap.wrap(words, room)):
+        for index, line in enumerate(_wrapped_code(words, room)):
             text = Text.assemble(("↳ " if index == 0 else "  ", "dim"))
-            found.append(text.append_text(_code(line)))
+            found.append(text.append_text(line))
     return found
 
 
-def _code(line: str) -> Text:
-    """Words in backticks in another colour, the backticks gone."""
-    text = Text()
-    for index, part in enumerate(line.split("`")):
-        text.append(part, "cyan" if index % 2 else "")
-    return text
+def _wrapped_code(words: str, room: int) -> list[Text]:
+    """Lines in which words in backticks have another colour; the backticks are gone, and take no room."""
+    parts = re.sub(r"[\t\n\r\f\v]", " ", words).split("`")
+    left = [(one, index % 2 == 1) for index, part in enumerate(parts) for one in part]
+    lines = []
+    for line in textwrap.wrap("".join(parts), room):
+        text, at = Text(), 0
+        while at < len(line):
+            one, code = left.pop(0)
+            if one == line[at]:  # else a space where the line was broken
+                text.append(one, "cyan" if code else "")
+                at += 1
+        lines.append(text)
+    return lines
 
 
 def _finding(finding: Finding, room: int) -> list[Text]:
