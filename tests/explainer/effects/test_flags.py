@@ -108,3 +108,16 @@ def test_a_scaler_beside_bfloat16():
 
     (first, *_) = told(train, "scaler.scale(loss)")
     assert first.endswith("bfloat16, which autocast casts to here, has no need of it.")
+
+
+def test_a_closure_that_is_none():
+    """As libraries hand on the argument that they were not given: there is nothing to call."""
+
+    def train():
+        network, x = model()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        for _ in range(2):
+            network(x).sum().backward()
+            optimizer.step(None)
+
+    assert not any("closure" in one for one in told(train, "optimizer.step(None)"))

@@ -383,7 +383,7 @@ class Calls:
         opened.facts.update({"name": name, "kind": type(optimizer).__name__, "of": len(parameters),
                              "with_grad": count, "grad_norm": norm,
                              "lr": float(optimizer.param_groups[0].get("lr", 0.0))})  # fmt: skip
-        if event.args[1:] or event.kwargs.get("closure"):
+        if any((*event.args[1:], event.kwargs.get("closure"))):
             opened.facts["closure"] = True
             return
         recording.state.plan(optimizer)
