@@ -456,7 +456,7 @@ def test_a_rate_that_a_schedule_sets_when_it_is_made():
 
 
 def test_gradients_of_a_function():
-    """``torch.func.grad`` has the backward phase, with the loss; inside ``vmap`` nothing can be read."""
+    """``torch.func.grad`` has the backward phase, with the loss; inside ``vmap`` no loss can be read."""
     held = []
 
     def loss_of(weight, x):
@@ -478,7 +478,8 @@ def test_gradients_of_a_function():
         f"Gradients of the loss {held[1]:.4g} for 1 tensor are returned; no `.grad` is written."
     )
     assert seen.losses["0"] == held
-    assert line(step(seen, 2, "gradients"), seen, "torch.func.vmap").events == []
+    (mapped,) = line(step(seen, 2, "gradients"), seen, "torch.func.vmap").events
+    assert (mapped.kind, mapped.facts["at_once"], mapped.facts["value"]) == ("grad", 8, None)
 
 
 def test_a_scaler_that_is_off():
