@@ -1,4 +1,4 @@
-"""What a transform of ``torch.func`` was given, what came out of it, and tensors inside of one."""
+"""What a transform of ``torch.func`` was given, and what came out of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from loopwright.events import Event
 from loopwright.explainer.effects.given import autocast, shapes
+from loopwright.explainer.effects.wrapped import lanes
 
 
 def inputs(event: Event) -> int:
@@ -40,21 +41,3 @@ def called(event: Event, name: str) -> dict[str, Any]:
         "grad": torch.is_grad_enabled(), "inputs": shapes([args]), "given": len(tree_leaves(own)),
         "autocast": autocast(),
     }  # fmt: skip
-
-
-def lanes(tensor: torch.Tensor) -> int:
-    """How many tensors ``vmap`` holds as this one; 1 for an ordinary one."""
-    found = 1
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        inner = torch._C._functorch.get_unwrapped(tensor)
-        if torch._C._functorch.is_batchedtensor(tensor):
-            found *= inner.shape[torch._C._functorch.maybe_get_bdim(tensor)]
-        tensor = inner
-    return found
-
-
-def inside(tensor: torch.Tensor) -> torch.Tensor:
-    """The values of a tensor that only gradients are taken of, without what a transform puts around it."""
-    while torch._C._functorch.is_gradtrackingtensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor

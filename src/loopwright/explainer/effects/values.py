@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from loopwright.events.explained import TensorNote
-from loopwright.explainer.effects import functional
+from loopwright.explainer.effects import wrapped
 from loopwright.observe import content
 
 PIECE, DEVICE_PIECE = 1 << 15, 1 << 20
@@ -104,9 +104,9 @@ def summary(tensor: torch.Tensor, name: str) -> TensorNote:
         node=tensor.grad_fn.name() if tensor.grad_fn is not None else "",
         retains=tensor.retains_grad and not tensor.is_leaf,
     )
-    tensor = functional.inside(tensor)
+    tensor = wrapped.inside(tensor)
     if not content.readable(tensor):
-        note.at_once = functional.lanes(tensor)
+        note.at_once = wrapped.lanes(tensor)
         return note
     with quiet():
         if (tensor.is_leaf or tensor.retains_grad) and tensor.grad is not None:
