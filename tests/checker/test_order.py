@@ -27,16 +27,18 @@ class Rank:
 
     def call(
         self, op="all_reduce", line=10, *, root=0, kind="float32", values=1, came_back=True,
-        text=None, does="SUM", brings=journal.SOMETHING,
+        text=None, does="SUM", brings=journal.SOMETHING, what=None, looks=0,
     ):  # fmt: skip
         """One collective that this rank calls itself."""
         place = {"file": "train.py", "line": line}
         told = {"op": op, "key": [root, does, kind, values], "says": f"{op}()", "place": place}
         if text is not None:
             told["way"] = [["train.py", "train", text]]
+        if what is not None:
+            told["what"] = what
         key = json.dumps(told)
         number = self.lines[key] = self.lines.get(key) or self.journal.line(told)
-        slot = self.journal.begin(self.group, self.index, self.counted, number, brings)
+        slot = self.journal.begin(self.group, self.index, self.counted, number, brings, looks)
         self.index += 1
         self.counted += 1
         if came_back is not None:
@@ -244,3 +246,78 @@ def test_a_text_that_is_not_known(ranks, told):
     texts(one, "a").call(line=3).end()
     texts(other.call(line=3), "a").end()
     assert told() == ([], [])
+
+
+def keys(rank, names, unordered=True, **rest):
+    """One line in a loop, for each of these names."""
+    for name in names:
+        rank.call(text="sum(x[name])", what=["key", name, unordered], **rest)
+    return rank
+
+
+@pytest.mark.parametrize("op", ["all_reduce", "broadcast", "all_gather", "reduce_scatter_tensor"])
+@pytest.mark.parametrize(("first", "second"), [("ab", "ba"), ("abc", "cab")])
+def test_one_line_by_the_names_of_a_set(ranks, told, op, first, second):
+    """What a set or a dict has chosen, in another order on another rank, whatever the collective."""
+    for one, names in zip(ranks(), (first, second), strict=True):
+        keys(one, names, op=op).end()
+    ((found,), _) = told()
+    assert (
+        f"{'sums' if op in ('all_reduce', 'reduce_scatter_tensor') else 'calls'} in another"
+        in found.message
+    )
+    assert f"with a on rank 0 and sum(x[name]) with {second[0]} on rank 1" in found.message
+    assert "sorted(" in found.fix
+
+
+def test_names_of_many(ranks, told):
+    """Their number does not matter, and a barrier between them does not either."""
+    for one in ranks():
+        many = [f"{at}" for at in range(200)]
+        keys(one, many[:: 1 - 2 * one.rank]).call("barrier", text="barrier()", does=None).end()
+    assert len(told()[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "rest"),
+    [
+        ("ab", "ba", {"unordered": False}),
+        ("ab", "ba", {"brings": journal.ZERO}),
+        ("ab", "ba", {"op": "all_to_all"}),
+        ("ab", "cd", {}),
+        ("ab", "bb", {}),
+    ],
+)
+def test_names_that_prove_nothing(ranks, told, first, second, rest):
+    """An order that the program has chosen; who adds nothing; other names on each rank."""
+    for one, names in zip(ranks(), (first, second), strict=True):
+        keys(one, names, **rest).end()
+    assert told() == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("looks", "found"),
+    [
+        ([{"a": 1, "b": 2}, {"a": 1, "b": 2}], True),
+        ([{"a": 1, "b": 1}, {"a": 1, "b": 1}], False),
+        ([{"a": 1, "b": 2}, {"a": 2, "b": 1}], False),
+        ([{"a": 1, "b": 2}, {"a": 3, "b": 4}], False),
+        ([{"a": 0, "b": 2}, {"a": 0, "b": 2}], False),
+    ],
+)
+def test_replicas(ranks, told, looks, found):
+    """Parameters of the same values on both ranks are one and the same; others may be what they like."""
+    for one, names in zip(ranks(), ("ab", "ba"), strict=True):
+        for name in names:
+            what = ["parameter", f"Net.{name}", False]
+            one.call(text="sum(p.grad)", what=what, looks=looks[one.rank][name])
+        one.end()
+    assert [one.rule for one in told()[0]] == ["collective-mismatch"] * found
+
+
+def test_what_lies_between(ranks, told):
+    """A barrier between two sums in another order changes nothing."""
+    for one, both in zip(ranks(), ("ab", "ba"), strict=True):
+        texts(one, both[0]).call("barrier", text="barrier()", does=None, brings=0)
+        texts(one, both[1]).end()
+    assert len(told()[0]) == 1

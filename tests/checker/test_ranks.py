@@ -21,6 +21,7 @@ LINES = {
 
 
 ORDERS = PROGRAMS / "ranks" / "collectives.py"
+SENDS = PROGRAMS / "ranks" / "sends.py"
 OBSERVED = """
 import runpy, sys
 from loopwright.checker.process import start
@@ -136,6 +137,31 @@ def test_one_order(collectives, kind, ranks):
     """Messages, groups, threads, handles, roots in turn, another launch, a rank that joins: no word."""
     told, notes, done = collectives(kind, ranks)
     assert (told, notes, done.rc) == ([], [], 0)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "sums_of_a_set", "sums_of_a_listed_set", "sums_of_a_dict", "gathered_by_name", "gradients_of_a_dict",
+        "gradients_in_reverse", "weights_of_a_dict", "weights_of_a_state", "gathered_lines",
+        "sums_around_a_barrier", "sums_that_are_awaited", "right",
+    ],
+)  # fmt: skip
+def test_the_same_calls_in_another_order(run_cli, tmp_path, kind, ranks):
+    """Found at the line that is marked; no word on programs that only look like it."""
+    found = tmp_path / "found.json"
+    done = run_cli("check", f"--json={found}", SENDS, kind, str(ranks), cwd=tmp_path, timeout=120)
+    record = json.loads(found.read_text())
+    told = [one for one in record["findings"] if one["severity"] != "hint"]
+    if kind == "right":
+        assert (told, record["notes"], done.rc) == ([], [], 0)
+        return
+    (one,) = told
+    assert (one["rule"], done.rc) == ("collective-mismatch", 1)
+    assert "# wrong" in SENDS.read_text().splitlines()[one["line"] - 1]
+    assert one["ranks"] == [*range(2 if kind == "sums_that_are_awaited" else ranks)]
 
 
 @pytest.mark.long

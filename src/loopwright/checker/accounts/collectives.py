@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from loopwright.checker.accounts.sent import Sent
 from loopwright.checker.ranks.journal import SOMETHING, ZERO, Journal
 from loopwright.events import Event
 from loopwright.observe.sites import Site, resolve, stack
@@ -27,10 +28,17 @@ KINDS = 2000
 """Kinds of calls that are told apart by their sizes; further ones are noted without."""
 ALIKE = ("all_reduce", "broadcast", "reduce", "all_gather_into_tensor", "reduce_scatter_tensor")
 """Whose first tensor is as large on every rank."""
-SUMS = ("all_reduce", "reduce")
-"""Whose first tensors are mixed with each other."""
+MIXED = (
+    "all_reduce",
+    "reduce",
+    "all_gather",
+    "all_gather_into_tensor",
+    "reduce_scatter",
+    "reduce_scatter_tensor",
+)
+"""In which something of each rank goes to others."""
 FRAMES = 4
-"""Calls by which two sums are told apart: the one that adds up, and those of the functions around it."""
+"""Calls by which two are told apart: the collective, and those of the functions around it."""
 LOOKED_AT, WAITED_FOR = 65536, 64
 """Values of a tensor that are looked at; collectives in which a device is waited for."""
 ENVIRONMENT = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
@@ -61,6 +69,7 @@ class Collectives:
         self._groups: dict[tuple[int, str], Group] = {}
         self._calls: dict[tuple[Any, ...], int] = {}
         self._worlds = 0
+        self._sent = Sent()
         self._open: dict[int, tuple[int, Group]] = {}
         """Thread -> the slot of the collective that it is in, and its group."""
 
@@ -94,10 +103,10 @@ class Collectives:
             self._mark(group, "after an exception")
         if "after an exception" in group.marks:
             return  # the order from there on is no longer that of a program that goes its way
-        call = self._call(event)
+        call, looks = self._call(event)
         number = self._number(group)
-        brings = self._brings(event) if event.subject in SUMS else 0
-        place = self.journal.begin(group.line, group.index, number, call, brings)
+        brings = self._brings(event) if event.subject in MIXED else 0
+        place = self.journal.begin(group.line, group.index, number, call, brings, looks)
         self._open[threading.get_ident()] = place, group
         group.index += 1
         group.before = number
@@ -199,7 +208,7 @@ class Collectives:
 
     def _brings(self, event: Event) -> int:
         """Whether this rank adds anything: who only takes brings zeros. On a device asked a few times."""
-        tensor = _first_tensor(event.kwargs)
+        tensor = _given(event)
         assert self.journal is not None
         if (
             tensor is None
@@ -210,23 +219,36 @@ class Collectives:
             return 0
         return SOMETHING if bool(tensor.detach().any()) else ZERO
 
-    def _call(self, event: Event) -> int:
+    def _call(self, event: Event) -> tuple[int, int]:
+        """Return the number of its line, and what the values of a named parameter look like."""
         key, says = _signature(event.subject, event.kwargs)
-        frames = stack(3)[-FRAMES:] if event.subject in SUMS else []
-        way = tuple((code, instruction) for code, instruction, _ in frames)
-        return self._line(event.site, event.subject, key, says, way)
+        way = tuple((code, instruction) for code, instruction, _ in stack(3)[-FRAMES:])
+        named, looks = None, 0
+        if not event.site.by_library:
+            frame, size = sys._getframe(1), torch.distributed.get_world_size()
+            named, looks = self._sent.named(frame, size)
+        what = tuple(named.told()) if named is not None else None
+        return self._line(event.site, event.subject, key, says, way, what), looks
 
     def _line(
-        self, site: Site, name: str, key: list[Any], says: str, way: tuple[Any, ...] = ()
-    ) -> int:
+        self, site: Site, name: str, key: list[Any], says: str,
+        way: tuple[Any, ...] = (), what: tuple[Any, ...] | None = None,
+    ) -> int:  # fmt: skip
         if len(self._calls) > KINDS:
-            key, says, way = [None] * len(key), f"{name}()", ()
-        known = self._calls.get((site, name, way, *key))
+            key, says, way, what = [None] * len(key), f"{name}()", (), None
+        known = self._calls.get((site, name, way, what, *key))
         if known is None:
             assert self.journal is not None
             place = dataclasses.asdict(site.position())
-            told = {"op": name, "key": key, "says": says, "place": place, "way": _words(way)}
-            known = self._calls[site, name, way, *key] = self.journal.line(told)
+            told = {
+                "op": name,
+                "key": key,
+                "says": says,
+                "place": place,
+                "way": _words(way),
+                "what": what,
+            }
+            known = self._calls[site, name, way, what, *key] = self.journal.line(told)
         return known
 
 
@@ -261,6 +283,14 @@ def _words(way: tuple[Any, ...]) -> list[list[str]]:
 
 def _first_tensor(named: dict[str, Any]) -> torch.Tensor | None:
     return next((one for one in named.values() if isinstance(one, torch.Tensor)), None)
+
+
+def _given(event: Event) -> torch.Tensor | None:
+    """What this rank sends: of what it was given in a list or as its last tensor, where others receive."""
+    tensors = [one for one in event.kwargs.values() if isinstance(one, torch.Tensor)]
+    if event.subject == "reduce_scatter":
+        return None  # a list of them
+    return tensors[-1] if tensors else None
 
 
 def _device(named: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ ZERO, SOMETHING = 1, 2
 """What a rank brought to a sum, where that was looked at; else 0."""
 ENDED = {0: None, 1: True, 2: False}
 _HEAD = struct.Struct("<dQQIIB")
-_SLOT = struct.Struct("<QQIIBB6x")
+_SLOT = struct.Struct("<QQIIBB2xI")
 _ROOM = 64
 
 
@@ -58,11 +58,13 @@ class Journal:
         self._numbered += 1
         return self._numbered
 
-    def begin(self, group: int, index: int, number: int, call: int, brings: int = 0) -> int:
+    def begin(
+        self, group: int, index: int, number: int, call: int, brings: int = 0, looks: int = 0
+    ) -> int:
         """A rank calls its ``index``-th collective of a group; returns the place of its slot."""
         slot = self.calls if self.calls < FIRST else FIRST + (self.calls - FIRST) % LAST
         place = _ROOM + slot * _SLOT.size
-        _SLOT.pack_into(self._map, place, index, number, group, call, BEGUN, brings)
+        _SLOT.pack_into(self._map, place, index, number, group, call, BEGUN, brings, looks)
         self.calls += 1
         self._head()
         return place
@@ -97,6 +99,8 @@ class Call:
     told: dict[str, Any]
     state: int
     brings: int = 0
+    looks: int = 0
+    """A number of the values of the parameter that it is about; 0 where that is not known."""
 
 
 @dataclass

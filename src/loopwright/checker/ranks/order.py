@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loopwright.checker.ranks.journal import BEGUN, RAISED, Book, Call, Kept
-from loopwright.checker.ranks.swaps import swapped
+from loopwright.checker.ranks.swaps import SUMS, swapped
 from loopwright.checker.ranks.worlds import worlds
 from loopwright.events import Finding, Place
 
@@ -116,10 +116,14 @@ def _mixed(group: list[Member], longest: Member) -> Finding | None:
         call, answer = first.book.calls[at], second.book.calls[at]
         found = _finding(
             group, call,
-            f"the ranks make the same sums in another order: collective number {at + 1:,}{_of(group)} is "
-            f"{_text(call)} on rank {first.rank} and {_text(answer)} on rank {second.rank}, which adds them "
-            "to each other",
+            f"the ranks make the same {_kind(call)} in another order: collective number {at + 1:,}"
+            f"{_of(group)} is {_text(call)} on rank {first.rank} and {_text(answer)} on rank "
+            f"{second.rank}, which {_pairs(call)}",
         )  # fmt: skip
+        if call.told.get("what") and answer.told.get("what"):
+            found.fix = (
+                "for name in sorted(names): ...  # a set's or a dict's differs from rank to rank"
+            )
         if answer.told["place"] != call.told["place"]:
             related = dataclasses.replace(
                 _place(answer), note=f"rank {second.rank} at the same time"
@@ -132,7 +136,22 @@ def _mixed(group: list[Member], longest: Member) -> Finding | None:
 def _text(call: Call) -> str:
     """The calls that led to a sum, as they are written."""
     *outer, (_, _, inner) = call.told["way"]
+    if call.told.get("what"):
+        kind, name, _ = call.told["what"]
+        return f"{inner} of {name}" if kind == "parameter" else f"{inner} with {name}"
     return inner if not outer else f"{inner} in {outer[-1][2]}"
+
+
+def _kind(call: Call) -> str:
+    return {True: "sums", False: "calls"}[call.told["op"] in SUMS]
+
+
+def _pairs(call: Call) -> str:
+    if call.told["op"] in SUMS:
+        return "adds them to each other"
+    if call.told["op"] == "broadcast":
+        return "gives one the values of the other"
+    return "puts them together"
 
 
 def _unanswered(group: list[Member], longest: Member, shorter: Member) -> Finding | None:
