@@ -164,6 +164,8 @@ class SampleShare(Share, Sampler[Any]):
         A turn of all ranks is one piece of the order, so nobody has to be asked.
         """
         each = self.batch_size * self._size
+        if position * each <= self._total:
+            return self.batch_size, each
         turn = max(0, min(each, self._total - (position - 1) * each))
         return self._share(turn), turn
 

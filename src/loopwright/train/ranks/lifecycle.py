@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from loopwright.errors import StateError
 from loopwright.parallel.apart import spread
+from loopwright.parallel.arrival import Arrival, arrival_of
 from loopwright.parallel.wrapping import guard, let_take_buffers, takes_buffers
 from loopwright.train.callsite import user_line
 from loopwright.train.lifecycle import Lifecycle
@@ -33,12 +34,17 @@ class LifecycleOverRanks(Lifecycle):
         self._size_before = 0
         self._begun_alone = False
         self._take_buffers: dict[str, Any] = {}
+        self._arrivals: dict[str, Arrival] = {}
+        self._arrived: dict[str, list[str]] = {}
+        self.awaited: list[Arrival] = []
+        """Orders of gradients that no turn has shown yet."""
         self._late = False
 
     def _take_up(self, state: dict[str, Any]) -> None:
         self._size_before = state["ranks"]["size"]
         self._begun_alone = self._size_before == 1 and "share" not in state["loop"]["source"]
         self._take_buffers = state["ranks"]["take_buffers"]
+        self._arrived = state["ranks"]["arrivals"]
 
     def _ready(self, loop: Loop, *, resumed: bool) -> None:
         self._parts.wish = None
@@ -51,6 +57,8 @@ class LifecycleOverRanks(Lifecycle):
         elif self._size_before == self._world.size and not self._begun_alone:
             for key, takes in self._take_buffers.items():
                 let_take_buffers(self._run.callables[key], takes)
+            self._await_gradients(self._arrived)
+            return
         else:
             # All have the first one's generators.
             assert loop.restored is not None
@@ -60,8 +68,28 @@ class LifecycleOverRanks(Lifecycle):
             if self._begun_alone:
                 source.set_seed(seed)
 
+        self._await_gradients({})
+
+    def _await_gradients(self, known: dict[str, list[str]]) -> None:
+        """Let DDPs that are new here put gradients together as those did that a checkpoint tells of."""
+        for key, module in sorted(self._run.callables.items()):
+            if key in self._arrivals and self._arrivals[key].names is not None:
+                continue
+            one = arrival_of(module, self._world.size)
+            if one is None:
+                continue
+            self._arrivals[key] = one
+            if key in known:
+                one.play(known[key])
+            if one.names is None:
+                one.watch()
+                self.awaited.append(one)
+
     def release(self, loop: Loop) -> None:
         """Give back what a loop holds while it runs."""
+        for one in self.awaited:
+            one.let_go()
+        self.awaited = []
         for handle in self._guards:
             handle.remove()
         self._guards = []
@@ -113,6 +141,8 @@ class LifecycleOverRanks(Lifecycle):
         state = gathered(saving.collect(self._run, loop, ended), buffers, self._world)
         callables = self._run.callables.items()
         state["ranks"]["take_buffers"] = {key: takes_buffers(module) for key, module in callables}
+        orders = ((key, one.names) for key, one in self._arrivals.items())
+        state["ranks"]["arrivals"] = {key: names for key, names in orders if names is not None}
         return state
 
     def end(self, loop: Loop, how: str) -> None:

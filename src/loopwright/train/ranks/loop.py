@@ -160,6 +160,9 @@ class LoopOverRanks(Loop):
 
     def _finish_turn(self, step: Step) -> None:
         self._next_visit = math.inf
+        lifecycle: LifecycleOverRanks = self.run.lifecycle  # type: ignore[assignment]
+        if lifecycle.awaited:
+            lifecycle.awaited = [one for one in lifecycle.awaited if not one.settle()]
         padding = self.source.padding
         if self._told is not None:
             told, self._told = self._told.wait(), None

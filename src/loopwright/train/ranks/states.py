@@ -43,7 +43,8 @@ def scattered(state: dict[str, Any] | None, world: World) -> dict[str, Any] | No
     if found is None:
         return None
     ranks = found.get("ranks") or {"size": 1, "others": []}
-    found["ranks"] = {"size": ranks["size"], "take_buffers": ranks.get("take_buffers", {})}
+    kept = {name: ranks.get(name, {}) for name in ("take_buffers", "arrivals")}
+    found["ranks"] = {"size": ranks["size"], **kept}
     begun_alone = ranks["size"] == 1 and "share" not in found["loop"]["source"]
     if ranks["size"] != world.size or begun_alone:
         begin_the_rest(found, ranks["size"])
