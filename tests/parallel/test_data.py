@@ -53,7 +53,12 @@ tell(row=row, computed=computed, exact=exact, seen=seen, best=run.best,
 
 
 @pytest.mark.parametrize(
-    ("size", "samples"), [(2, 11), (3, 11), pytest.param(4, 10, marks=pytest.mark.long)]
+    ("size", "samples"),
+    [
+        pytest.param(2, 11, marks=pytest.mark.long),
+        (3, 11),
+        pytest.param(4, 10, marks=pytest.mark.long),
+    ],
 )
 def test_no_sample_is_counted_twice(ranks, size, samples):
     """Metrics over shares of unequal size are those of the whole data set, on every rank."""

@@ -93,7 +93,11 @@ SHARDED = [0, 0, 1, 1, 2, 3, 4, 5]  # one batch of the first rank's, three of th
 
 @pytest.mark.parametrize(
     ("size", "parallel"),
-    [(3, "ddp"), (3, "fsdp"), pytest.param(2, "ddp", marks=pytest.mark.long)],
+    [
+        (3, "ddp"),
+        pytest.param(3, "fsdp", marks=pytest.mark.long),
+        pytest.param(2, "ddp", marks=pytest.mark.long),
+    ],
 )
 def test_training(ranks, size, parallel):
     """No sample is lost or counted twice, and the weights are those of one process on the joined batches."""
@@ -237,7 +241,7 @@ for norm in (nn.Identity, lambda: nn.BatchNorm1d(6)):
 """
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=pytest.mark.long)])
 def test_a_ragged_end_under_batch_norm(ranks, parallel):
     """A last turn of three samples goes to one rank of two: of one, BatchNorm has no variance.
 

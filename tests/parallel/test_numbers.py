@@ -83,7 +83,8 @@ def close(a: list[float], b: list[float], limit: float = 1e-12) -> bool:
 
 
 @pytest.mark.parametrize(("size", "parallel"), [
-    (2, "ddp"), (2, "fsdp"), (3, "ddp"), (3, "fsdp"),
+    (2, "ddp"), (3, "fsdp"),
+    pytest.param(2, "fsdp", marks=pytest.mark.long), pytest.param(3, "ddp", marks=pytest.mark.long),
     pytest.param(4, {"strategy": "fsdp", "replicas": 2}, marks=pytest.mark.long),
 ])  # fmt: skip
 def test_the_joined_batch(ranks, size, parallel):

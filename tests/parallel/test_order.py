@@ -132,6 +132,7 @@ def test_the_seed_is_in_the_first_checkpoint():
     assert other.fetch().tolist() != orders[0][0]
 
 
+@pytest.mark.long
 def test_from_one_process_to_two_ranks_and_back(ranks):
     """An epoch that one process has begun keeps the plain loader's order, whoever goes on."""
     go(ranks, 1, KIND="shuffle", EPOCHS="1")

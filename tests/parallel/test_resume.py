@@ -186,6 +186,7 @@ def test_an_epoch_of_several_sizes(ranks):
     assert sorted(seen) == list(range(72))
 
 
+@pytest.mark.long
 def test_a_rank_with_an_exception(ranks):
     """The rank that failed shows its traceback, the others one line, and nothing hangs."""
     began = time.monotonic()

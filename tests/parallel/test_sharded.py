@@ -293,9 +293,9 @@ for make in (momentum, adam, SAM):
 
 
 @pytest.mark.parametrize(("size", "parallel"), [
-    (2, "fsdp"), pytest.param(3, "fsdp", marks=pytest.mark.long),
-    pytest.param(4, {"strategy": "fsdp", "replicas": 2}, marks=pytest.mark.long),
+    (2, "fsdp"), (3, "fsdp"), (4, {"strategy": "fsdp", "replicas": 2}),
 ])  # fmt: skip
+@pytest.mark.long
 def test_closures(ranks, size, parallel):
     """Optimizers that evaluate a closure, once or twice, move sharded weights as one process's."""
     (one,) = ranks.run(MINIMIZED, 1)

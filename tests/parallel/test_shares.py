@@ -240,7 +240,7 @@ def test_what_is_left_for_other_ranks(kind):
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, pytest.param(8, marks=pytest.mark.long)])
 def test_no_rank_trains_on_a_single_sample(size, batch_size):
     """An epoch's last turn gives two samples or more to each rank that it gives any, where they are there.
 
