@@ -64,7 +64,8 @@ with run:
     run.load_best()
     best = run.weights(averaged=False)
 digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in whole.values())).hexdigest()
-tell(weights=digest, sharded=sharded, local=local, total=sum(p.numel() for p in model.parameters()),
+tell(weights=digest, turns=run.counts["0"]["turn"], sharded=sharded, local=local,
+     total=sum(p.numel() for p in model.parameters()),
      rows=[row.values for row in run.history.epochs] if RANK == 0 else None, best=run.best,
      kept=hashlib.sha256(b"".join(w.numpy().tobytes() for w in best.values())).hexdigest(),
      numbers=torch.cat([whole[name].flatten().double() for name in trained]).tolist(),
@@ -155,7 +156,7 @@ def test_replicas_of_shards(ranks):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("parallel", "size"), [("ddp", 2), ("fsdp", 2), ({"strategy": "fsdp", "replicas": 2}, 4)]
+    ("parallel", "size"), [("ddp", 3), ("fsdp", 2), ({"strategy": "fsdp", "replicas": 2}, 4)]
 )
 def test_random_kills(ranks, parallel, size):
     """A rank that is killed at any moment, in the middle of a save too, leaves a run that goes on alike.
@@ -166,9 +167,10 @@ def test_random_kills(ranks, parallel, size):
     whole = [mine[-1] for mine in ranks.run(PROGRAM, size, **settings)]
     draw = random.Random(int(os.environ.get("RANK_KILLS_SEED", "1")))
     wanted, killed, missed, inside = int(os.environ.get("RANK_KILLS", "3")), 0, 0, 0
+    turns = whole[0]["turns"]
     while killed < wanted:
         fresh(ranks)
-        who, at, delay = draw.randrange(size), draw.randrange(12), draw.uniform(0, 0.05)
+        who, at, delay = draw.randrange(size), draw.randrange(turns), draw.uniform(0, 0.05)
         started = ranks.start(
             PROGRAM, size, HOW="later", AT=str(at), WHO=str(who), DELAY=str(delay), **settings
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import mul
 from typing import Any
 
 from loopwright.parallel.world import World
@@ -84,8 +83,6 @@ def losses_of(history: History) -> list[float]:
     """Return this rank's losses that wait, then their weights, then which of them there are."""
     losses: list[Any] = to_host(history._losses)
     weights: list[Any] = to_host(list(history._weights))
-    if None not in losses:
-        return [*losses, *weights, *[1.0] * len(losses)]
     known = [loss is not None for loss in losses]
     return [
         *(loss if there else 0.0 for loss, there in zip(losses, known, strict=True)),
@@ -97,15 +94,6 @@ def losses_of(history: History) -> list[float]:
 def merge_losses(history: History, told: list[Sequence[float]]) -> None:
     """Make the losses that wait those of all ranks: means with the ranks' weights."""
     turns = len(history._losses)
-    if all(0.0 not in one[2 * turns :] for one in told):  # the same in a third of the time
-        losses = zip(*(one[:turns] for one in told), strict=True)
-        weights = zip(*(one[turns : 2 * turns] for one in told), strict=True)
-        for turn, (all_losses, all_weights) in enumerate(zip(losses, weights, strict=True)):
-            total = math.fsum(all_weights)
-            joined = math.fsum(map(mul, all_losses, all_weights))
-            history._losses[turn] = joined / total if total else all_losses[0]
-            history._weights[turn] = total
-        return
     for turn in range(turns):
         known = [(one[turn], one[turns + turn]) for one in told if one[2 * turns + turn]]
         total = math.fsum(weight for _, weight in known)
