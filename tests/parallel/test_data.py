@@ -76,6 +76,38 @@ def test_no_sample_is_counted_twice(ranks, size, samples):
     assert len({one["seen"] for (one,) in told}) == 2  # the control: shares were unequal
 
 
+TRAINED = """
+data = TensorDataset(torch.arange(10.0).reshape(10, 1), torch.arange(10) % 2)
+model = nn.Linear(1, 2)
+run = lw.Run(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=1e-3), progress=False)
+total, mean, accuracy, predictions = lw.Sum(), lw.Mean(), lw.Accuracy(), lw.Predictions()
+for step in run.loop(DataLoader(data, batch_size=4), epochs=1):
+    x, y = step.batch
+    step.backward(nn.functional.cross_entropy(run.model(x), y))
+    step.update()
+    perfect = torch.nn.functional.one_hot(y, 2) * (x < 9)
+    total.update(x)
+    mean.update(x)
+    accuracy.update(perfect.float(), y)
+    predictions.update(perfect.float(), y)
+    if step.ends_epoch:
+        exact = lw.Sum()
+        for x, _ in run.evaluate(DataLoader(data, batch_size=4)):
+            exact.update(x)
+        step.log(total=total, mean=mean, accuracy=accuracy, exact=exact)
+tell(row=run.history.epochs[-1].values, seen=predictions._samples)
+"""
+
+
+def test_a_batch_that_pads_a_turn_is_in_no_metric(ranks):
+    """10 samples on two ranks: one has no batch in the last turn, and its part of an evaluation."""
+    told = [mine[-1] for mine in ranks.run(TRAINED, 2)]
+    assert sorted(one["seen"] for one in told) == [4, 6]
+    for one in told:
+        assert (one["row"]["total"], one["row"]["mean"], one["row"]["exact"]) == (45.0, 4.5, 45.0)
+        assert one["row"]["accuracy"] == pytest.approx(0.9)
+
+
 LOADERS = """
 from torch.utils.data import Dataset, IterableDataset
 class Numbers(Dataset):

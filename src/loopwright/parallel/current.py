@@ -9,3 +9,5 @@ if TYPE_CHECKING:
 
 WORLD: World | None = None
 """None where there is one process only."""
+PADDING: bool = False
+"""The turn that is being made has a batch that counts for nothing: metrics take nothing in."""

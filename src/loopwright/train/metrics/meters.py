@@ -52,6 +52,8 @@ class Mean:
             weight: how much each element counts, broadcast to the shape of ``values``: a number of
                 samples, a mask, a number of tokens. None: 1.
         """
+        if current.PADDING:
+            return
         if not isinstance(values, Tensor):
             if isinstance(weight, Tensor):
                 values = torch.as_tensor(values, dtype=torch.float32, device=weight.device)
@@ -131,7 +133,8 @@ class Sum:
 
     def update(self, values: Tensor | float) -> None:
         """Add every element of ``values``; no synchronisation."""
-        self._sum.add(values)
+        if not current.PADDING:
+            self._sum.add(values)
 
     def tensor(self) -> Tensor:
         """Return the sum as a 0-d tensor on its device, without waiting for it."""

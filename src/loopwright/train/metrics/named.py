@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from loopwright.errors import UsageError
+from loopwright.parallel import current
 from loopwright.train.metrics.meters import Accuracy, Mean, Sum
 
 __all__ = ["SETS", "Metric", "MetricSet", "metric"]
@@ -155,6 +156,8 @@ class MetricSet:
 
         Autocast is off inside, so that losses and sums are formed in the precision they ask for.
         """
+        if current.PADDING:
+            return
         device = _device(outputs)
         if not self._updated:
             for each in self._metrics.values():

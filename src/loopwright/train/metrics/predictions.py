@@ -101,6 +101,8 @@ class Predictions:
         Raises:
             UsageError: the shapes do not fit, or there are more logits than class names.
         """
+        if current.PADDING:
+            return
         with torch.autocast(logits.device.type, enabled=False):
             labels = read_labels(logits, target)
             self._count(labels)

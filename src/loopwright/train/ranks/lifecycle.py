@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from loopwright.errors import StateError
+from loopwright.parallel import current
 from loopwright.parallel.apart import spread
 from loopwright.parallel.arrival import Arrival, arrival_of
 from loopwright.parallel.wrapping import guard, let_take_buffers, takes_buffers
@@ -87,6 +88,7 @@ class LifecycleOverRanks(Lifecycle):
 
     def release(self, loop: Loop) -> None:
         """Give back what a loop holds while it runs."""
+        current.PADDING = False
         for one in self.awaited:
             one.let_go()
         self.awaited = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from loopwright.errors import DataError
+from loopwright.parallel import current
 from loopwright.parallel.world import Totals
 from loopwright.parallel.wrapping import synchronise
 from loopwright.train.callsite import CallSite, user_line
@@ -156,10 +157,11 @@ class LoopOverRanks(Loop):
             self._of_turn, self._told, self._of_all
         )  # fmt: skip
         self.values.weight = 0.0 if self.source.padding else 1.0
+        current.PADDING = self.source.padding
         return step
 
     def _finish_turn(self, step: Step) -> None:
-        self._next_visit = math.inf
+        self._next_visit, current.PADDING = math.inf, False
         lifecycle: LifecycleOverRanks = self.run.lifecycle  # type: ignore[assignment]
         if lifecycle.awaited:
             lifecycle.awaited = [one for one in lifecycle.awaited if not one.settle()]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from loopwright.errors import UsageError
 from loopwright.events import Classification, Worst
-from loopwright.parallel import wrapping
+from loopwright.parallel import current, wrapping
 from loopwright.parallel.world import World
 from loopwright.train import prepare
 from loopwright.train.data.source import Source
@@ -131,10 +131,11 @@ class OverRanks(Alone):
         for model in run.models.values():
             self.world.take_firsts(list(model.buffers()))
         before, run.callables, source.seen = run.callables, run.models, 0
+        padding, current.PADDING = current.PADDING, False
         try:
             yield
         finally:
-            run.callables = before
+            run.callables, current.PADDING = before, padding
             if run.active is not None:
                 run.active.values.weight = float(source.seen)  # type: ignore[attr-defined]
 
