@@ -96,3 +96,39 @@ def test_a_number_that_comes_again(start_program, program_server):
         assert program.wait(30).rc == 3
     finally:
         program_server.codes = before
+
+
+PARENT = """\
+import atexit, signal, subprocess, sys, warnings
+atexit.register(lambda: print("the parent's end"))
+signal.signal(signal.SIGINT, lambda *_: None)
+sys.excepthook = print
+print("not written yet")
+code = subprocess.run([sys.executable, "program.py", "3"], check=False, env={"PYTHONPATH": "path"}).returncode
+print("it ended with", code)
+sys.exit(subprocess.run([sys.executable, "-c", "raise ValueError('as it is')"], check=False).returncode + 6)
+"""
+CHILD = """\
+import os, signal, sys
+print(sitecustomize.HERE, sys.path[1:2], os.environ.get("HOME"), signal.getsignal(signal.SIGINT).__name__)
+"""
+START = "import builtins, sys\nbuiltins.sitecustomize = sys.modules[__name__]\nHERE = 'begun'\n"
+
+
+def test_warm_children(run_program, tmp_path):
+    """What a program starts in turn may be a fork too: the same as a process of its own."""
+    (tmp_path / "parent.py").write_text(PARENT)
+    (tmp_path / "program.py").write_text(
+        PROGRAM.replace("import neighbour", CHILD + "import neighbour")
+    )
+    (tmp_path / "neighbour.py").write_text("VALUE = 7\n")
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "sitecustomize.py").write_text(START)
+    true, warm = [
+        run_program(["parent.py"], cwd=tmp_path, stdin="typed", warm_children=forks)
+        for forks in (False, True)
+    ]
+    assert (true.rc, true.out) == (warm.rc, warm.out) == (7, warm.out)
+    assert warm.err.startswith("to stderr\nTraceback")
+    assert warm.err.endswith("ValueError: as it is\n")
+    assert "begun" in warm.out

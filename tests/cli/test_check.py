@@ -34,19 +34,22 @@ sys.exit(int(sys.argv[1]))
 
 @pytest.fixture
 def check(run_cli, tmp_path):
-    """``check(words, **files)`` writes files and runs ``loopwright check WORDS``."""
+    """``check(words, **files)`` writes files and runs ``loopwright check WORDS``.
 
-    def run(*words, stdin="", **files):
+    The program is a fork too, unless ``started=True`` asks for the interpreter's true start.
+    """
+
+    def run(*words, stdin="", started=False, **files):
         for name, text in files.items():
             (tmp_path / f"{name}.py").write_text(text)
-        return run_cli("check", *words, cwd=tmp_path, stdin=stdin)
+        return run_cli("check", *words, cwd=tmp_path, stdin=stdin, warm_children=not started)
 
     return run
 
 
 def test_a_finding(check):
     """A mistake is shown with its line underlined, and the exit code is 1."""
-    done = check("train.py", train=FAULTY)
+    done = check("train.py", train=FAULTY, started=True)
     assert done.rc == 1
     assert "error[missing-zero-grad]: .grad of 2 of 2 parameters" in done.err
     assert "--> train.py:9:5" in done.err
@@ -107,7 +110,8 @@ def test_a_failing_program(check):
 
 def test_runs_as_python_would(check, tmp_path):
     """Name, arguments, path, stdin, own imports, exit functions and exit code are those of python."""
-    done = check("program.py", "3", "--own", program=ENDING, neighbour="VALUE = 7\n", stdin="typed")
+    files = {"program": ENDING, "neighbour": "VALUE = 7\n"}
+    done = check("program.py", "3", "--own", **files, stdin="typed", started=True)
     plain = subprocess.run(
         [sys.executable, "program.py", "3", "--own"],
         cwd=tmp_path,
@@ -124,7 +128,7 @@ def test_modules_and_code(check):
     """``-m``, ``-c`` and a command after ``--`` are run too."""
     assert check("-m", "train", train=FAULTY).rc == 1
     assert check("-c", FAULTY).rc == 1
-    assert check("--", sys.executable, "train.py").rc == 1
+    assert check("--", sys.executable, "train.py", started=True).rc == 1
 
 
 def test_children_are_observed(check):
@@ -132,7 +136,7 @@ def test_children_are_observed(check):
     text = (
         f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {FAULTY!r}], check=True)\n"
     )
-    done = check("--json", "parent.py", parent=text)
+    done = check("--json", "parent.py", parent=text, started=True)
     assert [one["rule"] for one in json.loads(done.out)["findings"]] == ["missing-zero-grad"]
 
 
@@ -210,10 +214,12 @@ def test_ctrl_c_is_the_programs(start_program, tmp_path):
     """An interrupt ends the program as it would alone, and what was found until then is told."""
     (tmp_path / "train.py").write_text(ENDLESS)
     program = start_program(
-        ["-m", "loopwright", "check", "--json=found.json", "train.py"], cwd=tmp_path
+        ["-m", "loopwright", "check", "--json=found.json", "train.py"],
+        cwd=tmp_path,
+        warm_children=True,
     )
     while program.out.count("training") < 8:
-        assert program.running
+        assert program.running()
         time.sleep(0.05)
     os.killpg(program.pid, signal.SIGINT)
     done = program.wait()

@@ -48,7 +48,7 @@ def test_train(tmp_path):
 @pytest.mark.parametrize(
     "words",
     [["--help"], ["--version"], ["recipes"], ["train", "--help"], ["trian"], ["train", "digts"],
-     ["new", "mine.py"], ["evaluate", "--help"]],
+     ["new", "mine.py"], ["evaluate", "--help"], ["check", "-c", "1"], ["explain", "-c", "1"]],
 )  # fmt: skip
 def test_no_torch(words, tmp_path):
     """What needs no torch does not import it."""

@@ -10,9 +10,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from loopwright.checker.session import Session
 from loopwright.observe import process
+
+if TYPE_CHECKING:
+    from loopwright.checker.session import Session
 
 STEPS = "LOOPWRIGHT_STEPS"
 START = "loopwright.checker.process:start"
@@ -30,6 +33,9 @@ def start() -> None:
 
 def _renew() -> None:
     global _session
+    # Here: `loopwright check` reads this module's names, and itself needs no torch (1.9 s to import).
+    from loopwright.checker.session import Session
+
     steps = os.environ.get(STEPS)
     _session = Session(steps=int(steps) if steps else None)
     _session.accounts.collectives.folder = Path(os.environ[process.FOLDER])

@@ -7,10 +7,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from loopwright.explainer.build import build
-from loopwright.explainer.record import Recording
 from loopwright.observe import process
+
+if TYPE_CHECKING:
+    from loopwright.explainer.record import Recording
 
 START = "loopwright.explainer.process:start"
 SETTINGS = "LOOPWRIGHT_EXPLAIN"
@@ -22,6 +24,10 @@ _recording: Recording | None = None
 def start() -> None:
     """Record this process; called once torch has been imported."""
     global _recording
+    # Here: `loopwright explain` reads this module's names, and itself needs no torch (1.9 s to import).
+    import loopwright.explainer.build  # noqa: F401  not only when the program ends
+    from loopwright.explainer.record import Recording
+
     settings = json.loads(os.environ.get(SETTINGS, "{}"))
     _recording = Recording(**settings)
     process.at_end(_write)
@@ -47,6 +53,8 @@ def _write() -> None:
     recording.stop()
     if not recording.observer.counts and not recording.setup:
         return
+    from loopwright.explainer.build import build
+
     record = build(recording)
     record.program.exception = process.ended_by()
     folder = Path(os.environ[process.FOLDER])
