@@ -18,6 +18,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -36,7 +38,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 LIMIT_S = 120.0
 RUNPY = "<frozen runpy>"
-SHOW_WARNING = warnings.showwarning
+HOOKS = [sys.excepthook, warnings.showwarning]
 left: list = []
 """Streams of a program whose fork has its own: what they still hold is not the fork's to write."""
 
@@ -98,6 +100,10 @@ class Server:
         self.codes: dict[int, int] = {}
         self._folder = folder
         self._count = 0
+        # By this name its frames, which stand below a program's, are an installed package's to the observer.
+        script = folder / "site-packages" / Path(__file__).name
+        script.parent.mkdir()
+        script.symlink_to(__file__)
         self._line, theirs = socket.socketpair()
         environment = {
             **os.environ,
@@ -106,7 +112,7 @@ class Server:
             **(env or {}),
         }
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())],
+            [sys.executable, str(script), str(theirs.fileno())],
             env=environment,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -271,10 +277,8 @@ def _become(request: dict) -> None:
     _run(request["argv"], request["env"])
 
 
-def _run(argv: list[str], env: dict[str, str]) -> None:
+def _run(argv: list[str], env: dict[str, str], run_file: Callable = runpy.run_path) -> None:
     """Run ``python ARGV`` with this environment in this process."""
-    import runpy
-
     import torch
 
     os.environ.clear()
@@ -293,16 +297,22 @@ def _run(argv: list[str], env: dict[str, str]) -> None:
         sys.argv = [argv[1], *argv[2:]]
         runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
     elif argv[0] == "-c":
-        import types
-
         sys.path[0] = ""
         sys.argv = ["-c", *argv[2:]]
         module = sys.modules["__main__"] = types.ModuleType("__main__")
-        exec(compile(argv[1], "<string>", "exec"), module.__dict__)
+        exec(compile(argv[1], "<string>", "exec", dont_inherit=True), module.__dict__)
     else:
         sys.path[0] = str(Path(argv[0]).resolve().parent)
         sys.argv = list(argv)
-        runpy.run_path(argv[0], run_name="__main__")
+        run_file(argv[0], run_name="__main__")
+
+
+def _run_file(path: str, run_name: str) -> None:
+    """Run a file by its full name, as Python itself does, and unlike runpy leave ``sys.argv[0]`` as given."""
+    full = os.path.abspath(path)
+    module = sys.modules[run_name] = types.ModuleType(run_name)
+    module.__file__ = full
+    exec(compile(Path(full).read_bytes(), full, "exec", dont_inherit=True), module.__dict__)
 
 
 class _WarmChild(subprocess.Popen):
@@ -348,7 +358,7 @@ def _run_child(argv: list[str], env: dict[str, str], kept: Sequence[int]) -> Non
     for finalizer in list(weakref.finalize._registry):
         finalizer.atexit = False
     weakref.finalize._registered_with_atexit = False
-    sys.excepthook, warnings.showwarning = sys.__excepthook__, SHOW_WARNING
+    sys.excepthook, warnings.showwarning = HOOKS
     for number in map(int, os.listdir("/dev/fd")):
         if number > 2 and number not in kept:
             with contextlib.suppress(OSError):  # of the listing itself
@@ -360,13 +370,12 @@ def _run_child(argv: list[str], env: dict[str, str], kept: Sequence[int]) -> Non
     sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
     sys.orig_argv = [sys.executable, *argv]
     gc.enable()  # subprocess has turned it off for the moment
-    _run(argv, env)
+    _run(argv, env, _run_file)
 
 
 def _end_as(run: Callable[[], None]) -> None:
     """Run the program and end as Python would, except for taking 200 MB of modules apart (1 s)."""
     import atexit
-    import runpy
     import threading
 
     code = 0
@@ -382,7 +391,7 @@ def _end_as(run: Callable[[], None]) -> None:
         while trace and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, RUNPY):
             trace = trace.tb_next
         sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
-        sys.excepthook(type(error), error, trace)
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
         if isinstance(error, KeyboardInterrupt):
             code = -signal.SIGINT
     threading._shutdown()
@@ -431,6 +440,7 @@ def _settle() -> None:
 
     for finalizer in list(weakref.finalize._registry):
         finalizer.atexit = False
+    HOOKS[:] = sys.excepthook, warnings.showwarning
     gc.collect()
     gc.freeze()
 

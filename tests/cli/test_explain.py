@@ -23,7 +23,7 @@ print("done", loss.item())
 def test_findings_stand_at_their_lines(run_cli, tmp_path):
     """``--check`` runs the program once more, silently; the finding stands under its line."""
     (tmp_path / "train.py").write_text(FAULTY)
-    done = run_cli("explain", "--check", "train.py", cwd=tmp_path)
+    done = run_cli("explain", "--check", "train.py", cwd=tmp_path, warm_children=True)
     assert done.rc == 0, done.err
     assert done.out.count("done") == 1 + FAULTY.count('"done"')
     after = done.out.partition("opt.step()")[2]
@@ -49,7 +49,8 @@ def test_json_alone(run_cli, tmp_path):
 def test_no_page(run_cli, tmp_path):
     """``--html none`` writes no page; the program's files are all that is there."""
     (tmp_path / "train.py").write_text(FAULTY)
-    done = run_cli("explain", "--html", "none", "--no-whatifs", "train.py", cwd=tmp_path)
+    words = ("--html", "none", "--no-whatifs", "train.py")
+    done = run_cli("explain", *words, cwd=tmp_path, warm_children=True)
     assert done.rc == 0, done.err
     assert "Your step in one view" in done.out
     assert [one.name for one in tmp_path.iterdir()] == ["train.py"]

@@ -160,12 +160,12 @@ def test_two_files(fix):
 def test_through_the_command_line(run_cli, tmp_path):
     """``--diff`` writes nothing; ``--fix`` does, and the exit code is that of the fixed program."""
     (tmp_path / "train.py").write_text(FAULTY)
-    done = run_cli("check", "--diff", "train.py", cwd=tmp_path)
+    done = run_cli("check", "--diff", "train.py", cwd=tmp_path, warm_children=True)
     assert done.rc == 1
     assert "+    opt.zero_grad()" in done.err
     assert "note: --fix would fix missing-zero-grad (train.py:9)" in done.err
     assert (tmp_path / "train.py").read_text() == FAULTY
-    done = run_cli("check", "--fix", "--json", "train.py", cwd=tmp_path)
+    done = run_cli("check", "--fix", "--json", "train.py", cwd=tmp_path, warm_children=True)
     assert (done.rc, (tmp_path / "train.py").read_text()) == (0, FIXED)
     record = json.loads(done.out)
     assert record["findings"] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 
 import pytest
@@ -83,19 +85,31 @@ def test_nothing_helps(machine, tmp_path, capsys):
     assert "--threads 4: failed: no memory" in captured.err
 
 
-def test_a_trial_trains_and_keeps_nothing(tmp_path, monkeypatch):
+TRIAL = """\
+import dataclasses, json
+from loopwright.cli import tuning
+from loopwright.errors import LoopwrightError
+tuning.SECONDS = 0.3
+told = []
+trial = tuning._trial(["digits", "--capture", "exact"], told.append)
+try:
+    tuning._trial(["digits", "--hiden", "3"], told.append)
+except LoopwrightError as error:
+    print(json.dumps([dataclasses.asdict(trial), told, str(error)]))
+"""
+
+
+def test_a_trial_trains_and_keeps_nothing(run_program, tmp_path):
     """A real one: a process that trains for a moment, with the note of its capture."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tuning, "SECONDS", 0.3)
-    told = []
-    trial = tuning._trial(["digits", "--capture", "exact"], told.append)
-    assert trial.turns >= 4
-    assert 0 < trial.seconds < 60
-    assert 50 < trial.memory < 5000
+    done = run_program(["-c", TRIAL], cwd=tmp_path, warm_children=True)
+    assert done.rc == 0, done.err
+    trial, told, error = json.loads(done.out)
+    assert trial["turns"] >= 4
+    assert 0 < trial["seconds"] < 60
+    assert 50 < trial["memory"] < 5000
     assert told[0].endswith("ms  digits --capture exact")
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(LoopwrightError, match=r"failed: .*unknown flag --hiden"):
-        tuning._trial(["digits", "--hiden", "3"], told.append)
+    assert re.search(r"failed: .*unknown flag --hiden", error)
 
 
 def test_channels_last(tmp_path):

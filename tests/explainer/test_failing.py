@@ -53,7 +53,7 @@ def test_an_exception_of_the_program_is_its_own(run_cli, tmp_path):
     """Its traceback names the program's frames alone, and its exit code is kept."""
     text = "import torch\nw = torch.ones(2, requires_grad=True)\nw.sum().backward()\nraise KeyError('mine')\n"
     (tmp_path / "train.py").write_text(text)
-    done = run_cli("explain", "--json=out.json", "train.py", cwd=tmp_path)
+    done = run_cli("explain", "--json=out.json", "train.py", cwd=tmp_path, warm_children=True)
     assert done.rc == 1
     assert "KeyError: 'mine'" in done.err
     assert done.err.count('File "') == 1
@@ -78,7 +78,8 @@ finally:
     print("finally")
 """
     (tmp_path / "train.py").write_text(text)
-    done = run_cli("explain", "--wait", "0", "--html", "none", "train.py", cwd=tmp_path)
+    words = ("--wait", "0", "--html", "none", "train.py")
+    done = run_cli("explain", *words, cwd=tmp_path, warm_children=True)
     assert done.rc == 0, done.err
     assert done.out.startswith("finally\nat exit\n")
     said = " ".join(done.out.split())
