@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -18,3 +19,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 sys.path.insert(0, str(Path(__file__).parent))
 
 pytest_plugins = ("forked",)
+
+
+def pytest_collection_finish() -> None:
+    """Leave torch and the tests' own modules out of each collection: 0.3 s, or 0.01 s, each."""
+    gc.collect()
+    gc.freeze()

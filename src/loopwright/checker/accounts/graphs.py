@@ -38,7 +38,7 @@ class Kept:
     """Graphs of one backward place."""
 
     def __init__(self) -> None:
-        self.alive: dict[int, weakref.ref[graph.Mark]] = {}
+        self.alive: dict[weakref.ref[graph.Mark], int] = {}
         self.passes = 0
         self.most = 0
         self.steady = 0
@@ -169,7 +169,8 @@ def _count(kept: Kept, mark: graph.Mark, number: int, site: Site) -> None:
     """One more graph that was used; how many of the earlier ones live, and who holds them?"""
     kept.passes += 1
     alive = kept.alive
-    alive[number] = weakref.ref(mark, lambda _: alive.pop(number, None))
+    # No Python of ours: an interrupt that came in it would be printed as ignored, and lost to the program.
+    alive[weakref.ref(mark, alive.pop)] = number
     count = len(alive)
     if count > kept.most:
         kept.most = count
@@ -177,7 +178,7 @@ def _count(kept: Kept, mark: graph.Mark, number: int, site: Site) -> None:
         if count >= 4 and is_power_of_two(count):
             frame = _frame_of(site)
             if frame is not None:
-                kept.holder = find_holder(frame, min(alive)) or kept.holder
+                kept.holder = find_holder(frame, min(alive.values())) or kept.holder
     elif count == kept.most:
         kept.steady += 1
         kept.longest_steady = max(kept.longest_steady, kept.steady)

@@ -30,11 +30,19 @@ def code_folder(recipe: str | None = None) -> Path:
 def hashes(recipe: str | None = None) -> dict[str, str]:
     """Return name -> hash of the user's files that are loaded from the code's folder.
 
-    Costs 10 ms where torch has loaded its 1,300 modules, and 14 ms with 100 files of the user's.
+    Costs 11 ms where torch has loaded its 1,900 modules.
     """
     folder = code_folder(recipe)
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    real = functools.cache(os.path.realpath)  # of a few hundred folders, not of thousands of files
+
+    @functools.cache  # a few hundred folders, which share most of their parents
+    def real(place: str) -> str:
+        above, name = os.path.split(place)
+        if not name or name in (os.curdir, os.pardir):
+            return os.path.realpath(place)
+        inside = os.path.join(real(above), name)
+        return os.path.realpath(inside) if os.path.islink(inside) else inside
+
     inside = str(folder) + os.sep
     found = {}
     for file in sorted(file for file in {*files, recipe} if file and file.endswith(".py")):

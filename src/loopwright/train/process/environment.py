@@ -56,13 +56,14 @@ def device_name(device: torch.device) -> str:
 
 def _processor() -> str:
     """Return the processor's name and the instructions that torch uses on it: others give other bits."""
-    name = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             line = next((x for x in file if x.startswith("model name")), "")
     except OSError:  # not Linux
         line = ""
-    return f"{line.partition(':')[2].strip() or name} ({torch.backends.cpu.get_cpu_capability()})"
+    # The second starts a process, for what is often the third.
+    name = line.partition(":")[2].strip() or platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def _git(folder: str) -> dict[str, Any] | None:
