@@ -24,7 +24,7 @@ def mine(wait: float = 0.0) -> lw.Job:
         optimizer=torch.optim.Adam(model.parameters()),
         compute_loss=loss,
         train_loader=[(torch.randn(4, 8), torch.zeros(4, dtype=torch.long))] * 10,
-        epochs=30,
+        epochs=8,
     )
 """
 

@@ -127,17 +127,20 @@ def test_flipped_bits(case, whole, base):
     assert with_bits_flipped(case, base, whole, 100) == {}
 
 
-FAULTS = (
-    "gone",
-    "half",
-    *[
-        pytest.param(fault, marks=pytest.mark.long)
-        for fault in ("empty", "one byte short", "zeros")
-    ],
-)
+QUICK = {("interrupted", "gone"), ("finished", "half")}
+CUT_SHORT = [
+    pytest.param(
+        state,
+        fault,
+        id=f"{state}-{fault}",
+        marks=() if (state, fault) in QUICK else pytest.mark.long,
+    )
+    for state in ("interrupted", "finished")
+    for fault in ("gone", "half", "empty", "one byte short", "zeros")
+]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("base", "fault"), CUT_SHORT, indirect=["base"], scope="module")
 def test_files_cut_short(case, whole, base, fault):
     """A file that is gone, empty, cut short, or full of zeros: the same bits, or a refusal."""
     wrong = {}

@@ -43,7 +43,7 @@ def killed_at(case, whole, settings, numbers, how):
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param(one, id=name, marks=() if name != "five folds" else pytest.mark.long)
+        pytest.param(one, id=name, marks=() if name == "two loops" else pytest.mark.long)
         for name, one in PROGRAMS.items()
     ],
 )
