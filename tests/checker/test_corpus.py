@@ -91,7 +91,9 @@ def test_the_severity_of_a_case_is_its_rules(case):
 )
 def test_clean_program(file, run_cli, tmp_path):
     """A correct program that looks wrong: no error and no warning, and its exit code is its own."""
-    done = run_cli("check", f"--json={tmp_path / 'found.json'}", file, cwd=tmp_path)
+    done = run_cli(
+        "check", f"--json={tmp_path / 'found.json'}", file, cwd=tmp_path, warm_children=True
+    )
     told = json.loads((tmp_path / "found.json").read_text())
     assert [one for one in told["findings"] if one["severity"] != "hint"] == []
     assert done.rc == told["program"]["exit_code"] == 0

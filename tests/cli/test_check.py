@@ -207,6 +207,26 @@ def test_workers_after_the_first_steps(check):
     assert "28.0" in done.err
 
 
+GOES = """\
+    called = []
+    sys.setprofile(lambda frame, event, _: event == "call" and called.append(frame.f_code.co_name))
+    del loss
+    sys.setprofile(None)
+    assert called == [], called
+"""
+
+
+def test_no_python_of_ours_when_a_graph_goes(check):
+    """An interrupt would come in it, where Python prints and forgets it: the program would train on."""
+    done = check(
+        "train.py",
+        train="import sys\n" + FAULTY.replace("net(x)", "torch.nn.Sequential(net)(x)") + GOES,
+    )
+    assert "AssertionError" not in done.err
+    assert done.rc == 1
+    assert "8 steps" in done.err
+
+
 ENDLESS = FAULTY.replace("range(8)", "iter(int, 1)") + '    print("training", flush=True)\n'
 
 

@@ -49,6 +49,7 @@ class Session:
         """Ask every rule; leave out what another finding explains."""
         self.observer.here.busy = True
         try:
+            self.accounts.modes.look_at_gone()
             found: list[Finding] = []
             for kind in rules():
                 try:

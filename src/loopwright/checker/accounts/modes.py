@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from collections import deque
 from typing import Any
 
 import torch
@@ -23,6 +24,16 @@ from loopwright.observe.sites import Site, stack
 from loopwright.observe.storing import gives_argument
 
 CHAINS = 8
+
+
+@dataclasses.dataclass(slots=True)
+class Watched:
+    """One call whose graph is still there, and how many of its outputs' nodes."""
+
+    place: Place
+    size: int
+    backwards: int
+    left: int
 
 
 class Stamp:
@@ -160,7 +171,8 @@ class Modes:
         self._pending: list[tuple[Place, nn.Module, list[tuple[nn.Module, str]]]] = []
         self._nodes: dict[Place, list[Any]] = {}
         self._outputs: list[tuple[list[weakref.ref[Any]], Place]] = []
-        self._marks: dict[int, Any] = {}
+        self._watched: dict[weakref.ref[graph.Mark], Watched] = {}
+        self._gone: deque[weakref.ref[graph.Mark]] = deque()
         self._root_ids: dict[int, tuple[weakref.ref[nn.Module], int]] = {}
         self.frozen_norms: dict[int, tuple[str, Place, int, str]] = {}
         """Batch norms with frozen weights that were in train mode in a training forward: kind, place, number
@@ -380,23 +392,22 @@ class Modes:
 
     def _watch_outputs(self, place: Place, outputs: list[torch.Tensor], number: int) -> None:
         """When the last graph of one call is gone: did a backward pass come before?"""
-        backwards = self.backwards
         marks = [graph.mark(node, number) for node in dict.fromkeys(one.grad_fn for one in outputs)]
         size = max(graph.result_bytes(one.grad_fn) for one in outputs)
+        self.look_at_gone()
+        if len(self._watched) < 256:
+            call = Watched(place, size, self.backwards, len(marks))
+            # No Python of ours when one goes: an interrupt in it would be lost to the program.
+            self._watched |= {weakref.ref(mark, self._gone.append): call for mark in marks}
 
-        def died(ref: Any) -> None:
-            alive = watched.get(number, [])
-            alive[:] = [one for one in alive if one is not ref]
-            if alive:
-                return
-            watched.pop(number, None)
-            if self.backwards == backwards:
-                place.wasted += 1
-                place.waste_bytes = max(place.waste_bytes, size)
-
-        watched = self._marks
-        if len(watched) < 256:
-            watched[number] = [weakref.ref(mark, died) for mark in marks]
+    def look_at_gone(self) -> None:
+        """Count the graphs that have gone; asked before anything that they are compared with changes."""
+        while self._gone:
+            call = self._watched.pop(self._gone.popleft())
+            call.left -= 1
+            if not call.left and call.backwards == self.backwards:
+                call.place.wasted += 1
+                call.place.waste_bytes = max(call.place.waste_bytes, call.size)
 
     def before_backward(self, event: Event) -> None:
         """Does this pass run through the outputs of the last forwards? Looked at a few times a place."""
@@ -415,6 +426,7 @@ class Modes:
         """Which places train; and which of their modules did so in eval mode."""
         if event.failed:
             return
+        self.look_at_gone()
         self.backwards += 1
         if self._fed_now:
             self.fed_before.setdefault(event.site, set()).update(self._fed_now)
