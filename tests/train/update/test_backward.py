@@ -28,7 +28,9 @@ def gradients(model, loss_of, run):
 
 
 @pytest.mark.parametrize(
-    "loss_of", [torch.mean, lambda out: out.square().sum().reshape(1, 1), torch.prod], ids=str
+    "loss_of",
+    [torch.mean, lambda out: out.square().sum().reshape(1, 1), torch.prod],
+    ids=["mean", "one of two dimensions", "product"],
 )
 def test_the_same_gradients(model, loss_of):
     """Also of a loss that is one number with dimensions."""
