@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -133,3 +136,18 @@ def test_a_notebook(monkeypatch):
     monkeypatch.setenv("LOOPWRIGHT_TRACEBACK", "1")
     caught.value._render_traceback_()
     assert len(drawn[1][2]) > 1
+
+
+def test_pythons_lines_between_ours_go():
+    """What a future of ours goes through is nobody's line; what it ends in is shown."""
+    ours = {}
+    code = "def fail(_): raise KeyError('x')\ndef call(pool, work): pool.submit(work, '{').result()"
+    exec(compile(code, f"{uncaught.OURS}made_up.py", "exec"), ours)
+    with ThreadPoolExecutor(1) as pool:
+        for work, last in ((ours["fail"], "test_uncaught.py"), (json.loads, "decoder.py")):
+            with pytest.raises((KeyError, ValueError)) as caught:
+                ours["call"](pool, work)
+            trace = uncaught.outside(caught.value.__traceback__)
+            shown = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
+            assert os.path.basename(shown[-1]) == last
+            assert any("concurrent" in name for name in shown) is (work is json.loads)

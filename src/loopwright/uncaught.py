@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+PYTHONS = tuple(
+    f"{os.path.dirname(os.__file__)}{os.sep}{name}" for name in ("concurrent", "contextlib")
+)
 OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 EVERYTHING = "LOOPWRIGHT_TRACEBACK"
 
@@ -91,12 +94,20 @@ def _is_told(error: BaseException, trace: TracebackType | None) -> bool:
 
 
 def outside(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without our lines; None where no other is left."""
-    kept = []
+    """Return a traceback without our lines and Python's between them; None where no other is left."""
+    kept: list[TracebackType] = []
+    between: list[TracebackType] = []
+    after_ours = False
     while trace is not None:
-        if not _is_ours(trace):
-            kept.append(trace)
+        if _is_ours(trace):
+            after_ours, between = True, []
+        elif after_ours and trace.tb_frame.f_code.co_filename.startswith(PYTHONS):
+            between.append(trace)  # what a future or a context manager of ours goes through
+        else:
+            kept += [*between, trace]
+            after_ours, between = False, []
         trace = trace.tb_next
+    kept += between
     shown = None
     for one in reversed(kept):
         shown = TracebackType(shown, one.tb_frame, one.tb_lasti, one.tb_lineno)

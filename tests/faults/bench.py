@@ -283,7 +283,9 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 def slug(error: str) -> str | None:
     """The slug of the error that a program's stderr ends with; None for any other exception."""
     for line in reversed(error.strip().splitlines()):
-        if line.startswith("  "):  # the hint, rows of a table
+        if line.startswith(
+            ("  ", "the weights at the end are in")
+        ):  # hints, rows of a table, notes
             continue
         head, _, tail = line.rpartition("  [")
         return tail.rstrip("]") if head and tail.endswith("]") else None
