@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 # Other bits come with other thread counts, and tests that run side by side need one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -25,3 +27,13 @@ def pytest_collection_finish() -> None:
     """Leave torch and the tests' own modules out of each collection: 0.3 s, or 0.01 s, each."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_stays_compiled():
+    """Forget what a file's tests have compiled: where anything is, forwards are not looked into."""
+    yield
+    if (frames := sys.modules.get("torch._dynamo.eval_frame")) and frames.cached_backends:
+        import torch
+
+        torch._dynamo.reset()
