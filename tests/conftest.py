@@ -33,7 +33,11 @@ def pytest_collection_finish() -> None:
 def nothing_stays_compiled():
     """Forget what a file's tests have compiled: where anything is, forwards are not looked into."""
     yield
-    if (frames := sys.modules.get("torch._dynamo.eval_frame")) and frames.cached_backends:
-        import torch
+    if "torch._dynamo.eval_frame" not in sys.modules:
+        return
+    import torch
 
+    from loopwright.observe.swap import anything_compiled
+
+    if anything_compiled():
         torch._dynamo.reset()

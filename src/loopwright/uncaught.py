@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-PYTHONS = tuple(
+THROUGH = tuple(
     f"{os.path.dirname(os.__file__)}{os.sep}{name}" for name in ("concurrent", "contextlib")
 )
+"""Python's own files that a future or a context manager of ours goes through."""
 OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 EVERYTHING = "LOOPWRIGHT_TRACEBACK"
 
@@ -101,8 +102,8 @@ def outside(trace: TracebackType | None) -> TracebackType | None:
     while trace is not None:
         if _is_ours(trace):
             after_ours, between = True, []
-        elif after_ours and trace.tb_frame.f_code.co_filename.startswith(PYTHONS):
-            between.append(trace)  # what a future or a context manager of ours goes through
+        elif after_ours and trace.tb_frame.f_code.co_filename.startswith(THROUGH):
+            between.append(trace)
         else:
             kept += [*between, trace]
             after_ours, between = False, []

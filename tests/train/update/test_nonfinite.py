@@ -478,3 +478,32 @@ def test_a_compiled_model_has_no_hook():
         assert not run.model._forward_hooks
         turn(run, step)
     run.close()
+
+
+def test_outputs_of_an_inference_are_noted_too():
+    """A model that hands on a tensor made under inference mode, which has no version, trains."""
+    with torch.inference_mode():
+        seen = torch.ones(4, 3)
+    run = make(model={"net": nn.Linear(3, 1), "handed on": nn.Identity()})
+    for step in run.loop(loader(), epochs=1):
+        x, y = step.batch
+        kept = run.model["handed on"](seen)
+        step.backward(nn.functional.mse_loss(run.model["net"](x + kept), y))
+        step.update()
+    assert run.active is None
+
+
+def test_an_output_that_was_written_to_still_names_its_module():
+    """What the body has done to the output in place is not taken for another output."""
+    run = make(model=Roots())
+    with pytest.raises(NonFiniteError) as caught:
+        for step in run.loop(loader(shuffle=False), epochs=1):
+            run.model.power.big = step.index == 3
+            x, y = step.batch
+            out = run.model(x)
+            if run.model.power.big:
+                with torch.no_grad():
+                    out.copy_(torch.tensor([float("inf"), float("-inf")] * 2)[:, None])
+            step.backward(nn.functional.mse_loss(out, y))
+            step.update()
+    assert "the first is in the output of power (Power)" in caught.value.what

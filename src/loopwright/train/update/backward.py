@@ -1,7 +1,7 @@
 """The backward pass of one loss: the call of torch's engine, without what stands before it.
 
-``loss.backward()`` looks at its arguments for 14 µs (of 90 on a small model), to find that the loss is one
-number, which was seen before. Where that is all there is, the engine is called as torch calls it.
+``loss.backward()`` looks at its arguments for 10 to 17 µs (of 90 on a small model), to find that the loss
+is one number, which was seen before. Where that is all there is, the engine is called as torch calls it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The update of torch's SGD, Adam and AdamW on a CPU, without what torch does around its kernels.
 
 ``optimizer.step()`` gathers lists, asks for hooks, profilers and compilers, and calls the kernels
-parameter by parameter: of 61 µs for SGD on four small parameters the kernels are 13, of Adam's 30 a
-parameter 10. Here the same kernels get the same numbers in the same order, so that the weights and the
-optimizer's state are the same to the last bit, in the optimizer's own tensors. Before that is done for a
-kind of optimizer, it has made updates of a small one beside torch's own, bit for bit: where a torch
-computes otherwise, its own step is called.
+parameter by parameter. On four small parameters SGD takes 67 µs that way and 23 this way, with momentum
+and decay 134 and 77, Adam 282 and 165. The same kernels get the same numbers in the same order, so that
+the weights and the optimizer's state are the same to the last bit, in the optimizer's own tensors. Before
+that is done for a kind of optimizer, it has made updates of a small one beside torch's own, bit for bit:
+where a torch computes otherwise, its own step is called.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 _TOGETHER = 1 << 14
-"""Elements up to which tensors share the calls of kernels; a larger one stays in the cache by itself."""
+"""Elements up to which tensors share the calls of kernels. Larger ones go through all kernels one by one,
+while they are in the cache: momentum on 4 million weights takes 9 ms so, and 15 in shared calls."""
 _OTHER_WAYS = ("maximize", "foreach", "fused", "differentiable", "capturable", "amsgrad")
 """Switches of a group with which torch computes in another way, or something else."""
 _NUMBERS = {float, int}
@@ -106,12 +107,8 @@ def _adam(
     states = [state[p] for p in params]
     if not all(states):
         return None
-    (beta1, beta2), lr, decay, eps = (
-        group["betas"],
-        group["lr"],
-        group["weight_decay"],
-        group["eps"],
-    )
+    (beta1, beta2), lr = group["betas"], group["lr"]
+    decay, eps = group["weight_decay"], group["eps"]
     steps = [one["step"] for one in states]
     done = {one.item() for one in steps}
     if len(done) != 1 or not set(map(type, (beta1, beta2, lr, decay, eps))) <= _NUMBERS:

@@ -41,9 +41,7 @@ class _Call(NamedTuple):
     args: Any
     kwargs: Any
     sample: list[Tensor]
-    versions: list[
-        int
-    ]  # of the sample's tensors, which share the output's memory where it is small
+    versions: list[int]  # the sample shares a small output's memory: whether it was written to
     output: Any  # a weak reference where it is one tensor
 
     def is_known(self) -> bool:
@@ -238,7 +236,10 @@ def is_finite(value: Any) -> bool:
 
 def _sample(output: Any) -> list[Tensor]:
     """Return a few elements of each tensor, without waiting for them; of one small tensor all, as a view."""
-    if type(output) is Tensor and output.numel() <= SMALL and output.layout == torch.strided:
+    if (
+        type(output) is Tensor and output.numel() <= SMALL and output.layout == torch.strided
+        and not output.is_inference()  # of which no version tells
+    ):  # fmt: skip
         return [output.detach()]
     few = []
     for tensor in tensors(output):
