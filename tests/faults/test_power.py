@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import random
 import re
 import shutil
@@ -63,9 +62,16 @@ def cuts(one, numbers: Collection[int]) -> Iterator[Cut]:
 
 
 def go_on(bench, whole, logged, numbers, every=1) -> list[After]:
-    """Cut the power at these operations, in every way, and run the same command again."""
+    """Cut the power at these operations, in every way, and run the same command again.
+
+    ``every`` thins out each choice for itself: how many different states a choice comes to depends on
+    when the run's threads wrote, so every second of all may leave a whole choice out.
+    """
     found = []
-    for number, cut in enumerate(itertools.islice(cuts(logged, numbers), 0, None, every)):
+    by_choice: dict[str, list[Cut]] = {}
+    for cut in cuts(logged, numbers):
+        by_choice.setdefault(cut.label.partition(" ")[0], []).append(cut)
+    for number, cut in enumerate(cut for chosen in by_choice.values() for cut in chosen[::every]):
         one = bench.case(f"cut-{number}", SETTINGS)
         power.write(cut.state, one.work)
         ending = one.run()
