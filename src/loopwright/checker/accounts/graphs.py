@@ -57,8 +57,7 @@ class Graphs:
         """As ``kept``, of what models returned: by the place of the call."""
         self._output: dict[Site, tuple[int, graph.Mark]] = {}
         self.retained = Tally()
-        self._open_retained: dict[int, tuple[Site, int]] = {}
-        self.engine_runs = 0
+        self._open_retained: list[tuple[Site, weakref.ref[graph.Mark]]] = []
         self.nonfinite = Tally()
         self.clamped = Tally()
         self.broadcast = Tally()
@@ -75,7 +74,7 @@ class Graphs:
 
     def before_backward(self, event: Event) -> None:
         """Look at the root before its graph is freed."""
-        self.engine_runs += 1
+        self._judge_retained()
         root = event.subject
         if not isinstance(root, torch.Tensor) or root.grad_fn is None:
             return
@@ -144,25 +143,22 @@ class Graphs:
             if is_power_of_two(seen.count):
                 size = graph.result_bytes(root.grad_fn)
                 seen.facts["bytes"] = max(size, seen.facts.get("bytes", 0))
-            self._open_retained[number] = (event.site, self.engine_runs)
-            site, runs = event.site, self.engine_runs
-            retained, open_ = self.retained, self._open_retained
-
-            def ended(_: Any, number: int = number) -> None:
-                if open_.pop(number, None) is not None and self.engine_runs == runs:
-                    retained.get(site).facts["unused"] = (
-                        retained.get(site).facts.get("unused", 0) + 1
-                    )
-
-            second = graph.mark(root.grad_fn, -number)
-            self._refs = getattr(self, "_refs", {})
-            self._refs[number] = weakref.ref(second, ended)
-            if len(self._refs) > 64:
-                self._refs.pop(next(iter(self._refs)))
+            self._open_retained.append((event.site, weakref.ref(mark)))
 
     def before_grad(self, event: Event) -> None:
         """Another engine run, which may use a retained graph."""
-        self.engine_runs += 1
+        self._judge_retained()
+
+    def _judge_retained(self) -> None:
+        """Of the graphs retained for the next engine run, which comes now: those that are gone were not used.
+
+        Asked here and not told by a callback of the reference, in which an interrupt would be lost.
+        """
+        for site, mark in self._open_retained:
+            if mark() is None:
+                facts = self.retained.get(site).facts
+                facts["unused"] = facts.get("unused", 0) + 1
+        self._open_retained.clear()
 
 
 def _count(kept: Kept, mark: graph.Mark, number: int, site: Site) -> None:
