@@ -163,8 +163,6 @@ def test_random_kills(ranks, parallel, size):
 
     RANK_KILLS says how many kills there are; RANK_KILLS_SEED begins elsewhere.
     """
-    # Gloo misses at times that a process has gone (by hand, too: 1 of 182 kills), and waits for the limit.
-    parallel = {**(parallel if isinstance(parallel, dict) else {"strategy": parallel}), "timeout_s": 30}
     settings = {"PARALLEL": json.dumps(parallel), "EVERY": "1", "EMA": "1"}
     whole = [mine[-1] for mine in ranks.run(PROGRAM, size, **settings)]
     draw = random.Random(int(os.environ.get("RANK_KILLS_SEED", "1")))
