@@ -6,6 +6,7 @@ backward passes of a place and then ever more rarely.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -160,3 +161,15 @@ def storage_pointer(tensor: torch.Tensor) -> int:
         return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):
         return 0
+
+
+def outputs_of(value: Any, most: int = 16) -> list[torch.Tensor]:
+    """The tensors with a graph in what a module returned: a loss may use any of them."""
+    if isinstance(value, torch.Tensor):
+        return [value] if value.grad_fn is not None else []
+    if dataclasses.is_dataclass(value) and not isinstance(value, (dict, type)):
+        value = vars(value)
+    if not isinstance(value, (tuple, list, dict)):
+        return []
+    inner = value.values() if isinstance(value, dict) else value
+    return [one for part in inner for one in outputs_of(part, most)][:most]

@@ -85,6 +85,8 @@ class Place:
         """Marked outputs whose graph died before any backward pass."""
         self.reached = self.missed = 0
         """Looked-at backward passes that ran through an output of this place; that did not."""
+        self.differentiated = 0
+        """Looked-at calls of ``autograd.grad`` that did."""
         self.waste_bytes = 0
         """The most that one of those graphs held, about."""
         self.chains: list[list[tuple[Any, int, int]]] = []
@@ -316,7 +318,7 @@ class Modes:
         if inner is not None:
             self._recorded(place, event, inner)
             self._dropped_inside(place, event, inner)
-        outputs = outputs_of(event.result) if torch.is_grad_enabled() else []
+        outputs = graph.outputs_of(event.result) if torch.is_grad_enabled() else []
         if outputs:
             self._outputs = [*self._outputs[-3:], ([weakref.ref(one) for one in outputs], place)]
             if place.reached + place.missed < CHAINS:
@@ -422,6 +424,21 @@ class Modes:
                 place.reached += found
                 place.missed += not found
 
+    def before_grad(self, event: Event) -> None:
+        """``autograd.grad`` uses the graphs of the last forwards too, as a gradient penalty does."""
+        asked = {p: nodes for p, nodes in self._nodes.items() if p.differentiated < CHAINS}
+        given = dict(zip(("outputs", "inputs"), event.args, strict=False)) | event.kwargs
+        roots, inputs = graph.outputs_of(given.get("outputs")), given.get("inputs")
+        if not asked or not roots:
+            return
+        into = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+        trains = given.get("create_graph") or any(isinstance(one, nn.Parameter) for one in into)
+        through = {node for root in roots for node in graph.nodes(root.grad_fn, 20_000)}
+        for place, outputs in asked.items():
+            if any(node in through for node in outputs):
+                place.differentiated += 1
+                place.reached += bool(trains)
+
     def after_backward(self, event: Event) -> None:
         """Which places train; and which of their modules did so in eval mode."""
         if event.failed:
@@ -478,15 +495,3 @@ class Modes:
         if self.unread is not None and not torch.is_grad_enabled():
             self.unread.numbers += 1
             self.unread = None
-
-
-def outputs_of(value: Any, most: int = 16) -> list[torch.Tensor]:
-    """The tensors with a graph in what a module returned: a loss may use any of them."""
-    if isinstance(value, torch.Tensor):
-        return [value] if value.grad_fn is not None else []
-    if dataclasses.is_dataclass(value) and not isinstance(value, (dict, type)):
-        value = vars(value)
-    if not isinstance(value, (tuple, list, dict)):
-        return []
-    inner = value.values() if isinstance(value, dict) else value
-    return [one for part in inner for one in outputs_of(part, most)][:most]

@@ -206,6 +206,8 @@ class Schedules:
         module, result = event.subject, event.result
         if event.failed or not isinstance(module, nn.Module):
             return
+        if self.loads:
+            self.loads[-1]["into"] += [weakref.ref(one) for one in module.parameters()][:HISTORY]
         missing = list(getattr(result, "missing_keys", ()) or ())
         state = event.args[1] if len(event.args) > 1 else event.kwargs.get("state_dict")
         keys = [name for name, _ in module.named_parameters()]
@@ -237,9 +239,23 @@ class Schedules:
                     "path": _path(event.args[0] if event.args else event.kwargs.get("f")),
                     "key": key,
                     "number": event.number,
-                    "steps": self.optimizers.total_steps,
+                    "into": [],
+                    "fresh": [],
                 }
             )
+
+    def before_step(self, event: Event) -> None:
+        """Does an optimizer begin, with no state, on what the latest checkpoint was loaded into?"""
+        if not self.loads or not self.loads[-1]["into"]:
+            return
+        load, entry = self.loads[-1], self.optimizers.of(event.subject, event)
+        if entry.first_step != event.number:
+            return
+        if entry.steps > 1 and entry.made_at < load["number"]:
+            return  # it had stepped before, while the observer rested
+        held = {id(one) for one in entry.parameters()}
+        if any(id(ref()) in held for ref in load["into"]):
+            load["fresh"].append(entry)
 
     def before_save(self, event: Event) -> None:
         """torch.save of a checkpoint with an optimizer's state; or of a state dict from long ago."""

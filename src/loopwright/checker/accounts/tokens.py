@@ -47,7 +47,9 @@ def look_at_tokens(
     sequence = [one for one in tokens if one[0].numel() == target.numel()]
     for indices, padding, source in sequence:
         flat, wanted = indices.reshape(-1), target.reshape(-1)
-        if len(set(flat.tolist())) > 2 and torch.equal(flat, wanted.to(flat.dtype)):
+        asked = wanted != ignore  # a prompt and the padding are asked for nothing
+        enough = int(asked.sum()) >= min(8, target.numel())
+        if enough and _repeats(flat[asked], wanted[asked]):
             place.note(
                 "target is input",
                 embeddings=len(tokens),
@@ -68,6 +70,11 @@ def look_at_tokens(
             if steps:
                 made = parameters.maker_of_weight(conv)
                 place.note("future taps", steps=steps, length=indices.shape[1], made=made)
+
+
+def _repeats(given: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """True where several tokens, of several kinds, are asked for where they stand."""
+    return len(set(given.tolist())) > 2 and torch.equal(given, wanted.to(given.dtype))
 
 
 def _padding(

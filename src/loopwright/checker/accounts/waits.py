@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import torch
+
 from loopwright.events import Event
 from loopwright.observe.sites import Site
 
@@ -18,6 +20,8 @@ class Reads:
 
     def __init__(self) -> None:
         self.times = 0
+        self.measured = 0
+        """Those of real numbers: whole ones are positions and sizes, which the program goes by."""
         self.seconds = 0.0
         self.steps = 0
         """Steps in which something was read here."""
@@ -68,6 +72,9 @@ class Waits:
             return
         found = self.reads.setdefault(event.site, Reads())
         found.times += 1
+        found.measured += not (
+            isinstance(event.subject, torch.Tensor) and not event.subject.is_floating_point()
+        )
         found.seconds += self.clock() - began[1]
         found.steps += found.last_step != self.steps
         found.last_step = self.steps

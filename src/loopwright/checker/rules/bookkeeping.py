@@ -369,12 +369,22 @@ class ResumeWithoutOptimizerState(Rule):
         for load in accounts.schedules.loads:
             if accounts.schedules.optimizer_loads or load["path"] not in saved:
                 continue
-            later = [
+            earlier = [
                 one
                 for one in accounts.optimizers.entries
-                if one.last_step > load["number"] and one.had_state
+                if 0 < one.first_step < load["number"] and one.had_state
             ]
-            if later and accounts.parameters.loaded_since(load["number"]):
+            # Another kind or other settings than before: a new training of these weights, not the old one.
+            later = [
+                new
+                for new in load["fresh"]
+                if new.had_state
+                and (
+                    not earlier
+                    or any((new.kind, new.defaults) == (one.kind, one.defaults) for one in earlier)
+                )
+            ]
+            if later:
                 yield self.finding(
                     load["site"],
                     f"the checkpoint holds an optimizer's state ({load['key']!r}) that no load_state_dict took; this "

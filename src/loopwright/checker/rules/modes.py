@@ -206,6 +206,7 @@ class EvalWithoutNoGrad(Rule):
             if (
                 place.with_graph >= 2
                 and not place.reached
+                and not place.differentiated
                 and place.wasted + place.missed >= 2
                 and trains
             ):

@@ -33,7 +33,7 @@ class ItemSyncEveryStep(Rule):
             if reads.steps < 0.9 * waits.steps:
                 continue
             often, waited = reads.times / reads.steps, reads.seconds / reads.steps
-            if waited < max(SHARE * step, LEAST_S) and often < 2:
+            if waited < max(SHARE * step, LEAST_S) and reads.measured < 2 * reads.steps:
                 continue
             times = f"{often:.0f} times in every step" if often >= 2 else "in every step"
             yield self.finding(

@@ -1,0 +1,43 @@
+# expect: labels-not-shifted @ F.cross_entropy
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+torch.manual_seed(0)
+text = torch.randint(0, 20, (2000,))
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return x + self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+
+
+class LM(nn.Module):
+    def __init__(self, vocab=20, width=16):
+        super().__init__()
+        self.embed = nn.Embedding(vocab, width)
+        self.block = Block(width)
+        self.head = nn.Linear(width, vocab)
+
+    def forward(self, tokens):
+        return self.head(self.block(self.embed(tokens)))
+
+
+model = LM()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+for step in range(20):
+    start = torch.randint(0, 1900, (8,))
+    tokens = torch.stack([text[s : s + 17] for s in start])
+    labels = tokens.clone()
+    labels[:, :5] = -100  # the prompt
+    logits = model(tokens)
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
