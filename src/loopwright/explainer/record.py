@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -31,6 +32,7 @@ from loopwright.explainer.follow.lines import Activation, Lines
 from loopwright.explainer.follow.source import Loop, Source, Statement
 from loopwright.explainer.follow.turns import DEEP, LIGHT, TIMED, LoopRecord, Policy, Turn
 from loopwright.explainer.follow.visits import Visit, further
+from loopwright.explainer.times import hooked
 from loopwright.explainer.times.collector import Collector
 from loopwright.explainer.times.owntime import OwnTime
 from loopwright.explainer.times.tries import Tries, data_of
@@ -91,8 +93,8 @@ class Recording:
         """Observe and trace from here on; with ``outer``, the functions that run already too."""
         self.observer.install()
         self.collector.start()
-        frame = sys._getframe(1) if outer else None
-        if not self.lines.begin(frame):
+        hooked.calibrate(self.time)
+        if not self.lines.begin(sys._getframe(1) if outer else None):
             self.notes.append(
                 "the program is traced already (a debugger or a coverage tool), so there is no line level"
             )
@@ -109,8 +111,6 @@ class Recording:
         self._end_memory()
 
     def _failed(self, error: BaseException) -> None:
-        import traceback
-
         self.observer.fail("".join(traceback.format_exception(error)))
 
     def _close_all(self) -> None:

@@ -48,7 +48,10 @@ def test_ours_inside_the_programs():
     clock.now = 10
     with own.spent():
         clock.now = 40
-    own.spend(5)
+    since = own.mark()
+    own.ours += 2  # a part of the next five
+    clock.now = 45
+    own.spend(since)
     clock.now = 60
     own.arrive()
     with own.spent():
@@ -62,10 +65,28 @@ def test_the_gap_is_taken_out():
     """What tracing costs between two statements is measured, and never makes a time negative."""
     before = sys.gettrace()
     own = OwnTime(Clock())
-    own.calibrate()
+    own.calibrate(lambda *_: None)
     assert sys.gettrace() is before
-    assert own.gap == 0
+    assert (own.gap, own.call) == (0, 0)
     own.gap = 7
     own.clock.now = 5
     own.arrive()
     assert own.taken()[1] == 0
+
+
+def test_calls_that_are_not_followed():
+    """Each is as much as was measured, but for those that are ours anyway."""
+    clock = Clock()
+    own = OwnTime(clock)
+    own.call = 3
+    clock.now = 20
+    own.called()
+    own.arrive()
+    own.called()
+    assert own.taken()[1] == 17
+    own.leave()
+    since = own.mark()
+    own.called()
+    clock.now = 30
+    own.spend(since)
+    assert own.ours == 3 + 10

@@ -76,7 +76,7 @@ class Calls:
             recording = self.recording
             if not recording.hears(kind, event):
                 return
-            now = recording.clock()
+            since = recording.time.mark()
             opened = Open(kind)
             self.open.append(opened)
             if more is not None and recording.deep:
@@ -89,7 +89,8 @@ class Calls:
                     alone = library_alone(kind, event, turn.record.data)
                     opened.paused = alone and recording.lines.pause()
             # What we did is not the call's time.
-            recording.time.spend(recording.clock() - now)
+            recording.time.spend(since)
+            recording.time.ours += recording.time.hook
             opened.began = recording.time.now()
             if opened.span is not None:
                 opened.span.began = opened.began
@@ -105,14 +106,14 @@ class Calls:
 
         def ends(event: Event) -> None:
             recording = self.recording
-            now = recording.clock()
+            since = recording.time.mark()
             if not recording.lines.mine() or not any(one.kind == kind for one in self.open):
                 return
             while self.open[-1].kind != kind:
                 self._close()  # an exception left it
             opened = self._close()
             ended = recording.time.now()
-            took = ended - opened.began
+            took = max(0, ended - opened.began)
             if self.open:
                 self.open[-1].inside += took
             if kind == "loss" and self.open:
@@ -144,7 +145,7 @@ class Calls:
                 self._note(kind, event, opened, took)
             else:
                 self._light(kind, event)
-            recording.time.spend(recording.clock() - now)
+            recording.time.spend(since)
             recording.may_stop()
 
         return ends

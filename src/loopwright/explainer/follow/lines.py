@@ -104,8 +104,8 @@ class Lines:
         """Trace this thread; False where something else traces it already."""
         if sys.gettrace() is not None:
             return False
-        self.listener.time.calibrate()
         self.running = True
+        self.listener.time.calibrate(self._call)
         self.resume(frame)
         sys.settrace(self._call)
         return True
@@ -175,7 +175,10 @@ class Lines:
         if not self.running or not self.mine():
             return None
         code = self._code(frame.f_code)
-        if code is None or code.asleep:
+        if code is None:
+            self.listener.time.called()
+            return None
+        if code.asleep:
             return None
         try:
             with self.lock:
