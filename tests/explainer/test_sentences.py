@@ -497,3 +497,37 @@ def test_a_scaler_that_is_off():
     told = said(recorded_here(train, steps=1, timed=0))
     assert any(one.endswith("| The scaler is off: the loss stays as it is.") for one in told)
     assert any(one.endswith("| The gradients stay as they are.") for one in told)
+
+
+def test_a_group_that_comes_later():
+    """The line that thaws a layer says what the optimizer is given, and with which settings."""
+
+    def train():
+        model, x = layers()
+        for one in model[0].parameters():
+            one.requires_grad_(False)
+        optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1, momentum=0.9)
+        for turn in range(3):
+            if turn == 1:
+                for one in model[0].parameters():
+                    one.requires_grad_(True)
+                optimizer.add_param_group({"params": model[0].parameters(), "lr": 0.01})
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+
+    seen = recorded_here(train, steps=3, timed=0)
+    (told,) = line(step(seen, 2), seen, "add_param_group").sentences
+    assert told == (
+        "`optimizer` is given a group of 2 parameters, 15 numbers (lr 0.01, momentum 0.9): "
+        "from now on it updates 4 tensors in 2 groups."
+    )
+    made = next(one for one in seen.setup if "SGD(" in seen_line(seen, one))
+    assert not any("is given a group" in one for one in made.sentences)
+    moved = line(step(seen, 2), seen, "optimizer.step()").sentences
+    assert any("All 4 parameters move" in one for one in moved)
+
+
+def seen_line(seen, note):
+    """Its first source line."""
+    return seen.files[note.file].text.splitlines()[note.line - 1]

@@ -41,6 +41,7 @@ PHASE_OF = {
     "init": None,
     "copied": None,
     "optimizer": None,
+    "param_group": None,
     "state_dict": None,
     "load_state_dict": None,
     "load_optimizer": None,

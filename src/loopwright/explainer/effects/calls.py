@@ -89,8 +89,7 @@ class Calls:
                     alone = library_alone(kind, event, turn.record.data)
                     opened.paused = alone and recording.lines.pause()
             # What we did is not the call's time.
-            recording.time.spend(since)
-            recording.time.ours += recording.time.hook
+            recording.time.spend(since, recording.time.hook)
             opened.began = recording.time.now()
             if opened.span is not None:
                 opened.span.began = opened.began
@@ -217,16 +216,13 @@ class Calls:
         )
         if opened.kept is None or not isinstance(one, torch.Tensor):
             return
-        opened.facts["from_device"], opened.facts["from_dtype"] = opened.kept
-        opened.facts["device"], opened.facts["dtype"] = (
-            str(one.device),
-            str(one.dtype).removeprefix("torch."),
-        )
+        facts = opened.facts
+        facts["from_device"], facts["from_dtype"] = opened.kept
+        facts["device"], facts["dtype"] = str(one.device), str(one.dtype).removeprefix("torch.")
         if isinstance(result, torch.Tensor):
-            opened.facts["bytes"] = values.bytes_of(result)
-            opened.facts["copied"] = result is not event.subject
+            facts["bytes"], facts["copied"] = values.bytes_of(result), result is not event.subject
         else:
-            opened.facts["copied"] = opened.kept != (opened.facts["device"], opened.facts["dtype"])
+            facts["copied"] = opened.kept != (facts["device"], facts["dtype"])
 
     # gradients
 
@@ -371,6 +367,11 @@ class Calls:
         if event.subject.param_groups:
             opened.facts.update(objects.optimizer_facts(event.subject))
             self.recording.state.add_optimizer("", event.subject)
+
+    def _param_group_ends(self, event: Event, opened: Open) -> None:
+        name = self.recording.names.optimizer(event.subject, self._frame(event))
+        self.recording.state.add_groups(name, event.subject)
+        opened.facts.update(name=name, **objects.group_facts(event.subject))
 
     def _step_begins(self, event: Event, opened: Open) -> None:
         recording = self.recording

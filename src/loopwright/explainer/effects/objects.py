@@ -50,25 +50,41 @@ def _is_lazy(parameter: Any) -> bool:
 
 def optimizer_facts(optimizer: Any) -> dict[str, Any]:
     """What it updates, and its settings."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     first = optimizer.param_groups[0] if optimizer.param_groups else {}
-    settings = {
-        key: float(first[key])
-        if not isinstance(first[key], (tuple, list))
-        else [float(x) for x in first[key]]
-        for key in ("lr", "momentum", "dampening", "weight_decay", "betas", "eps", "alpha")
-        if key in first and first[key] is not None
-    }
     return {
-        "tensors": len(parameters),
-        "parameters": sum(
-            p.numel() for p in parameters if isinstance(p, torch.Tensor) and not _is_lazy(p)
-        ),
+        **_counted([p for group in optimizer.param_groups for p in group["params"]]),
         "groups": len(optimizer.param_groups),
-        "settings": settings,
+        "settings": _settings(first),
         "flags": [
             key for key in ("nesterov", "amsgrad", "maximize", "fused", "foreach") if first.get(key)
         ],
+    }
+
+
+def group_facts(optimizer: Any) -> dict[str, Any]:
+    """The group that it was given last, and what it updates with it."""
+    group = optimizer.param_groups[-1]
+    every = [p for one in optimizer.param_groups for p in one["params"]]
+    return {
+        **_counted(group["params"]),
+        "settings": _settings(group),
+        "groups": len(optimizer.param_groups),
+        "of": len(every),
+    }
+
+
+def _counted(parameters: list[Any]) -> dict[str, Any]:
+    known = [p for p in parameters if isinstance(p, torch.Tensor) and not _is_lazy(p)]
+    return {"tensors": len(parameters), "parameters": sum(p.numel() for p in known)}
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: float(group[key])
+        if not isinstance(group[key], (tuple, list))
+        else [float(x) for x in group[key]]
+        for key in ("lr", "momentum", "dampening", "weight_decay", "betas", "eps", "alpha")
+        if key in group and group[key] is not None
     }
 
 

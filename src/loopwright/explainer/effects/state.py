@@ -149,6 +149,10 @@ class State:
         self.optimizers = [one for one in self.optimizers if one[1]() is not None]
         self.optimizers.append((name, weakref.ref(optimizer)))
         self.rates[id(optimizer)] = _rates(optimizer)
+        self.add_groups(name, optimizer)
+
+    def add_groups(self, name: str, optimizer: Any) -> None:
+        """Watch all that it updates: what was frozen may come later, in a group of its own."""
         for number, group in enumerate(optimizer.param_groups):
             for index, one in enumerate(group["params"]):
                 if isinstance(one, torch.Tensor):

@@ -349,13 +349,24 @@ def _optimizer(event: EventNote, _: LineNote) -> Iterator[str]:
     facts = event.facts
     if "settings" not in facts:
         return
-    rates = ", ".join(
+    yield (f"It will update {many(facts['tensors'], 'tensor')} of {many(facts['parameters'], 'number')} "
+           f"({_settings(facts)}); it holds references to them, "
+           "and knows neither model nor loss.")  # fmt: skip
+
+
+def _param_group(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    yield (f"`{facts['name']}` is given a group of {many(facts['tensors'], 'parameter')}, "
+           f"{many(facts['parameters'], 'number')} ({_settings(facts)}): from now on it updates "
+           f"{many(facts['of'], 'tensor')} in {many(facts['groups'], 'group')}.")  # fmt: skip
+
+
+def _settings(facts: dict[str, Any]) -> str:
+    return ", ".join(
         f"{key} {number(value) if not isinstance(value, list) else ', '.join(map(number, value))}"
         for key, value in facts["settings"].items()
         if value
     )
-    yield (f"It will update {many(facts['tensors'], 'tensor')} of {many(facts['parameters'], 'number')} "
-           f"({rates}); it holds references to them, and knows neither model nor loss.")  # fmt: skip
 
 
 JACOBIANS = {
@@ -386,4 +397,5 @@ TELLERS: dict[str, Any] = {
     "grad": _grad_call,
     "jacobian": _jacobian,
     "optimizer": _optimizer,
+    "param_group": _param_group,
 }

@@ -56,10 +56,10 @@ class OwnTime:
         """Something of ours begins."""
         return self.clock(), self.ours
 
-    def spend(self, since: Mark) -> None:
-        """It ends: all since then was ours, once, whatever was counted as ours meanwhile."""
+    def spend(self, since: Mark, more: int = 0) -> None:
+        """It ends: all since then was ours, once, whatever was counted as ours meanwhile, and ``more``."""
         began, ours = since
-        self.ours = max(self.ours, ours + self.clock() - began)
+        self.ours = max(self.ours, ours + self.clock() - began) + more
 
     def called(self) -> None:
         """A function that is not followed is called while Python traces."""
