@@ -531,3 +531,50 @@ def test_a_group_that_comes_later():
 def seen_line(seen, note):
     """Its first source line."""
     return seen.files[note.file].text.splitlines()[note.line - 1]
+
+
+def test_one_parameter_moves():
+    """Words agree with how many there are; a list made of a loader's batches gives them no names."""
+
+    def train():
+        torch.manual_seed(0)
+        weight = torch.nn.Parameter(torch.ones(40))
+        spare = torch.nn.Parameter(torch.ones(4))
+        first = torch.optim.SGD([weight], lr=0.1)
+        second = torch.optim.SGD([spare, torch.nn.Parameter(torch.ones(5))], lr=0.1)
+        loader = DataLoader(TensorDataset(torch.randn(12, 40)), batch_size=4)
+        for _ in range(2):
+            losses = [(weight * x).square().mean() + spare.sum() for (x,) in loader]
+            sum(losses).backward()
+            first.step()
+            second.step()
+
+    seen = recorded_here(train, steps=2, timed=0)
+    first = step(seen, 1)
+    assert any(
+        one.startswith("The only parameter moves by")
+        for one in line(first, seen, "first.step").sentences
+    )
+    assert (
+        "1 of 2 parameters has no `.grad` and is left alone."
+        in line(first, seen, "second.step").sentences
+    )
+    batch = [one for one in line(first, seen, "losses = ").sentences if "next batch" in one]
+    assert batch[0].startswith("The next batch: 4×40 float32; ")
+
+
+def test_a_group_that_came_after_the_step():
+    """The step is run again with the groups that it began with."""
+
+    def train():
+        model, x = layers()
+        optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1)
+        for turn in range(3):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+            if turn == 1:
+                optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(3))]})
+
+    second = step(recorded_here(train, steps=3, timed=0, whatifs=True), 2)
+    assert "half the learning rate" in {one.name for one in second.whatifs}, second.not_replayed

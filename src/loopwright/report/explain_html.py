@@ -212,7 +212,7 @@ def readouts(
             (
                 "parameters",
                 formats.large(model.parameters),
-                f"{model.tensors} tensors, {formats.size(model.bytes)}"
+                f"{model.tensors} tensor{'s' * (model.tensors != 1)}, {formats.size(model.bytes)}"
                 + (f", of {model.name}" if len(record.models) > 1 else ""),
             )
         )

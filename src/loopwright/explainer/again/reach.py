@@ -148,7 +148,8 @@ class Noted:
             (one, _attributes(one)) for one in [*reach.modules, *reach.objects, *reach.optimizers]
         ]
         self.groups = [
-            (one, [dict(group) for group in one.param_groups]) for one in reach.optimizers
+            (one, list(one.param_groups), [dict(group) for group in one.param_groups])
+            for one in reach.optimizers
         ]
         self.items = [(one, one.copy()) for one in reach.containers]
         self.bindings = [(space, dict(space)) for space in reach.spaces]
@@ -166,8 +167,9 @@ class Noted:
         """Everything is as it was."""
         for owner, inner in self.attributes:
             _set_attributes(owner, inner)
-        for optimizer, groups in self.groups:
-            for group, inner in zip(optimizer.param_groups, groups, strict=True):
+        for optimizer, groups, contents in self.groups:
+            optimizer.param_groups[:] = groups  # one may have come since
+            for group, inner in zip(groups, contents, strict=True):
                 _rebind(group, inner)
         for container, copy in self.items:
             _refill(container, copy)

@@ -156,18 +156,9 @@ class Calls:
         return opened
 
     def _note(self, kind: str, event: Event, opened: Open, took: int) -> None:
-        place = event.site.position()
-        self.recording.note(
-            EventNote(
-                kind,
-                place.line,
-                place.column,
-                place.end_line or place.line,
-                place.end_column,
-                took / 1e9,
-                opened.facts,
-            )
-        )
+        at = event.site.position()
+        place = at.line, at.column, at.end_line or at.line, at.end_column
+        self.recording.note(EventNote(kind, *place, took / 1e9, opened.facts))
 
     def _light(self, kind: str, event: Event) -> None:
         turn = self.recording.turn

@@ -181,8 +181,9 @@ def _parameters(note: ParameterNote, *, by_step: bool) -> str:
                 f"‖Δp‖ = {number(note.delta)}.")  # fmt: skip
     most = f", the most in `{note.largest}`" if note.count > 1 and note.largest else ""
     how = "" if by_step else " without an optimizer"
+    verb = "moves" if note.of <= 1 else "move"
     return (
-        f"{capital(parameters(note.count, note.of))} move{how} by ‖Δp‖ = "
+        f"{capital(parameters(note.count, note.of))} {verb}{how} by ‖Δp‖ = "
         f"{number(note.delta)}{share}{most}{sure}."
     )
 

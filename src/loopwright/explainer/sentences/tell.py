@@ -22,13 +22,16 @@ def _fetch(event: EventNote, line: LineNote) -> Iterator[str]:
     if facts.get("ended"):
         yield "The loader had no further batch: the epoch is over."
         return
-    names = [note.name for note in line.tensors]
+    batch = facts.get("batch", [])
+    # What is assigned may be made of the batch: ``losses = [step(batch) for batch in loader]``.
+    same = all(note.shape == one["shape"] for note, one in zip(line.tensors, batch, strict=False))
+    names = [note.name for note in line.tensors] if same else []
     parts = []
-    for index, one in enumerate(facts.get("batch", [])):
+    for index, one in enumerate(batch):
         name = f"`{names[index]}` " if index < len(names) else ""
         parts.append(f"{name}{shape(one['shape'])} {one['dtype']}")
     if parts:
-        total = sum(one["bytes"] for one in facts["batch"])
+        total = sum(one["bytes"] for one in batch)
         yield f"The next batch: {', '.join(parts)}; {size(total)}."
     if facts.get("workers"):
         yield f"{facts['workers']} worker processes had prepared it."
@@ -198,10 +201,9 @@ def _step(event: EventNote, line: LineNote) -> Iterator[str]:
         yield f"Every `.grad` is `None`: `{facts['name']}` has nothing to do."
         return
     if facts["with_grad"] < facts["of"] and not facts.get("closure"):
-        yield (
-            f"{count(facts['of'] - facts['with_grad'])} of {count(facts['of'])} parameters have no "
-            f"`.grad` and are left alone."
-        )
+        left = facts["of"] - facts["with_grad"]
+        words = "has no `.grad` and is" if left == 1 else "have no `.grad` and are"
+        yield f"{count(left)} of {count(facts['of'])} parameters {words} left alone."
     for note in line.effects.state:
         if note.born:
             parts = ", ".join(
