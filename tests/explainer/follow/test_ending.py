@@ -28,7 +28,7 @@ def recording():
 def due(recording, *, own, ours):
     """Whether it is ended after so many more seconds of the program's own, and of ours."""
     recording.at.now += (own + ours) * SECOND
-    recording.time.spend(ours * SECOND)
+    recording.time.ours += ours * SECOND
     return ending.due(recording, at_statement=True)
 
 
