@@ -25,7 +25,8 @@ CORPUS = [
 LEAST = 100
 WITHOUT_STEPS = {"no_torch_training_at_all", "torch_func"}
 WORDS = {"backward": ("backward", "accelerator"), "zero_grad": ("zero_grad",), "step": ("step", "minimize"),
-         "item": ("item", "float", "int", "tolist", "if", "while", "numpy", "print", "assert", "bool"),
+         "item": ("item", "float", "int", "tolist", "if", "while", "numpy", "print", "assert", "bool",
+                  "tensor("),
          "clip": ("clip",), "schedule": ("step",), "mode": ("train", "eval"), "grad": ("grad",),
          "fetch": ("for", "next", "enumerate", "update_bn")}  # fmt: skip
 
