@@ -23,10 +23,13 @@ QUICK = {
     "scheduler-wrong-frequency/reverse_faulty",
 }
 UNSURE = {
+    "clip-misplaced/spent_faulty": "the clipping stands in its place; an iterator has nothing left for it",
+    "clip-misplaced/within_faulty": "it would go under a condition of the program's, before the step",
     "clip-without-unscale/by_hand_faulty": "the gradients are scaled by the program's own lines",
     "double-softmax/two_columns_faulty": "the probabilities are put together by hand",
     "lr-assignment-ignored/defaults_faulty": "the groups' rates may be meant to differ",
     "loss-broadcast/by_hand_faulty": "either side may be meant to have the other's shape",
+    "loss-broadcast/huber_by_hand_faulty": "either side may be meant to have the other's shape",
     "loss-broadcast/smooth_faulty": "the prediction is no variable, and a model is not to be called twice",
 }
 FAULTY = [
