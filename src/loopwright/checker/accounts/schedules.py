@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import weakref
 from collections import Counter
@@ -207,7 +208,8 @@ class Schedules:
         if event.failed or not isinstance(module, nn.Module):
             return
         if self.loads:
-            self.loads[-1]["into"] += [weakref.ref(one) for one in module.parameters()][:HISTORY]
+            few = itertools.islice(module.parameters(), HISTORY)
+            self.loads[-1]["into"] |= {id(one): weakref.ref(one) for one in few}
         missing = list(getattr(result, "missing_keys", ()) or ())
         state = event.args[1] if len(event.args) > 1 else event.kwargs.get("state_dict")
         keys = [name for name, _ in module.named_parameters()]
@@ -239,7 +241,7 @@ class Schedules:
                     "path": _path(event.args[0] if event.args else event.kwargs.get("f")),
                     "key": key,
                     "number": event.number,
-                    "into": [],
+                    "into": {},
                     "fresh": [],
                 }
             )
@@ -253,8 +255,8 @@ class Schedules:
             return
         if entry.steps > 1 and entry.made_at < load["number"]:
             return  # it had stepped before, while the observer rested
-        held = {id(one) for one in entry.parameters()}
-        if any(id(ref()) in held for ref in load["into"]):
+        into = load["into"]
+        if any(id(one) in into and into[id(one)]() is one for one in entry.parameters()):
             load["fresh"].append(entry)
 
     def before_save(self, event: Event) -> None:

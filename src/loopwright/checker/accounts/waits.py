@@ -72,9 +72,8 @@ class Waits:
             return
         found = self.reads.setdefault(event.site, Reads())
         found.times += 1
-        found.measured += not (
-            isinstance(event.subject, torch.Tensor) and not event.subject.is_floating_point()
-        )
+        read = event.subject
+        found.measured += not isinstance(read, torch.Tensor) or read.is_floating_point()
         found.seconds += self.clock() - began[1]
         found.steps += found.last_step != self.steps
         found.last_step = self.steps

@@ -91,7 +91,7 @@ class OwnTime:
         self.call = max(0, sorted(more)[ROUNDS // 4] // CALLS)
 
     def _calibrate_gap(self) -> None:
-        """The lower quarter over statements that do nothing."""
+        """The lower quarter of statements that do nothing."""
         gaps: list[int] = []
 
         def trace(*_: Any) -> Any:
