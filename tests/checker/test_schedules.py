@@ -11,7 +11,7 @@ from loopwright.events import Event
 
 
 def test_weights_copied_in_every_step_are_remembered_once():
-    """A target network that follows the policy, in a program that has read a checkpoint: memory stays flat."""
+    """A target network that follows the policy, in a program that read a checkpoint: memory stays flat."""
     account = Schedules(SimpleNamespace(), SimpleNamespace())
     saved = {"model": {}, "optimizer": {"state": {0: {}}, "param_groups": [{"params": [0]}]}}
     account.after_load(Event("load", None, 1, None, ("last.pt",), result=saved))
