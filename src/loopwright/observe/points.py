@@ -125,11 +125,7 @@ def _table() -> Iterator[tuple[str, bool, list[Callable[..., Any]]]]:
     yield "grad", False, [torch.autograd.grad]
     yield "zero_grad", False, [Optimizer.zero_grad, nn.Module.zero_grad]
     yield "optimizer", True, [Optimizer.__init__]
-    yield (
-        "param_group",
-        False,
-        [Optimizer.add_param_group],
-    )  # __init__ adds its own, which is torch's call
+    yield "param_group", False, [Optimizer.add_param_group]  # without the calls that __init__ makes
     yield "mode", False, [nn.Module.train, nn.Module.eval]
     yield "module", True, [nn.Module.__init__]
     yield "init", False, [nn.init.constant_, nn.init.zeros_, nn.init.ones_]
