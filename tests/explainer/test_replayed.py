@@ -246,3 +246,49 @@ def test_a_scaled_loss_and_gradients_switched_off(train):
     if train is train_scaled:
         assert half["loss_before"] == second.losses[0]
         assert half["delta"] == pytest.approx(half["delta_unchanged"] / 2)
+
+
+ADDED = """\
+import torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.Linear(4, 1)
+extra = nn.Parameter(torch.zeros(1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.125)
+x, y = torch.randn(8, 4), torch.randn(8, 1)
+for turn in range(3):
+    if turn == 1:
+        optimizer.add_param_group({"params": [extra], "lr": 0.5})
+    loss = nn.functional.mse_loss(model(x) + extra, y)
+    loss.backward()
+    optimizer.step()
+    for p in [*model.parameters(), extra]: p.grad = None
+"""
+
+
+def with_a_group(factor):
+    """The loss of the batch after the second step, whose rates are changed by a factor."""
+    space = {}
+    exec(ADDED.partition("for turn")[0], space)
+    model, extra, optimizer = space["model"], space["extra"], space["optimizer"]
+    for turn in range(2):
+        if turn:
+            optimizer.add_param_group({"params": [extra], "lr": 0.5 * factor})
+            optimizer.param_groups[0]["lr"] *= factor
+        loss = nn.functional.mse_loss(model(space["x"]) + extra, space["y"])
+        loss.backward()
+        optimizer.step()
+        for p in [*model.parameters(), extra]:
+            p.grad = None
+    return nn.functional.mse_loss(model(space["x"]) + extra, space["y"]).item()
+
+
+def test_a_group_that_the_step_adds(explained):
+    """It is added once in each run of the step; a loop in one line that clears gradients is seen to."""
+    second = step(explained(ADDED, timed=0), 2)
+    assert second.not_replayed == ""
+    found = {one.name: one.values for one in second.whatifs}
+    assert found["half the learning rate"]["loss_after"] == with_a_group(0.5)
+    assert found["half the learning rate"]["loss_after_unchanged"] == with_a_group(1)
+    kept = found["without clearing .grad (line 14)"]
+    assert kept["grad"] > kept["grad_unchanged"] > 0

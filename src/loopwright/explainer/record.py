@@ -268,12 +268,12 @@ class Recording:
         if file.number < 0:
             file.number = len(self.sources)
             self.sources.append(file)
-        turn = flags.turn_of(statement.node, self.turn)
+        turn = flags.turn_of(statement, self.turn)
         activation.skipped = True
         if turn is None:
             key = id(statement)
             self._visits[key] = self._visits.get(key, 0) + 1
-            often = self._visits[key] > SETUP_VISITS and not flags.sets(statement.node)
+            often = self._visits[key] > SETUP_VISITS and not flags.sets(statement)
             if often or len(self.setup) > SETUP_MOST:
                 return
         elif turn.mode == LIGHT:
@@ -329,7 +329,7 @@ class Recording:
         if activation.loops and activation.loops[-1].loop is loop:
             before = activation.loops.pop()
             index = before.index + 1
-            self.end_turn(before)
+            self.end_turn(before, followed=True)
         self._begin_turn(activation, loop, index)
 
     def _begin_turn(self, activation: Activation, loop: Loop, index: int) -> None:
@@ -345,9 +345,8 @@ class Recording:
             record.enters()
         mode = self.policy.mode(record, parent, index)
         record.turns += 1
-        ours = self.time.ours
-        turn = Turn(loop, record, record.turns, index, mode, parent, began, overhead=-ours)
-        turn.origin, turn.in_eval = began - ours, self.state.in_eval()
+        turn = Turn(loop, record, record.turns, index, mode, parent, began, -self.time.ours)
+        turn.origin, turn.in_eval = began + turn.overhead, self.state.in_eval()
         turn.mark = device.mark() if mode != LIGHT else None
         activation.loops.append(turn)
         self.follow_memory(turn)
@@ -363,16 +362,16 @@ class Recording:
             self.end_turn(turn)
             self.tries.measure(turn.record)
 
-    def end_turn(self, turn: Turn) -> None:
+    def end_turn(self, turn: Turn, *, followed: bool = False) -> None:
         """A turn is over: keep it, and ask what would have been."""
         turn.ended = self.clock()
         turn.overhead += self.time.ours
         apart.settle(self, turn)
         record = turn.record
         counted = turn.mode == LIGHT and turn.parent is not None and turn.parent.mode == TIMED
-        idle = not turn.events and not turn.inner and len(turn.visits) <= 1
-        if idle and record.turns > 1 and not counted:
+        if turn.found_nothing(followed=followed) and record.turns > 1 and not counted:
             record.turns -= 1  # the head's last visit, which found nothing more
+            self.setup = turn.without_it(self.setup)
             return
         if turn.parent is not None:
             turn.parent.inner.append(turn)

@@ -165,6 +165,16 @@ def makers(made: Any, kind: type) -> tuple[Site | None, Site | None]:
     return (site_of(own.f_back), None) if own is not None else (None, None)
 
 
+def variables(frame: FrameType) -> dict[str, Any]:
+    """Return what a frame's names mean.
+
+    A module's are its globals. Python 3.12 gives an old copy of them from the moment on in which they were
+    asked for inside a comprehension, whose own variables are the module's fast ones; 3.13 leaves some out.
+    """
+    hidden = frame.f_code.co_name == "<module>" and frame.f_code.co_varnames
+    return frame.f_globals if hidden else frame.f_locals
+
+
 def caller_outside(objects: set[int]) -> Site | None:
     """The nearest line of the program that is in no method of the objects with these ids."""
     frame = user_frame(sys._getframe(1))

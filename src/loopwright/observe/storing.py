@@ -18,7 +18,7 @@ import torch
 
 from loopwright.observe import graph
 from loopwright.observe.instructions import instructions
-from loopwright.observe.sites import USER, Position, Site, kind_of, resolve, user_frame
+from loopwright.observe.sites import USER, Position, Site, kind_of, resolve, user_frame, variables
 
 _STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
 
@@ -32,14 +32,9 @@ class Holder:
     position: Position
 
 
-def variables(frame: FrameType) -> Iterator[tuple[str, Any]]:
-    """Names and values of a frame; module globals are included where the frame is a module's."""
-    yield from list(frame.f_locals.items())
-
-
 def stored_at(frame: FrameType, value: Any) -> Position | None:
     """The last instruction before the current one that stored ``value`` in a variable of the frame."""
-    for name, held in variables(frame):
+    for name, held in list(variables(frame).items()):
         if held is value:
             before = [one for one in _stores(frame.f_code, name) if one < frame.f_lasti]
             if before:
@@ -49,7 +44,7 @@ def stored_at(frame: FrameType, value: Any) -> Position | None:
 
 def node_stored_at(frame: FrameType, node: Any) -> Position | None:
     """The last instruction before the current one that stored the tensor that ``node`` made."""
-    for _, held in variables(frame):
+    for _, held in list(variables(frame).items()):
         if isinstance(held, torch.Tensor) and held.grad_fn is node:
             return stored_at(frame, held)
     return None
@@ -110,7 +105,7 @@ def find_holder(frame: FrameType | None, number: int) -> Holder | None:
 
 
 def _holder_in(frame: FrameType, key: str) -> Holder | None:
-    for name, value in variables(frame):
+    for name, value in list(variables(frame).items()):
         if isinstance(value, torch.Tensor):
             if value.grad_fn is not None and _reaches(value.grad_fn, key):
                 at = _in_loop(frame, _stores(frame.f_code, name))
@@ -120,7 +115,7 @@ def _holder_in(frame: FrameType, key: str) -> Holder | None:
             at = _in_loop(frame, _uses(frame.f_code, name))
             if at is not None:
                 return Holder(name, "container", _statement(frame.f_code, at))
-    for name, owner in variables(frame):
+    for name, owner in list(variables(frame).items()):
         if not hasattr(owner, "__dict__") or isinstance(owner, type):
             continue
         for attribute, value in list(vars(owner).items()):

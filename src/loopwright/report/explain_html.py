@@ -14,7 +14,14 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from loopwright.events import PHASES, Series
-from loopwright.events.explained import ExplainRecord, LineNote, StepNote, TensorNote, TimingNote
+from loopwright.events.explained import (
+    ExplainRecord,
+    LineNote,
+    ModelNote,
+    StepNote,
+    TensorNote,
+    TimingNote,
+)
 from loopwright.report import explain_drawings, formats
 from loopwright.report.explain_code import highlighted
 from loopwright.report.explain_view import (
@@ -207,15 +214,7 @@ def readouts(
         found.append(("loss", " → ".join([values[0], values[-1]]) if len(values) > 1 else values[0],
                       f"steps {recorded[0].number} to {recorded[-1].number}"))  # fmt: skip
     if record.models:
-        model = record.models[0]
-        found.append(
-            (
-                "parameters",
-                formats.large(model.parameters),
-                f"{model.tensors} tensor{'s' * (model.tensors != 1)}, {formats.size(model.bytes)}"
-                + (f", of {model.name}" if len(record.models) > 1 else ""),
-            )
-        )
+        found.append(_models(record.models))
     if shown is not None:
         moved = [note for line in shown.lines for note in line.effects.parameters]
         if moved:
@@ -242,6 +241,19 @@ def readouts(
             )
         )
     return found
+
+
+def _models(models: list[ModelNote]) -> tuple[str, str, str]:
+    """The parameters of all models, and of each where they are several."""
+    total = sum(one.parameters for one in models)
+    tensors = sum(one.tensors for one in models)
+    remark = (
+        f"{tensors} tensor{'s' * (tensors != 1)}, {formats.size(sum(one.bytes for one in models))}"
+    )
+    if len(models) > 1:
+        shown = [f"{formats.large(one.parameters)} of {one.name}" for one in models[:2]]
+        remark = ", ".join([*shown, f"{len(models) - 2} more models"] if len(models) > 2 else shown)
+    return "parameters", formats.large(total), remark
 
 
 def file(record: ExplainRecord, view: FileView) -> dict[str, Any]:

@@ -97,9 +97,26 @@ def test_nested_loops_and_continue(follow):
     assert told.count("left to 1") == 2
 
 
-def test_one_line_loops(follow):
-    """Python tells nothing of the turns of a loop on one line: they are one."""
-    assert turns(follow("s = 0\nfor i in range(3): s += i\n"), 2) == 1
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Each time that a `for` asks for more is a turn, the last one, which finds nothing, too.
+        ("for i in range(3): s += i", 4),
+        ("for i in [k * 2 for k in range(3)]: s += i", 4),
+        ("for i in range(3): s += len([k for k in [i]])", 4),
+        ("for i in range(3): s += sum(\n    [k for k in [i]]\n)", 4),
+        ("for i in (k for k in range(3)): f(); s += i", 4),
+        ("while s < 3: s += 1", 3),
+        ("while s < 3: s += len([k for k in [s]])", 3),
+        ("while True:\n    for i in range(2): s += 1\n    break", 1),
+    ],
+)
+def test_loops_in_one_line(text, expected, follow):
+    """Their turns begin where Python jumps back to them, as no other line tells of it."""
+    told = follow(f"f = lambda: None\ns = 0\n{text}\n")
+    assert turns(told, 3) == expected
+    if expected == 4:
+        assert told.count("3 in 1") == 4
 
 
 @pytest.mark.parametrize("head", ["for i in range(3):", "while n < 3:"])

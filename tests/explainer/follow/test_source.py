@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import textwrap
 
 from loopwright.explainer.follow.source import parse
@@ -71,3 +72,14 @@ def test_what_is_assigned():
 def test_no_python():
     """A text that is no Python has no statements."""
     assert parse("for (;;)") is None
+
+
+def test_statements_of_one_line_are_one():
+    """The last one stands for the line; it assigns what all of them do, the loop's variable included."""
+    source = parse("a = f(); b = g()\nfor p in ps: p.grad = None; c = p\nif a: d = 1\n")
+    assert source.by_line[1].stores == ("a", "b")
+    assert [ast.unparse(one) for one in source.by_line[1].nodes] == ["a = f()", "b = g()"]
+    assert set(source.by_line[2].stores) == {"p", "p.grad", "c"}
+    assert [ast.unparse(one) for one in source.by_line[2].nodes] == ["p.grad = None", "c = p"]
+    assert source.by_line[2].loops[-1].in_one_line
+    assert source.by_line[3].nodes == (source.by_line[3].node,)

@@ -12,7 +12,7 @@ import torch
 
 from loopwright.events import Event
 from loopwright.observe import graph
-from loopwright.observe.sites import user_frame
+from loopwright.observe.sites import user_frame, variables
 
 Piece = tuple[int, int]
 """Storage and offset."""
@@ -43,7 +43,7 @@ def index_of(frame: FrameType | None, rows: int) -> Piece | None:
     for _ in range(FRAMES):
         if frame is None:
             return None
-        for one in list(frame.f_locals.values()):
+        for one in list(variables(frame).values()):
             if (
                 type(one) is torch.Tensor
                 and one.dtype == torch.int64

@@ -29,7 +29,7 @@ from loopwright.checker.accounts.written import (
     is_path,
     iterated,
 )
-from loopwright.observe.sites import user_frame
+from loopwright.observe.sites import user_frame, variables
 
 LOOKED_AT = 4096
 """Values of a parameter that are looked at to tell replicas."""
@@ -117,7 +117,7 @@ def _value(frame: FrameType, node: ast.expr) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):
-        return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+        return variables(frame).get(node.id, frame.f_globals.get(node.id))
     if isinstance(node, ast.Attribute):
         return _attribute(_value(frame, node.value), node.attr)
     if isinstance(node, ast.Subscript):
@@ -171,7 +171,7 @@ def _is_unordered(frame: FrameType, node: ast.expr, function: ast.AST, depth: in
 
 def _key_of(frame: FrameType, loop: ast.For, key: str, value: torch.Tensor) -> Any:
     """Return the key: the loop's variable, or where the variable is a dict's value, what it stands under."""
-    told = frame.f_locals.get(key, frame.f_globals.get(key))
+    told = variables(frame).get(key, frame.f_globals.get(key))
     if not isinstance(told, torch.Tensor):
         return told
     held = iterated(loop)
@@ -192,7 +192,7 @@ def _is_plain(key: Any) -> bool:
 def _modules(frame: FrameType | None) -> Iterator[nn.Module]:
     """Modules that variables of the frames around hold, or attributes of theirs, from the inside."""
     while frame is not None:
-        for held in (frame.f_locals, frame.f_globals):
+        for held in (variables(frame), frame.f_globals):
             values = list(held.values())
             yield from (one for one in values if isinstance(one, nn.Module))
             for one in values:

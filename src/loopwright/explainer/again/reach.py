@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from loopwright.explainer.again.slices import NotReplayedError
 from loopwright.explainer.effects import values
 from loopwright.observe import content
-from loopwright.observe.sites import INSTALLED, LIBRARY, PYTHONS, USER, kind_of
+from loopwright.observe.sites import INSTALLED, LIBRARY, PYTHONS, USER, kind_of, variables
 
 CONTAINERS = (list, dict, set, deque)
 WALKED, COPIED, MOST = 1_000, 100_000, 50_000
@@ -54,7 +54,7 @@ class Reach:
         """The name of something that torch.compile made."""
         self.spaces = _spaces(frame)
         self._seen: dict[int, Any] = {}
-        self._walk([(name, value) for name, value in frame.f_locals.items() if _own(name)])
+        self._walk([(name, value) for name, value in variables(frame).items() if _own(name)])
         for space in self.spaces:
             self._walk([(name, value) for name, value in list(space.items()) if _own(name)])
 

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from loopwright.explainer.again import slices
-from loopwright.explainer.again.reach import LARGE, Noted, Reach, set_generators, set_versions
+from loopwright.explainer.again.reach import LARGE, Noted, Reach, set_versions
 from loopwright.explainer.again.slices import NotReplayedError
 from loopwright.explainer.again.taken import Taken
 from loopwright.explainer.effects import values
-from loopwright.observe.sites import USER, kind_of
+from loopwright.observe.sites import USER, kind_of, variables
 
 COPIES = 3
 """Of everything that a step changes: its beginning, its end, and the one that a step is run on."""
@@ -113,7 +113,7 @@ class Beginning:
             self.states = [_cloned(one.state) for one in self.optimizers]
             self.space = {
                 name: _copied_leafless(value, self.known)
-                for name, value in frame.f_locals.items()
+                for name, value in variables(frame).items()
                 if not name.startswith("__")
             }
         self.flags = [p.requires_grad for p in self.parameters]
@@ -229,9 +229,13 @@ class Again:
         for scaler, state in one.scalers:
             vars(scaler).update(_cloned(state))
 
-    def draws(self) -> None:
-        """The generators as they were at the turn's beginning."""
-        set_generators(self.beginning.noted.globals)
+    def rewind(self) -> None:
+        """As at the turn's beginning, except for weights, gradients and what optimizers remember of them."""
+        optimizers = self.beginning.optimizers
+        states = [one.state for one in optimizers]
+        self.beginning.noted.put_back()
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.state = state
 
     def run(self, *, to_loss: bool = False) -> dict[str, Any]:
         """Run the step; with ``to_loss`` up to where backward would begin."""

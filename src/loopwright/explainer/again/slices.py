@@ -116,7 +116,7 @@ def used(body: list[ast.stmt], path: str, visits: list[Any]) -> set[str]:
     nodes = [one for node in body for one in ast.walk(node)]
     for node in body:
         for visit in _visits_of(node, path, visits):
-            nodes += _own(visit.statement.node)
+            nodes += [one for statement in visit.statement.nodes for one in _own(statement)]
     names = {one.id for one in nodes if isinstance(one, ast.Name)}
     return names | {one.attr for one in nodes if isinstance(one, ast.Attribute)}
 
@@ -179,7 +179,7 @@ def _does(kind: str) -> str:
 
 def _methods(statement: Statement) -> Iterator[str]:
     """Names of methods called in a simple statement, or in a compound one's head."""
-    for one in _own(statement.node):
+    for one in (inner for node in statement.nodes for inner in _own(node)):
         if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute):
             yield one.func.attr
 

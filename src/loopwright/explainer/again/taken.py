@@ -86,7 +86,8 @@ class Taken:
     ) -> None:
         """A tensor's number is about to be read."""
         place = site.position()
-        adds_up = statement is not None and isinstance(statement.node, ast.AugAssign)
+        parts = statement.nodes if statement is not None else ()
+        adds_up = any(isinstance(one, ast.AugAssign) for one in parts)
         found = Read(place.line, name, _call(place, statement), adds_up, site.by_library)
         self.reads.append(found)
         if tensor.grad_fn is None or tensor.numel() != 1:

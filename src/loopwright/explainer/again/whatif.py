@@ -267,7 +267,7 @@ class Questions:
 
     def _loss_now(self) -> float | None:
         """The loss of the same batch with the weights of now and the same draws."""
-        self.again.draws()
+        self.again.rewind()
         for parameter in self.one.parameters:
             parameter.grad = None
         self.again.run(to_loss=True)
@@ -305,7 +305,7 @@ class Questions:
             if once_more:
                 with values.quiet():
                     start = [tensor.detach().clone() for tensor in self.one.parameters]
-                self.again.draws()
+                self.again.rewind()
                 self.again.run()
         return self._norm(), self._delta(start)
 

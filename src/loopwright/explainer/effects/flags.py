@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from loopwright.events.explained import Effects
+from loopwright.explainer.follow.source import Statement
+from loopwright.observe.sites import variables
 
 
 def owner_of(node: ast.stmt) -> ast.expr | None:
@@ -24,14 +26,14 @@ def owner_of(node: ast.stmt) -> ast.expr | None:
     return None
 
 
-def sets(node: ast.stmt) -> bool:
+def sets(statement: Statement) -> bool:
     """True where a statement sets the flag; each of its runs counts."""
-    return owner_of(node) is not None
+    return any(owner_of(node) is not None for node in statement.nodes)
 
 
-def turn_of(node: ast.stmt, turn: Any) -> Any:
+def turn_of(statement: Statement, turn: Any) -> Any:
     """The turn that a statement belongs to; what sets flags before anything of a step is part of no loop."""
-    return None if turn is not None and sets(node) and not turn.in_a_step else turn
+    return None if turn is not None and sets(statement) and not turn.in_a_step else turn
 
 
 def told(effects: Effects, node: ast.stmt, frame: FrameType) -> None:
@@ -48,7 +50,7 @@ def told(effects: Effects, node: ast.stmt, frame: FrameType) -> None:
 def _value(node: ast.expr, frame: FrameType) -> Any:
     """Of a name, or an attribute of one: nothing else can be evaluated twice."""
     if isinstance(node, ast.Name):
-        return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+        return variables(frame).get(node.id, frame.f_globals.get(node.id))
     if isinstance(node, ast.Attribute):
         owner = _value(node.value, frame)
         held = getattr(owner, "__dict__", {})

@@ -11,7 +11,7 @@ import torch
 
 from loopwright.events.explained import ModelNote
 from loopwright.explainer.effects import objects
-from loopwright.observe.sites import USER, kind_of
+from loopwright.observe.sites import USER, kind_of, variables
 
 if TYPE_CHECKING:
     from loopwright.explainer.effects.state import State
@@ -118,8 +118,9 @@ def spaces(frame: FrameType | None, *, limit: int = 12) -> Iterator[dict[str, An
     while frame is not None and limit:
         if kind_of(frame.f_code.co_filename) == USER:
             limit -= 1
-            yield frame.f_locals
-            if frame.f_globals is not frame.f_locals:
+            own = variables(frame)
+            yield own
+            if frame.f_globals is not own:
                 yield frame.f_globals
         frame = frame.f_back
 

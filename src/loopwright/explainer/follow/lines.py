@@ -11,6 +11,7 @@ statement later, since Python keeps a copy of the variables for the trace functi
 
 from __future__ import annotations
 
+import ast
 import sys
 import threading
 from collections.abc import Callable
@@ -19,11 +20,13 @@ from typing import Any, Protocol
 
 from loopwright.explainer.follow.source import Loop, Source, Statement, source_of
 from loopwright.explainer.times.owntime import OwnTime
+from loopwright.observe.instructions import instructions
 from loopwright.observe.sites import USER, kind_of
 
 HOT = 20_000
 INLINE = frozenset(("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"))
 """Frames of their own before Python 3.12, and still part of the statement that they stand in."""
+NEXT = ("FOR_ITER", "GET_ANEXT")
 OURS = 2
 """References to a frame that are ours: the activation's, and the one that counts them."""
 
@@ -31,14 +34,47 @@ OURS = 2
 class Code:
     """What is known about one code object."""
 
-    __slots__ = ("asleep", "code", "generator", "seen", "source")
+    __slots__ = ("again", "asleep", "code", "generator", "seen", "source")
 
     def __init__(self, code: CodeType, source: Source):
+        self.again: dict[int, set[int]] = {}
+        """Of each loop in one line, by its line: where its further turns begin."""
         self.code = code
         self.source = source
         self.seen = 0
         self.asleep = False
         self.generator = bool(code.co_flags & (0x20 | 0x80 | 0x200))
+
+    def goes_on(self, statement: Statement, instruction: int) -> bool:
+        """True where a loop in one line begins a further turn: no other line tells of it."""
+        if not statement.loops or not statement.loops[-1].in_one_line:
+            return False
+        loop = statement.loops[-1]
+        if loop.line not in self.again:
+            self.again[loop.line] = _further_turns(self.code, loop)
+        return instruction in self.again[loop.line]
+
+
+def _further_turns(code: CodeType, loop: Loop) -> set[int]:
+    """Where a jump back to the loop begins and ends: Python 3.13 tells of the one, others of the other.
+
+    A comprehension in its line jumps back too, from Python 3.12 on.
+    """
+    every = list(instructions(code))
+    named = {one.offset: one.opname for one in every}
+    column = {
+        one.offset: one.positions.col_offset or 0
+        for one in every
+        if one.positions is not None and one.positions.lineno == loop.line
+    }
+    jumps = [one for one in every if "BACKWARD" in one.opname and one.argval in column]
+    if isinstance(loop.node, ast.While):
+        chosen = [one for one in jumps if named[one.argval] not in NEXT]
+    else:
+        heads = [one.argval for one in jumps if column[one.argval] < loop.node.body[0].col_offset]
+        own = max(heads, default=-1)  # comprehensions that it iterates over come before
+        chosen = [one for one in jumps if one.argval == own]
+    return {at for one in chosen for at in (one.offset, one.argval)}
 
 
 class Activation:
@@ -240,19 +276,26 @@ class Lines:
         before = activation.statement
         back = frame.f_lasti < activation.at
         activation.at = frame.f_lasti
-        if statement is before and statement.heads is None:
+        further = statement is before and code.goes_on(statement, frame.f_lasti)
+        if statement is before and statement.heads is None and not further:
             return
         code.seen += 1
         if code.seen > HOT and not activation.loops:
             code.asleep = True
             frame.f_trace_lines = False
         if code.code.co_name != "<lambda>":  # its line may lie in a loop of the function around it
-            self._loops(activation, before, statement, back=back)
+            self._loops(activation, before, statement, back=back, further=further)
         activation.statement = statement
         self.listener.statement(activation, statement)
 
     def _loops(
-        self, activation: Activation, before: Statement | None, now: Statement, *, back: bool
+        self,
+        activation: Activation,
+        before: Statement | None,
+        now: Statement,
+        *,
+        back: bool,
+        further: bool,
     ) -> None:
         """Leave, enter and go on in loops; ``back`` is a jump to an earlier instruction."""
         active = activation.loops
@@ -276,7 +319,7 @@ class Lines:
             and before.heads is not innermost
             and innermost in before.loops
         )
-        again = again or (now.heads is innermost and before is now)
+        again = again or (now.heads is innermost and before is now) or further
         if again:
             self.listener.turn_begins(activation, innermost)
 

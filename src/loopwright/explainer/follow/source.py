@@ -27,6 +27,11 @@ class Loop:
         """The line of the first statement of its body."""
         return self.node.body[0].lineno
 
+    @property
+    def in_one_line(self) -> bool:
+        """True for ``for p in parameters: p.grad = None``, whose turns all are in one statement's line."""
+        return self.first == self.line
+
 
 @dataclass(slots=True, eq=False)
 class Statement:
@@ -42,6 +47,13 @@ class Statement:
     stores: tuple[str, ...] = ()
     """Names, and dotted attributes of names, that it assigns."""
     number: int = 0
+    beside: tuple[ast.stmt, ...] = ()
+    """Statements before it that end in its line: all of them are one for Python's tracing."""
+
+    @property
+    def nodes(self) -> tuple[ast.stmt, ...]:
+        """What runs in it, in order."""
+        return (*self.beside, self.node)
 
 
 @dataclass(slots=True, eq=False)
@@ -93,9 +105,21 @@ def parse(text: str, name: str = "<text>") -> Source | None:
     _walk(found, tree.body, (), "")
     for number, statement in enumerate(found.statements):
         statement.number = number
+        _takes_in(statement, found.by_line.get(statement.line))
         for line in range(statement.line, statement.end_line + 1):
             found.by_line[line] = statement  # inner ones come later and win
     return found
+
+
+def _takes_in(statement: Statement, before: Statement | None) -> None:
+    """``a = f(); b = g()`` is one statement that assigns both, and so is a loop in one line."""
+    if before is None or isinstance(
+        before.node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    ):
+        return
+    statement.stores = tuple(dict.fromkeys((*before.stores, *statement.stores)))
+    if not any(_bodies(before.node)):
+        statement.beside = before.nodes
 
 
 def _walk(source: Source, body: list[ast.stmt], loops: tuple[Loop, ...], function: str) -> None:

@@ -7,6 +7,7 @@ a step has a quota; one without (``for p in parameters``) goes with the turn tha
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,9 +103,9 @@ class Turn:
     parent: Turn | None
     began: int
     """Nanoseconds."""
-    ended: int = 0
     overhead: int = 0
     """Nanoseconds of ours in it."""
+    ended: int = 0
     visits: list[Any] = field(default_factory=list)
     inner: list[Turn] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
@@ -141,6 +142,20 @@ class Turn:
     def in_a_step(self) -> bool:
         """True where its loop, or one around it, holds something of a step."""
         return self.record.eventful or (self.parent is not None and self.parent.in_a_step)
+
+    def found_nothing(self, *, followed: bool) -> bool:
+        """True for the head's last visit, where there was nothing more to go through."""
+        if self.events or self.inner:
+            return False
+        if self.loop is None or not self.loop.in_one_line:
+            return len(self.visits) <= 1
+        return not followed and self.index > 1 and not isinstance(self.loop.node, ast.While)
+
+    def without_it(self, setup: list[Any]) -> list[Any]:
+        """Visits of the program's beginning without the one of this turn, which found nothing more."""
+        last = setup[-1].statement.loops[-1:] if setup else ()
+        here = self.loop is not None and self.loop.in_one_line and last == (self.loop,)
+        return setup[:-1] if here else setup
 
     def had(self, loss: float, site: Any) -> None:
         """Backward begins with a loss, at a place."""

@@ -13,6 +13,7 @@ from loopwright.explainer.effects import flags, objects, values
 from loopwright.explainer.follow.lines import Activation
 from loopwright.explainer.follow.source import Statement
 from loopwright.explainer.follow.turns import DEEP, LIGHT, TIMED, Turn
+from loopwright.observe.sites import variables
 
 
 class Visit:
@@ -61,8 +62,9 @@ class Visit:
         frame = self.activation.frame
         if frame is None:
             return
-        flags.told(self.effects, self.statement.node, frame)
-        space = frame.f_locals
+        for node in self.statement.nodes:
+            flags.told(self.effects, node, frame)
+        space = variables(frame)
         for name in self.statement.stores:
             owner, _, attribute = name.partition(".")
             value = space.get(owner)
@@ -80,9 +82,16 @@ class Visit:
 
     def _makes(self) -> bool:
         """An assignment of something that a call made; ``optimizer.step()`` makes no optimizer."""
-        node = self.statement.node
-        value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
-        several = value.elts if isinstance(value, ast.Tuple) else [value]
+        assigned = [
+            node.value
+            for node in self.statement.nodes
+            if isinstance(node, (ast.Assign, ast.AnnAssign))
+        ]
+        several = [
+            one
+            for value in assigned
+            for one in (value.elts if isinstance(value, ast.Tuple) else [value])
+        ]
         return any(isinstance(one, ast.Call) for one in several)
 
 

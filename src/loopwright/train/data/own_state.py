@@ -127,7 +127,12 @@ def iterators_of(frame: FrameType | None, but: Any) -> list[str]:
 
 
 def _variables(frame: FrameType | None) -> list[tuple[str, Any]]:
-    return [] if frame is None else list({**frame.f_globals, **frame.f_locals}.items())
+    if frame is None:
+        return []
+    if frame.f_code.co_name == "<module>" and frame.f_code.co_varnames:
+        # Its comprehension's variables are fast ones; asked in one, Python 3.12 gives an old copy ever after.
+        return list(frame.f_globals.items())
+    return list({**frame.f_globals, **frame.f_locals}.items())
 
 
 def _walk(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
