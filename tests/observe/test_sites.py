@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
 
-from loopwright.observe.sites import LIBRARY, TORCH, USER, after_in_loop, kind_of, site, stack
+from loopwright.observe.sites import (
+    LIBRARY,
+    TORCH,
+    USER,
+    after_in_loop,
+    kind_of,
+    site,
+    stack,
+    variables,
+)
 from loopwright.observe.storing import cuts_of_result, gives_argument, returned_at, stored_at
 
 
@@ -148,10 +158,23 @@ def test_where_a_result_loses_its_graph():
 
 def test_where_a_value_was_stored():
     """The line that put a value into a variable is found by the value's identity."""
-    import sys
-
     first = torch.ones(1)
     second = torch.ones(1)
     place = stored_at(sys._getframe(), second)
     assert "second = torch.ones(1)" in Path(__file__).read_text().splitlines()[place.line - 1]
     assert first is not second
+
+
+def test_variables_of_a_module_are_its_globals(tmp_path):
+    """They are those of now, also after they were asked for inside a comprehension (Python 3.12)."""
+    text = "for x in range(3):\n    kept = [ask() for y in [x]]\n    ask()\n"
+    found = []
+
+    def ask():
+        frame = sys._getframe(1)
+        while frame.f_code.co_name != "<module>":
+            frame = frame.f_back
+        found.append(variables(frame)["x"])
+
+    exec(compile(text, str(tmp_path / "program.py"), "exec"), {"ask": ask, "__name__": "__main__"})
+    assert found == [0, 0, 1, 1, 2, 2]
