@@ -110,6 +110,29 @@ def lbfgs():
     return [optimizer.step(closure).item() for _ in range(5)], [model]
 
 
+def checkpointed():
+    """Blocks that are computed again in backward; one time more than that would show in batch norm."""
+    from torch.utils.checkpoint import checkpoint
+
+    x, y = data()
+    blocks = nn.ModuleList(
+        nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Softmax(1)) for _ in range(2)
+    )
+    head = nn.Linear(8, 2)
+    optimizer = torch.optim.SGD([*blocks.parameters(), *head.parameters()], lr=0.1)
+    losses = []
+    for _ in range(9):
+        optimizer.zero_grad()
+        hidden = x
+        for block in blocks:
+            hidden = checkpoint(block, hidden, use_reentrant=False)
+        loss = F.cross_entropy(head(hidden), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, [blocks, head]
+
+
 def transforms():
     from torch.func import functional_call, grad, vmap
 
@@ -178,4 +201,6 @@ def custom_optimizer():
     return losses, [model]
 
 
-TRAININGS = [plain, fused, autocast_with_scaler, lbfgs, transforms, workers, custom_optimizer]
+TRAININGS = [
+    plain, fused, autocast_with_scaler, lbfgs, checkpointed, transforms, workers, custom_optimizer,
+]  # fmt: skip

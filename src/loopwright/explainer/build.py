@@ -79,10 +79,6 @@ def _notes(recording: Recording) -> list[str]:
     if recording.observer.failure:
         last = recording.observer.failure.strip().splitlines()[-1]
         notes.append(f"the recording failed and switched itself off: {last}")
-    if recording.saved_hooks:
-        notes.append(
-            "saved tensors go through hooks (checkpointing, offloading) and were not counted"
-        )
     return notes
 
 

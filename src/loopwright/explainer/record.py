@@ -81,7 +81,7 @@ class Recording:
         self.replays = Replays(self) if whatifs else None
         self.tries = Tries(self)
         self.notes: list[str] = []
-        self.armed = self.saved_hooks = self.stale = self.stopped = self.over = False
+        self.armed = self.stale = self.stopped = self.over = False
         self.since_node = self._order = 0
         self.finished_at: tuple[int, int] | None = None
         self._visits: dict[int, int] = {}

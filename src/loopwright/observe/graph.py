@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+from loopwright.observe.swap import AttributePatch
+
+TELLS_HOOKS = hasattr(torch._C._autograd.SavedTensor, "unpack_hook")  # type: ignore[attr-defined]
+"""Whether torch says which saved tensors go through hooks; 2.9 does not."""
+_noted: deque[bool] = deque(maxlen=1)
+"""Not empty once the program has used hooks, where torch does not say."""
 VIEWS = frozenset(
     f"{name}Backward{number}"
     for name in (
@@ -100,11 +107,40 @@ def made_by(tensor: torch.Tensor) -> int:
 
 
 def saved(node: Any, name: str) -> Any:
-    """A saved value of a node; None where it has none or it has been freed."""
+    """A saved value of a node; None where it has none, it has been freed, or reading it runs a hook."""
     try:
-        return getattr(node, f"_saved_{name}", None)
+        return None if hooked(node, f"_saved_{name}") else getattr(node, f"_saved_{name}", None)
     except RuntimeError:
         return None
+
+
+def hooked(node: Any, attribute: str) -> bool:
+    """True where what a node saved goes through hooks of the program's, which reading it would run.
+
+    Checkpointing computes its whole stretch of the forward pass again for each such read: batch norm counts
+    the batch once more, and what the modules print stands there twice.
+    """
+    raw = getattr(node, f"_raw_{attribute.removeprefix('_')}", None)
+    if raw is None or not TELLS_HOOKS:
+        return raw is not None and bool(_noted)
+    return any(
+        getattr(one, "unpack_hook", None) is not None
+        for one in (raw if isinstance(raw, (tuple, list)) else [raw])
+    )
+
+
+def hooks_noted() -> Iterator[AttributePatch]:
+    """A patch for a torch that does not say which tensors go through hooks: from the first ones on, all."""
+    if not TELLS_HOOKS:
+
+        def make(original: Any) -> Any:
+            def enter(hooks: Any) -> Any:
+                _noted.append(True)
+                return original(hooks)
+
+            return enter
+
+        yield AttributePatch(torch.autograd.graph.saved_tensors_hooks, "__enter__", make)
 
 
 def shape_of(node: Any) -> tuple[int, ...] | None:

@@ -21,6 +21,7 @@ from torch.optim.optimizer import (
 
 from loopwright.events import Event
 from loopwright.observe.collectives import collective_points
+from loopwright.observe.graph import hooks_noted
 from loopwright.observe.modules import module_calls, traced
 from loopwright.observe.seeds import seed_points
 from loopwright.observe.sites import site
@@ -114,6 +115,7 @@ def install_points(observer: Observer) -> Iterator[Patch]:
             hook = _method(observer, "transfer", name)
             yield AttributePatch(torch.Tensor, name, hook, rests=True)
             yield CodeSwap(getattr(torch.nn.Module, name), around(observer, "transfer"), rests=True)
+    yield from hooks_noted()
     yield Warned()
 
 

@@ -76,6 +76,29 @@ def follow(x):
             a.mul_(0.9).add_(b, alpha=0.1)
     seen['w'] = shadow.weight.sum().item()
     return nn.functional.mse_loss(model(x), shadow(x).detach())"""
+CLASS = """\
+class Head(nn.Linear):
+    calls, seen = 0, {}
+    @classmethod
+    def of(cls, x):
+        cls.calls += 1
+        cls.seen[cls.calls] = 1
+        cls.late = cls.calls
+        return nn.functional.mse_loss(model(x), x.sum(1, keepdim=True)) * cls.late
+seen = Head.seen"""
+COUNTED = """\
+seen = {}
+def counted(function):
+    def inner(x, held=[]):
+        held.append(0)
+        inner.calls += 1
+        seen[inner.calls] = len(held)
+        return function(x) * inner.calls
+    inner.calls = 0
+    return inner
+@counted
+def loss_of(x):
+    return nn.functional.mse_loss(model(x), x.sum(1, keepdim=True))"""
 HARMFUL = {
     "an iterator": ("it = iter(range(100))", f"{LOSS} * (1 + next(it))"),
     "a generator in an object": (STREAM, f"{LOSS} * (1 + next(source.stream))"),
@@ -87,6 +110,8 @@ HARMFUL = {
     ),
     "a counter in a closure": (CLOSURE, "loss_of(x)"),
     "a global": (GLOBAL, "loss_of(x)"),
+    "a class": (CLASS, "Head.of(x)"),
+    "a function's own attributes and defaults": (COUNTED, "loss_of(x)"),
     "an object inside an object": (OBJECTS, "trainer(x)"),
     "another model's weights": (SHADOW, "follow(x)"),
     "a scaler that is off": (

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.checkpoint import checkpoint
 
 from explainer.recorded import recorded_here
 from loopwright.explainer.effects.saved import Saved
@@ -134,7 +135,7 @@ def test_overlapping_parts_count_once():
     x = torch.arange(20.0, requires_grad=True) * 1
     parts = [(0, 5), (3, 8), (8, 10), (15, 20), (9, 16)]
     losses = [x[a:b].square() for a, b in parts]
-    saved = Saved([], read=True)
+    saved = Saved([])
     for one in losses:
         saved.add(one.grad_fn)
     found, alive = saved.count(at=1 << 40, kept=False)
@@ -222,3 +223,30 @@ def test_what_is_kept_at_one_time(turn):
         assert one.kept_bytes < summed or turn is side_by_side
         shown = {label: value for label, value, _ in readouts(seen, [one], one)}
         assert shown["kept for backward"] == size(one.kept_bytes)
+
+
+def test_what_goes_through_hooks_is_not_read():
+    """Reading it would run the program's hooks: checkpointing would compute its blocks again."""
+    calls = []
+
+    def block(x, weight):
+        calls.append(1)
+        return (x @ weight).softmax(1).exp()
+
+    def train():
+        torch.manual_seed(0)
+        weight = torch.randn(6, 6, requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=0.1)
+        for x in torch.randn(3, 16, 6):
+            optimizer.zero_grad()
+            hidden = checkpoint(block, x, weight, use_reentrant=False)
+            hidden.square().mean().backward()
+            optimizer.step()
+
+    seen = recorded_here(train, steps=2, timed=0, whatifs=False)
+    assert len(calls) == 2 * 3  # forward, and once more in backward
+    (backward,) = [event for line in seen.steps[0].lines for event in line.events
+                   if event.kind == "backward"]  # fmt: skip
+    assert backward.facts["hooked"] >= 3
+    told = " ".join(one for line in seen.steps[0].lines for one in line.sentences)
+    assert "keep their tensors through hooks" in told

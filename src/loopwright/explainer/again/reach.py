@@ -48,6 +48,8 @@ class Reach:
         self.scalers: list[Any] = []
         self.generators: list[Any] = []
         self.cells: list[types.CellType] = []
+        self.classes: list[type] = []
+        """Those that the program wrote: a step may count in an attribute of one."""
         self.iterators: set[str] = set()
         """Names of variables and attributes that lead to one."""
         self.compiled = ""
@@ -69,6 +71,7 @@ class Reach:
             "scalers",
             "generators",
             "cells",
+            "classes",
         ):
             mine: list[Any] = getattr(self, name)
             known = {id(one) for one in mine}
@@ -80,15 +83,18 @@ class Reach:
         pending = list(start)
         while pending:
             name, value = pending.pop()
-            if id(value) in self._seen or isinstance(
-                value, (type, types.ModuleType, str, int, float)
-            ):
+            if id(value) in self._seen or isinstance(value, (types.ModuleType, str, int, float)):
                 continue
             self._seen[id(value)] = value
+            if isinstance(value, type) and not _programs(value.__module__):
+                continue
             if len(self._seen) > MOST:
                 raise NotReplayedError(
                     f"it can reach more than {MOST:,} objects, too many to put back"
                 )
+            pending += [
+                ("", kind) for kind in type(value).__mro__[:-1] if id(kind) not in self._seen
+            ]
             pending += self._note(name, value)
 
     def _note(self, name: str, value: Any) -> list[tuple[str, Any]]:
@@ -97,6 +103,10 @@ class Reach:
             self.compiled = name
         if isinstance(value, torch.Tensor):
             self.tensors.append(value)
+        elif isinstance(value, type):
+            self.classes.append(value)
+            held = [getattr(one, "__func__", one) for one in vars(value).values()]
+            return [("", one) for one in held]
         elif isinstance(value, torch.nn.Module):
             self.modules.append(value)
             inner = [(key, one) for key, one in vars(value).items() if key not in INSIDE]
@@ -118,13 +128,13 @@ class Reach:
         elif isinstance(value, types.MethodType):
             return [(name, value.__self__), (name, value.__func__)]
         elif isinstance(value, types.FunctionType):
-            cells = [
-                one
-                for one in value.__closure__ or ()
-                if kind_of(value.__code__.co_filename) == USER
-            ]
-            self.cells += cells
-            return [(name, one.cell_contents) for one in cells if _filled(one)]
+            if kind_of(value.__code__.co_filename) != USER:
+                return []
+            self.objects.append(value)  # ``train.calls += 1``
+            self.cells += (cells := list(value.__closure__ or ()))
+            kept = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            kept += [*vars(value).values(), *(one.cell_contents for one in cells if _filled(one))]
+            return [(name, one) for one in kept]
         elif isinstance(value, LRScheduler) or _is_users(value):
             self.objects.append(value)
             return list(vars(value).items())
@@ -147,6 +157,7 @@ class Noted:
         self.attributes = [
             (one, _attributes(one)) for one in [*reach.modules, *reach.objects, *reach.optimizers]
         ]
+        self.classes = [(one, dict(vars(one))) for one in reach.classes]
         self.groups = [
             (one, list(one.param_groups), [dict(group) for group in one.param_groups])
             for one in reach.optimizers
@@ -167,6 +178,8 @@ class Noted:
         """Everything is as it was."""
         for owner, inner in self.attributes:
             _set_attributes(owner, inner)
+        for kind, inner in self.classes:
+            _set_class(kind, inner)
         for optimizer, groups, contents in self.groups:
             optimizer.param_groups[:] = groups  # one may have come since
             for group, inner in zip(groups, contents, strict=True):
@@ -209,8 +222,12 @@ def _is_users(value: Any) -> bool:
     """An object of a class that the program wrote."""
     if not hasattr(value, "__dict__") or callable(getattr(value, "__code__", None)):
         return False
-    module = sys.modules.get(type(value).__module__)
-    return kind_of(getattr(module, "__file__", None) or "<frozen>") == USER
+    return _programs(type(value).__module__)
+
+
+def _programs(module: str) -> bool:
+    """A module that the program wrote."""
+    return kind_of(getattr(sys.modules.get(module), "__file__", None) or "<frozen>") == USER
 
 
 def _is_librarys(value: Any) -> bool:
@@ -259,6 +276,15 @@ def _set_attributes(value: Any, inner: dict[str, Any]) -> None:
             slot.__delete__(value)
     if hasattr(value, "__dict__"):
         _rebind(vars(value), {name: held for name, held in inner.items() if name not in slots})
+
+
+def _set_class(kind: type, inner: dict[str, Any]) -> None:
+    now = dict(vars(kind))
+    for name in now.keys() - inner.keys():
+        delattr(kind, name)
+    for name, held in inner.items():
+        if now.get(name, _UNSET) is not held and name not in ("__dict__", "__weakref__"):
+            setattr(kind, name, held)
 
 
 def _is_compiled(value: Any) -> bool:

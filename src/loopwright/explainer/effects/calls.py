@@ -246,7 +246,7 @@ class Calls:
         recording.names.uncalled(frame)
         note, saved = graph.capture(
             roots, recording.marks, lambda leaf: recording.names.leaf(leaf, frame),
-            line=place.line, read_saved=not recording.saved_hooks,
+            line=place.line,
         )  # fmt: skip
         opened.kept = note, saved, graph.next_number()
         note.value = self._loss(roots[0], event) if roots else None
@@ -269,7 +269,8 @@ class Calls:
         held = holders(graph.settle(note, saved, number), self._frame(event))
         opened.facts.update(
             {"saved_bytes": note.saved_bytes, "saved_tensors": note.saved_tensors,
-             "freed_bytes": note.freed_bytes, "still": list(dict.fromkeys(held.values()))[:NAMED]}
+             "freed_bytes": note.freed_bytes, "still": list(dict.fromkeys(held.values()))[:NAMED],
+             "hooked": saved.hooked}
         )  # fmt: skip
         for one in saved.held:
             one.alone = one.alone and one.key not in held

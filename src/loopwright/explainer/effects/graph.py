@@ -97,7 +97,7 @@ class Marks:
 
 
 def capture(roots: Sequence[torch.Tensor], marks: Marks, leaf_name: Callable[[torch.Tensor], str],
-            *, line: int, read_saved: bool) -> tuple[GraphNote, Saved]:  # fmt: skip
+            *, line: int) -> tuple[GraphNote, Saved]:  # fmt: skip
     """Describe the graph under ``roots``; nothing of it is run or freed. ``settle`` adds what it kept."""
     order: list[Any] = []
     seen: dict[Any, int] = {}
@@ -131,8 +131,7 @@ def capture(roots: Sequence[torch.Tensor], marks: Marks, leaf_name: Callable[[to
     for node, below in edges:  # a leaf belongs where it is used
         if is_leaf_node(below):
             home.setdefault(below, home.get(node, 0))
-    saved = Saved([*marks.held(), *(one.variable for one in order if is_leaf_node(one))],
-                  read=read_saved)  # fmt: skip
+    saved = Saved([*marks.held(), *(one.variable for one in order if is_leaf_node(one))])
     names: dict[str, int] = {}
     places: dict[str, int] = {}
     for node in order:

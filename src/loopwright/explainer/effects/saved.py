@@ -23,7 +23,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from loopwright.explainer.effects.names import spaces
 from loopwright.explainer.effects.objects import tensors_in
-from loopwright.observe import content
+from loopwright.observe import content, graph
 
 
 @dataclass(slots=True)
@@ -85,11 +85,11 @@ class Saved:
 
     Args:
         aside: parameters and buffers, which no graph keeps alive.
-        read: False where saved tensors go through hooks of the program's, which reading would run.
     """
 
-    def __init__(self, aside: Iterable[torch.Tensor], *, read: bool):
-        self.read = read
+    def __init__(self, aside: Iterable[torch.Tensor]):
+        self.hooked = 0
+        """Nodes of which something goes through hooks of the program's, and is not read."""
         self.aside = {_key(one) for one in aside if content.readable(one)}
         self.storages: dict[int, tuple[StorageWeakRef, int]] = {}
         self.spans: list[list[tuple[int, int, int]]] = []
@@ -105,7 +105,7 @@ class Saved:
         """Note what a node saved; one that saved nothing too."""
         spans: list[tuple[int, int, int]] = []
         self.spans.append(spans)
-        for tensor in self._tensors(node) if self.read and node is not None else ():
+        for tensor in self._tensors(node) if node is not None else ():
             if not content.readable(tensor) or not tensor.numel():
                 continue
             key = _key(tensor)
@@ -154,13 +154,18 @@ class Saved:
             ]
             self.attributes[type(node)] = names
         found: list[torch.Tensor] = []
+        through_hooks = False
         for name in names:
             try:
+                if graph.hooked(node, name):
+                    through_hooks = True
+                    continue
                 value = getattr(node, name)
             except RuntimeError:  # freed already, or changed in place
                 continue
             found += [one for one in (value if isinstance(value, (tuple, list)) else [value])
                       if isinstance(one, torch.Tensor)]  # fmt: skip
+        self.hooked += through_hooks
         return found
 
 

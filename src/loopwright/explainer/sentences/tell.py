@@ -174,6 +174,10 @@ def _backward(event: EventNote, line: LineNote) -> Iterator[str]:
     if made:
         leaves = many(facts["leaves"], "leaf", "leaves")
         yield f"From {root} back through {many(made, 'graph node')} to {leaves}{_let_go(facts)}."
+    if facts.get("hooked"):
+        keep = "keeps its" if facts["hooked"] == 1 else "keep their"
+        yield (f"{count(facts['hooked'])} of the nodes {keep} tensors through hooks (checkpointing "
+               "computes them again here, offloading brings them back): these are not counted.")  # fmt: skip
     if not line.effects.grads:
         yield "No `.grad` changed."
 
