@@ -100,6 +100,8 @@ class ParameterNote:
     before: list[float] = field(default_factory=list)
     after: list[float] = field(default_factory=list)
     """The numbers themselves, where one tensor of at most four moved."""
+    by: str = ""
+    """The class of the optimizer in whose own lines they move."""
 
 
 @dataclass(slots=True)

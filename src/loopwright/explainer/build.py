@@ -50,7 +50,7 @@ def build(recording: Recording) -> ExplainRecord:
         FileNote(one.path, one.text, [[s.line, s.end_line] for s in one.statements])
         for one in recording.sources
     ]
-    record.models = [one for one in recording.names.models if one.parameters]
+    record.models = recording.names.whole_models()
     record.optimizers = recording.names.optimizers
     record.environment = environment()
     record.notes = _notes(recording)
@@ -85,7 +85,12 @@ def _notes(recording: Recording) -> list[str]:
 def _shown_loops(recording: Recording) -> list[LoopRecord]:
     """Loops that hold events of a step, and plain ones around them; inner ones are part of their turn."""
     shown = [one for one in recording.loops.values() if one.eventful and not _is_part(one)]
-    around = {id(loop.inside) for loop in shown if loop.inside is not None}
+    around = set()
+    for loop in shown:
+        outer = loop.inside
+        while outer is not None:
+            around.add(id(outer))
+            outer = outer.inside
     return [
         one
         for one in recording.loops.values()
@@ -281,7 +286,7 @@ def _merge_moves(notes: list[ParameterNote]) -> list[ParameterNote]:
         found[-1] = ParameterNote(
             len(names), max(note.of, len(names)), values.together([last.delta, note.delta]),
             values.together([last.norm, note.norm]), far.largest, far.largest_delta,
-            last.numbers + note.numbers,
+            last.numbers + note.numbers, by=note.by,
         )  # fmt: skip
     return found
 

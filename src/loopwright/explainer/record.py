@@ -193,7 +193,10 @@ class Recording:
         """Put what changed into a visit; what changed while nobody looked belongs to no statement."""
         effects = Effects() if self.stale else visit.effects
         self.stale = self.stale and not leaves
+        known = len(effects.parameters)
         self.state.changes(effects, backward=backward, leaves=leaves)
+        for note in effects.parameters[known:]:
+            note.by = byhand.optimizer_in(self.lines.stack)
 
     def _boundary(self) -> None:
         now, took = self.time.taken()
@@ -434,6 +437,8 @@ class Recording:
         turn = self.turn
         if turn is None or (kind == "fetch" and event.failed):
             return
+        if kind == "step":
+            turn = turn.of_gradients()
         if kind in apart.LEARNING:
             apart.learns(self, turn)
         turn.events[kind] = turn.events.get(kind, 0) + 1

@@ -40,6 +40,8 @@ COLOURS = {
     "loss": "bright_blue", "backward": "magenta", "step": "bright_magenta", "item": "yellow",
 }  # fmt: skip
 BADGE, TIME = 9, 8
+MODELS = 3
+"""That are named in the head."""
 
 
 def render(record: ExplainRecord, *, width: int = WIDTH, step: int | None = None) -> str:
@@ -74,8 +76,10 @@ def _head(record: ExplainRecord) -> Text:
     loops = [loop for loop in record.loops if loop.kind != "plain"]
     facts = [f"{len(loops)} loop{'s' if len(loops) != 1 else ''}", f"{recorded} steps recorded"]
     facts += [
-        f"{one.name}: {formats.large(one.parameters)} parameters" for one in record.models[:2]
+        f"{one.name}: {formats.large(one.parameters)} parameters" for one in record.models[:MODELS]
     ]
+    if len(record.models) > MODELS:
+        facts.append(f"{len(record.models) - MODELS} more")
     text.append("  " + _clean(", ".join(facts)), "dim")
     return text
 

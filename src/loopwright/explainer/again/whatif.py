@@ -17,7 +17,7 @@ from loopwright.explainer.again.changes import kept_gradients, other_rate, other
 from loopwright.explainer.again.replay import Again, Beginning
 from loopwright.explainer.again.slices import NotReplayedError, OtherwiseError
 from loopwright.explainer.again.taken import living
-from loopwright.explainer.effects import byhand, values
+from loopwright.explainer.effects import byhand, objects, values
 from loopwright.explainer.follow.turns import DEEP
 from loopwright.report.formats import apart, count, number
 
@@ -423,11 +423,10 @@ class Questions:
 
 def _why_eval_differs(acting: list[Any]) -> str:
     """What of a model acts in another way in eval mode, as far as it is known."""
-    kinds = {type(one).__name__ for one in acting}
     parts = []
-    if any("Dropout" in one for one in kinds):
+    if any(map(objects.drops, acting)):
         parts.append("dropout is off")
-    if any("BatchNorm" in one for one in kinds):
+    if any(map(objects.is_batch_norm, acting)):
         parts.append("batch norm uses its running statistics")
     return f": {' and '.join(parts)}" if parts else ""
 

@@ -15,6 +15,7 @@ import torch
 from loopwright.events.explained import EventNote
 from loopwright.explainer.follow.turns import DEEP
 from loopwright.observe.graph import is_leaf_node
+from loopwright.observe.sites import variables
 
 if TYPE_CHECKING:
     from loopwright.explainer.record import Recording
@@ -97,6 +98,16 @@ def _value(visit: Any, node: str) -> float | None:
         if note.node == node and not note.shape and note.values
     ]
     return found[-1] if found else None
+
+
+def optimizer_in(stack: list[Any]) -> str:
+    """The class of the optimizer of which a method of the program's own runs; empty where none does."""
+    for activation in reversed(stack):
+        code = activation.code.code
+        first = variables(activation.frame).get(code.co_varnames[0]) if code.co_argcount else None
+        if isinstance(first, torch.optim.Optimizer):
+            return type(first).__name__
+    return ""
 
 
 def phases(visit: Any) -> list[str]:

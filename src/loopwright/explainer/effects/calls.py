@@ -335,8 +335,8 @@ class Calls:
         ]  # fmt: skip
         opened.facts["nodes"] = calls.root.end - calls.root.start
         opened.facts["modules"] = calls.table()
-        opened.facts["active_dropout"] = calls.active("Dropout")
-        opened.facts["active_norms"] = calls.active("BatchNorm")
+        opened.facts["active_dropout"] = calls.active(objects.drops)
+        opened.facts["active_norms"] = calls.active(objects.is_batch_norm)
 
     def _loss_ends(self, event: Event, opened: Open) -> None:
         function = getattr(torch.nn.functional, str(event.subject))
@@ -458,10 +458,10 @@ class Calls:
         opened.facts["name"] = self.recording.names.module(event.subject, self._frame(event))
 
     def _mode_ends(self, event: Event, opened: Open) -> None:
-        modules = [type(one).__name__ for one in event.subject.modules()]
+        modules = list(event.subject.modules())
         opened.facts["training"] = event.subject.training
-        opened.facts["dropouts"] = sum("Dropout" in one for one in modules)
-        opened.facts["norms"] = sum("BatchNorm" in one for one in modules)
+        opened.facts["dropouts"] = sum(map(objects.drops, modules))
+        opened.facts["norms"] = sum(map(objects.is_batch_norm, modules))
 
     def _item_begins(self, event: Event, opened: Open) -> None:
         one, recording = event.subject, self.recording
@@ -474,6 +474,8 @@ class Calls:
     def _item_ends(self, event: Event, opened: Open) -> None:
         if isinstance(event.result, (int, float, bool)):
             opened.facts["value"] = float(event.result)
+        if isinstance(event.result, bool):
+            opened.facts["truth"] = True
 
     def _epoch_ends(self, event: Event, opened: Open) -> None:
         opened.facts.update({"name": name_of(event.subject, self._frame(event)),

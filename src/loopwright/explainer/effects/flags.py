@@ -12,6 +12,19 @@ from loopwright.events.explained import Effects
 from loopwright.explainer.follow.source import Statement
 from loopwright.observe.sites import variables
 
+SETTING = (
+    "eval",
+    "train",
+    "to",
+    "cpu",
+    "cuda",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "requires_grad_",
+)
+
 
 def owner_of(node: ast.stmt) -> ast.expr | None:
     """The expression whose flag a statement sets; None for another statement."""
@@ -48,7 +61,17 @@ def told(effects: Effects, node: ast.stmt, frame: FrameType) -> None:
 
 
 def _value(node: ast.expr, frame: FrameType) -> Any:
-    """Of a name, or an attribute of one: nothing else can be evaluated twice."""
+    """Of a name, or an attribute of one: nothing else can be evaluated twice.
+
+    Nor is a call, but a module's methods that set something return the module.
+    """
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in SETTING
+    ):
+        called = _value(node.func.value, frame)
+        return called if isinstance(called, torch.nn.Module) else None
     if isinstance(node, ast.Name):
         return variables(frame).get(node.id, frame.f_globals.get(node.id))
     if isinstance(node, ast.Attribute):

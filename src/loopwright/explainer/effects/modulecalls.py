@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,7 +46,7 @@ class ModuleCalls:
             for one in self.made[:limit] if one.ended
         ]  # fmt: skip
 
-    def active(self, kind: str) -> int:
-        """How many called modules of a kind acted as in training."""
+    def active(self, acts: Callable[[torch.nn.Module], bool]) -> int:
+        """How many called modules acted as in training, of those that ``acts`` names."""
         calls = [*self.made, self.root]
-        return sum(kind in type(one.module).__name__ and one.module.training for one in calls)
+        return sum(acts(one.module) and one.module.training for one in calls)

@@ -35,6 +35,8 @@ class Names:
         self.known: dict[int, tuple[Any, str]] = {}
         """By identity, which another object may have later: with a weak reference."""
         self.models: list[ModelNote] = []
+        self._held: list[frozenset[int]] = []
+        """Identities of the parameters of each."""
         self.optimizers: list[dict[str, Any]] = []
 
     def of(self, owner: Any) -> str:
@@ -67,7 +69,16 @@ class Names:
             facts = objects.module_facts(module)
             held = {key: facts[key] for key in HELD}
             self.models.append(ModelNote(name or kind, kind, **held))
+            self._held.append(frozenset(map(id, module.parameters())))
         return name or type(module).__name__
+
+    def whole_models(self) -> list[ModelNote]:
+        """Those with parameters that are no part of another; of copies (one a fold) the first."""
+        found: dict[tuple[str, str, int], ModelNote] = {}
+        for note, held in zip(self.models, self._held, strict=True):
+            if note.parameters and not any(held < other for other in self._held):
+                found.setdefault((note.name, note.kind, note.parameters), note)
+        return list(found.values())
 
     def made(self, visit: Any) -> None:
         """A statement has assigned what it made: an optimizer is called so from now on."""

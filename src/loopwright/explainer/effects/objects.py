@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import UserDict
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -10,6 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from loopwright.explainer.effects import values
 
+NESTED, LOOKED = 3, 8
+"""Containers in containers that are looked into, and items of each."""
+MAPPINGS = (dict, UserDict)
 COUNTED = 10_000
 """Items of a container that are looked at to count its tensors."""
 
@@ -44,6 +50,20 @@ def module_facts(module: torch.nn.Module) -> dict[str, Any]:
     }
 
 
+def drops(module: torch.nn.Module) -> bool:
+    """It drops some of its numbers in train mode; with a share of 0 torch draws no mask."""
+    if "Dropout" in type(module).__name__:
+        return bool(getattr(module, "p", 1.0))
+    if isinstance(module, torch.nn.RNNBase):
+        return bool(module.dropout) and module.num_layers > 1
+    return isinstance(module, torch.nn.MultiheadAttention) and bool(module.dropout)
+
+
+def is_batch_norm(module: torch.nn.Module) -> bool:
+    """It takes statistics of the batch in train mode."""
+    return "BatchNorm" in type(module).__name__
+
+
 def _is_lazy(parameter: Any) -> bool:
     return isinstance(parameter, torch.nn.parameter.UninitializedParameter)
 
@@ -55,6 +75,7 @@ def optimizer_facts(optimizer: Any) -> dict[str, Any]:
         **_counted([p for group in optimizer.param_groups for p in group["params"]]),
         "groups": len(optimizer.param_groups),
         "settings": _settings(first),
+        **_by_group(optimizer.param_groups),
         "flags": [
             key for key in ("nesterov", "amsgrad", "maximize", "fused", "foreach") if first.get(key)
         ],
@@ -76,6 +97,15 @@ def group_facts(optimizer: Any) -> dict[str, Any]:
 def _counted(parameters: list[Any]) -> dict[str, Any]:
     known = [p for p in parameters if isinstance(p, torch.Tensor) and not _is_lazy(p)]
     return {"tensors": len(parameters), "parameters": sum(p.numel() for p in known)}
+
+
+def _by_group(groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """What they have in common, and what each has of its own, where they differ."""
+    every = [_settings(group) for group in groups]
+    common = {key: value for key, value in every[0].items()
+              if all(one.get(key) == value for one in every)} if every else {}  # fmt: skip
+    own = [{key: value for key, value in one.items() if key not in common} for one in every]
+    return {"common": common, "own": own} if any(own) else {}
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
@@ -108,21 +138,29 @@ def _length(value: Any) -> int | None:
 
 
 def tensors_in(value: Any, name: str, limit: int = 4) -> list[tuple[str, torch.Tensor]]:
-    """A tensor, or the first ones in a list, tuple or dict of them."""
+    """A tensor, or the first ones in a list, tuple or mapping of them, and in those inside."""
     if isinstance(value, torch.Tensor):
         return [(name, value)]
-    if isinstance(value, dict):
-        inner = [(f"{name}[{key!r}]", one) for key, one in list(value.items())[: 2 * limit]]
+    return list(islice(_tensors(value, name, NESTED), limit))
+
+
+def _tensors(value: Any, name: str, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, MAPPINGS):
+        inner = [(f"{name}[{key!r}]", one) for key, one in islice(value.items(), LOOKED)]
     elif isinstance(value, (list, tuple)):
-        inner = [(f"{name}[{index}]", one) for index, one in enumerate(value[:limit])]
+        inner = [(f"{name}[{index}]", one) for index, one in enumerate(value[:LOOKED])]
     else:
-        return []
-    return [(called, one) for called, one in inner if isinstance(one, torch.Tensor)][:limit]
+        return
+    for called, one in inner:
+        if isinstance(one, torch.Tensor):
+            yield called, one
+        elif depth > 1:
+            yield from _tensors(one, called, depth - 1)
 
 
 def further(value: Any) -> int:
     """How many tensors a list, tuple or dict holds beyond those that ``tensors_in`` finds."""
-    held = value.values() if isinstance(value, dict) else value
-    if not isinstance(value, (dict, list, tuple)) or len(value) > COUNTED:
+    if not isinstance(value, (*MAPPINGS, list, tuple)) or len(value) > COUNTED:
         return 0
-    return sum(isinstance(one, torch.Tensor) for one in held) - len(tensors_in(value, ""))
+    held = value.values() if isinstance(value, MAPPINGS) else value
+    return max(0, sum(isinstance(one, torch.Tensor) for one in held) - len(tensors_in(value, "")))

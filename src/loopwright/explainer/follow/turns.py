@@ -171,6 +171,13 @@ class Turn:
             found += one.everything()
         return sorted(found, key=lambda visit: visit.order)
 
+    def of_gradients(self) -> Turn:
+        """The turn whose gradients a step uses: ``for one in optimizers: one.step()`` is a part of it."""
+        turn: Turn | None = self
+        while turn is not None and not (turn.count("backward") or turn.count("grad")):
+            turn = turn.parent
+        return turn or self
+
     def count(self, kind: str) -> int:
         """How many events of a kind happened in it and in turns inside."""
         return self.events.get(kind, 0) + sum(one.count(kind) for one in self.inner)

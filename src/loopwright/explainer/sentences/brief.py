@@ -7,7 +7,8 @@ from typing import Any
 
 from loopwright.events import PHASES
 from loopwright.events.explained import LineNote, StepNote
-from loopwright.report.formats import count, number, percent, size
+from loopwright.explainer.sentences.words import share_of
+from loopwright.report.formats import count, number, size
 
 MOST = 3
 """Things of one phase that are told."""
@@ -20,24 +21,39 @@ def brief(step: StepNote) -> list[list[str]]:
         lines = [line for line in step.lines if phase in line.phases]
         if not lines:
             continue
-        words = list(dict.fromkeys(word for line in lines for word in _by_call(phase, line)))
+        words = list(
+            dict.fromkeys(word for line in lines for word in _by_call(phase, line, step.lines))
+        )
         more = [f"{len(words) - MOST} more"] if len(words) > MOST else []
         places = ",".join(f"{one.file}:{one.line}" for one in lines)
         rows.append([phase, places, "; ".join([*words[:MOST], *more])])
     return rows
 
 
-def _by_call(phase: str, line: LineNote) -> Iterator[str]:
+def moving(line: LineNote, lines: list[LineNote]) -> list[LineNote]:
+    """Statements that one called and that move parameters, as those of an optimizer's own ``step``."""
+    found: list[LineNote] = []
+    pending, seen = list(line.calls), set()
+    while pending:
+        at = pending.pop()
+        if at not in seen and at < len(lines):
+            seen.add(at)
+            found += [lines[at]] if lines[at].effects.parameters else []
+            pending += lines[at].calls
+    return found
+
+
+def _by_call(phase: str, line: LineNote, lines: list[LineNote]) -> Iterator[str]:
     """Of a function that several lines call, with the line of the call."""
     if not line.parts:
-        yield from _words(phase, line)
+        yield from _words(phase, line, lines)
     for part in line.parts:
         number = part.called_from.partition(":")[2]
         if phase in part.phases:
-            yield from (f"{word} (from line {number})" for word in _words(phase, part))
+            yield from (f"{word} (from line {number})" for word in _words(phase, part, lines))
 
 
-def _words(phase: str, line: LineNote) -> Iterator[str]:
+def _words(phase: str, line: LineNote, lines: list[LineNote]) -> Iterator[str]:
     facts = [
         one.facts for one in line.events if one.kind == phase and not one.facts.get("criterion")
     ]
@@ -77,7 +93,7 @@ def _words(phase: str, line: LineNote) -> Iterator[str]:
         if freed:
             yield f"{size(freed)} freed"
     elif phase == "step":
-        yield from _moved(line)
+        yield from _moved(line, moving(line, lines) if not line.effects.parameters else [])
     elif phase == "item":
         yield from (number(one["value"]) for one in facts if "value" in one)
 
@@ -96,11 +112,12 @@ def _forward(facts: dict[str, Any]) -> str:
     return f"{facts['name']} → {made}, {'train' if facts['training'] else 'eval'} mode"
 
 
-def _moved(line: LineNote) -> Iterator[str]:
-    for note in line.effects.parameters:
-        share = f" ({percent(note.delta / note.norm, 2)} of ‖p‖)" if note.norm else ""
+def _moved(line: LineNote, inside: list[LineNote]) -> Iterator[str]:
+    moves = [note for one in [line, *inside] for note in one.effects.parameters]
+    for note in moves:
+        share = f" ({share_of(note.delta, note.norm)} of ‖p‖)" if note.norm else ""
         yield f"‖Δp‖ {number(note.delta)}{share}"
-    if not line.effects.parameters:
+    if not moves:
         yield "nothing moved"
     for state in line.effects.state:
         born = [key for key in state.born if key != "step"]

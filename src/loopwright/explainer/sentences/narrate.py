@@ -18,7 +18,7 @@ from loopwright.events.explained import (
     ParameterNote,
     TensorNote,
 )
-from loopwright.explainer.sentences.brief import brief
+from loopwright.explainer.sentences.brief import brief, moving
 from loopwright.explainer.sentences.glossary import glossary
 from loopwright.explainer.sentences.tell import TELLERS
 from loopwright.explainer.sentences.words import (
@@ -28,10 +28,11 @@ from loopwright.explainer.sentences.words import (
     many,
     parameters,
     shape,
+    share_of,
     who,
 )
 from loopwright.report.explain_view import without_numbers
-from loopwright.report.formats import count, number, percent, size
+from loopwright.report.formats import count, number, size
 
 ALIKE = 3
 """Sentences that differ in their numbers alone are told that often, and then counted."""
@@ -40,21 +41,21 @@ ALIKE = 3
 def narrate(record: ExplainRecord) -> None:
     """Fill in ``sentences`` everywhere, and the glossary."""
     for line in record.setup:
-        line.sentences = _all_sentences(line, record)
+        line.sentences = _all_sentences(line, record, record.setup)
     for step in record.steps:
         for line in step.lines:
-            line.sentences = _all_sentences(line, record)
+            line.sentences = _all_sentences(line, record, step.lines)
         step.brief = brief(step)
     record.glossary = glossary(record)
 
 
-def _all_sentences(line: LineNote, record: ExplainRecord) -> list[str]:
+def _all_sentences(line: LineNote, record: ExplainRecord, lines: list[LineNote]) -> list[str]:
     """Those of each call that leads there, or of all of its runs together."""
     if not line.parts:
-        return list(dict.fromkeys(_sentences(line)))
+        return list(dict.fromkeys(_sentences(line, lines)))
     found = []
     for part in line.parts:
-        part.sentences = list(dict.fromkeys(_sentences(part)))
+        part.sentences = list(dict.fromkeys(_sentences(part, lines)))
         file, _, number = part.called_from.partition(":")
         there = (
             "" if int(file) == line.file else f" of {PurePath(record.files[int(file)].path).name}"
@@ -64,11 +65,11 @@ def _all_sentences(line: LineNote, record: ExplainRecord) -> list[str]:
     return found
 
 
-def _sentences(line: LineNote) -> Iterator[str]:
+def _sentences(line: LineNote, lines: list[LineNote]) -> Iterator[str]:
     yield from _few(_told(line))
     kinds = {event.kind for event in line.events if not event.facts.get("by_hand")}
     yield from _grads(line.effects, kinds)
-    yield from _moved(line.effects, kinds)
+    yield from _moved(line, kinds, lines)
     yield from _rest(line, kinds)
     yield from _made(line, kinds)
 
@@ -138,10 +139,13 @@ def _grad(note: GradNote) -> str:
     )
 
 
-def _moved(effects: Effects, kinds: set[str]) -> Iterator[str]:
+def _moved(line: LineNote, kinds: set[str], lines: list[LineNote]) -> Iterator[str]:
+    effects = line.effects
     yield from _moves(effects.parameters, by_step="step" in kinds)
     if "step" in kinds and not effects.parameters:
-        yield "No parameter moved."
+        inside = sorted({one.line for one in moving(line, lines)})
+        where = f"line{'' if len(inside) == 1 else 's'} {' and '.join(map(str, inside))}"
+        yield f"Its own code moves the parameters, in {where}." if inside else "No parameter moved."
     for rate in effects.rates:
         group = f" (group {rate.group})" if rate.group else ""
         yield (
@@ -173,14 +177,14 @@ def _moves(notes: list[ParameterNote], *, by_step: bool) -> Iterator[str]:
 
 def _parameters(note: ParameterNote, *, by_step: bool) -> str:
     share = (
-        f" ({percent(note.delta / note.norm, 2)} of ‖p‖ = {number(note.norm)})" if note.norm else ""
+        f" ({share_of(note.delta, note.norm)} of ‖p‖ = {number(note.norm)})" if note.norm else ""
     )
     sure = "" if note.exact else f" (estimated from {note.how})"
     if note.before and note.after:
         return (f"`{note.largest}` moves: {listed(note.before)} → {listed(note.after)}, "
                 f"‖Δp‖ = {number(note.delta)}.")  # fmt: skip
     most = f", the most in `{note.largest}`" if note.count > 1 and note.largest else ""
-    how = "" if by_step else " without an optimizer"
+    how = "" if by_step or note.by else " without an optimizer"
     verb = "moves" if note.of <= 1 else "move"
     return (
         f"{capital(parameters(note.count, note.of))} {verb}{how} by ‖Δp‖ = "

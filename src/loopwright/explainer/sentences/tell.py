@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -225,16 +226,19 @@ def _step(event: EventNote, line: LineNote) -> Iterator[str]:
 def _item(event: EventNote, line: LineNote) -> Iterator[str]:
     facts = event.facts
     del line
-    if "value" not in facts and not facts.get("name"):
-        return
     alone = "a tensor of one number" if facts["shape"] else "a scalar tensor"
     plain = alone if set(facts["shape"]) <= {1} else f"a {shape(facts['shape'])} tensor"
     name = f"`{facts['name']}`" if facts.get("name") else plain
     name = f"inside the call, {name}" if facts.get("by_library") else name
     if "value" not in facts:
-        yield f"{capital(name)}, {shape(facts['shape'])}, becomes plain Python numbers."
+        name = name if facts.get("name") else name.replace(plain, "a tensor")
+        numbers = many(math.prod(facts["shape"]), "plain Python number")
+        yield f"{capital(name)} becomes {numbers}."
         return
     value = f": {number(facts['value'])}"
+    kind = "plain Python number"
+    if facts.get("truth"):
+        value, kind = f": `{bool(facts['value'])}`", "plain Python bool"
     if not str(facts["device"]).startswith("cpu"):
         waited = (
             f", after waiting {duration(facts['waited'])} for the device (the copy itself takes "
@@ -242,12 +246,9 @@ def _item(event: EventNote, line: LineNote) -> Iterator[str]:
             if "waited" in facts
             else ""
         )
-        yield (
-            f"{capital(name)} comes to the host as a plain Python number{value}{waited}; it holds no "
-            f"graph."
-        )
+        yield (f"{capital(name)} comes to the host as a {kind}{value}{waited}; it holds no graph.")
     else:
-        yield f"{capital(name)} becomes a plain Python number{value}; it holds no graph."
+        yield f"{capital(name)} becomes a {kind}{value}; it holds no graph."
 
 
 def _clip(event: EventNote, _: LineNote) -> Iterator[str]:
@@ -355,24 +356,42 @@ def _optimizer(event: EventNote, _: LineNote) -> Iterator[str]:
     facts = event.facts
     if "settings" not in facts:
         return
-    yield (f"It will update {many(facts['tensors'], 'tensor')} of {many(facts['parameters'], 'number')} "
-           f"({_settings(facts)}); it holds references to them, "
+    groups = f" in {many(facts['groups'], 'group')}" if facts.get("own") else ""
+    yield (f"It will update {many(facts['tensors'], 'tensor')} of {many(facts['parameters'], 'number')}"
+           f"{groups} ({_of_groups(facts)}); it holds references to them, "
            "and knows neither model nor loss.")  # fmt: skip
 
 
 def _param_group(event: EventNote, _: LineNote) -> Iterator[str]:
     facts = event.facts
     yield (f"`{facts['name']}` is given a group of {many(facts['tensors'], 'parameter')}, "
-           f"{many(facts['parameters'], 'number')} ({_settings(facts)}): from now on it updates "
+           f"{many(facts['parameters'], 'number')} ({_settings(facts['settings'])}): from now on it updates "
            f"{many(facts['of'], 'tensor')} in {many(facts['groups'], 'group')}.")  # fmt: skip
 
 
-def _settings(facts: dict[str, Any]) -> str:
+def _of_groups(facts: dict[str, Any]) -> str:
+    """Settings, and where groups differ in them those of each of the first ones."""
+    if not facts.get("own"):
+        return _settings(facts["settings"])
+    own = [
+        f"group {at}: {_settings(one, zeros=True)}" for at, one in enumerate(facts["own"][:GROUPS])
+    ]
+    more = ["…"] if len(facts["own"]) > GROUPS else []
+    common = _settings(facts["common"])
+    return "; ".join([*([common] if common else []), *own, *more])
+
+
+def _settings(settings: dict[str, Any], *, zeros: bool = False) -> str:
+    """Those that do something; a rate of 0 is worth saying."""
     return ", ".join(
         f"{key} {number(value) if not isinstance(value, list) else ', '.join(map(number, value))}"
-        for key, value in facts["settings"].items()
-        if value
+        for key, value in settings.items()
+        if value or zeros or key == "lr"
     )
+
+
+GROUPS = 3
+"""Of an optimizer, whose settings are told one by one."""
 
 
 JACOBIANS = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from loopwright.report.formats import count, number
+import math
+
+from loopwright.report.formats import count, number, percent
 
 
 def shape(sizes: list[int]) -> str:
@@ -33,6 +35,13 @@ def many(some: int, one: str, more: str = "") -> str:
     ('1 leaf', '2 steps')
     """
     return f"{count(some)} {one if some == 1 else more or one + 's'}"
+
+
+def share_of(part: float, whole: float) -> str:
+    """In percent, with as many digits as it takes to be more than 0."""
+    share = part / whole
+    small = 0 < share < 1e-4
+    return percent(share, 1 - math.floor(math.log10(100 * share)) if small else 2)
 
 
 def listed(values: list[float]) -> str:

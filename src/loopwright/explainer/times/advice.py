@@ -44,8 +44,11 @@ def advise(note: TimingNote, record: LoopRecord, recording: Any, turns: list[Tur
         *found.optimizers(), *found.zeroing(), *found.data(), *found.transfers(), *found.pinning(),
         *found.small_tensors(), *found.reading(), *found.python_loops(), *found.telling(),
     ]  # fmt: skip
-    worth = [one for one in every if one.gain >= LEAST]
-    return sorted(worth, key=lambda one: -one.gain)[:MOST]
+    worth = sorted((one for one in every if one.gain >= LEAST), key=lambda one: -one.gain)
+    # An optimizer of each fold is built in the same line, and called the same.
+    return list(
+        {(one.title, one.file, one.line, one.code): one for one in reversed(worth)}.values()
+    )[::-1][:MOST]
 
 
 class Findings:
