@@ -156,8 +156,7 @@ class Recording:
 
     def skips(self) -> bool:
         """True while a statement runs that is not recorded; what it does is not its caller's doing."""
-        stack = self.lines.stack
-        return bool(stack) and stack[-1].skipped
+        return bool(self.lines.stack) and self.lines.stack[-1].skipped
 
     # boundaries
 
@@ -193,10 +192,8 @@ class Recording:
         """Put what changed into a visit; what changed while nobody looked belongs to no statement."""
         effects = Effects() if self.stale else visit.effects
         self.stale = self.stale and not leaves
-        known = len(effects.parameters)
         self.state.changes(effects, backward=backward, leaves=leaves)
-        for note in effects.parameters[known:]:
-            note.by = byhand.optimizer_in(self.lines.stack)
+        byhand.in_own_lines(effects, self.lines.stack)
 
     def _boundary(self) -> None:
         now, took = self.time.taken()
@@ -437,8 +434,7 @@ class Recording:
         turn = self.turn
         if turn is None or (kind == "fetch" and event.failed):
             return
-        if kind == "step":
-            turn = turn.of_gradients()
+        turn = turn.of_gradients() if kind == "step" else turn
         if kind in apart.LEARNING:
             apart.learns(self, turn)
         turn.events[kind] = turn.events.get(kind, 0) + 1

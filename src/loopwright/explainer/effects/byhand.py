@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from loopwright.events.explained import EventNote
+from loopwright.events.explained import Effects, EventNote
 from loopwright.explainer.follow.turns import DEEP
 from loopwright.observe.graph import is_leaf_node
 from loopwright.observe.sites import variables
@@ -100,8 +100,13 @@ def _value(visit: Any, node: str) -> float | None:
     return found[-1] if found else None
 
 
-def optimizer_in(stack: list[Any]) -> str:
-    """The class of the optimizer of which a method of the program's own runs; empty where none does."""
+def in_own_lines(effects: Effects, stack: list[Any]) -> None:
+    """Parameters that have just moved do so in lines of an optimizer's class, where one's method runs."""
+    for note in effects.parameters:
+        note.by = note.by or _optimizer_in(stack)
+
+
+def _optimizer_in(stack: list[Any]) -> str:
     for activation in reversed(stack):
         code = activation.code.code
         first = variables(activation.frame).get(code.co_varnames[0]) if code.co_argcount else None
