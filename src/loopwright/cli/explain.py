@@ -149,6 +149,7 @@ def carry_out(asked: Asked) -> int:
         )
     if asked.tutorial:
         record.files[0].path = TUTORIAL
+        record.program.command = []  # its file is gone by now
     return report(record, given)
 
 

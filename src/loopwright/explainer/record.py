@@ -24,6 +24,7 @@ from loopwright.explainer.effects import byhand, device, flags, graph
 from loopwright.explainer.effects.calls import Calls
 from loopwright.explainer.effects.memory import Memory
 from loopwright.explainer.effects.names import Names
+from loopwright.explainer.effects.printed import Printed
 from loopwright.explainer.effects.saved import Held
 from loopwright.explainer.effects.state import State
 from loopwright.explainer.follow import apart, ending, source
@@ -60,17 +61,14 @@ class Recording:
                  whatifs: bool = True, clock: Callable[[], int] = time.perf_counter_ns):  # fmt: skip
         source.fresh()
         self.policy = Policy(steps, timed)
-        self.budget = budget
-        self.wait = wait
-        self.clock = clock
+        self.budget, self.wait, self.clock = budget, wait, clock
         self.time = OwnTime(clock)
         self.calls = Calls(self)
-        self.collector = Collector(self)
+        self.collector, self.printed = Collector(self), Printed(self)
         self.observer = Observer([self.calls], on_out=self.stop)
         self.lines = Lines(self, self._failed, self.observer.lock)
         self.state = State(budget)
-        self.memory = Memory()
-        self.marks = graph.Marks()
+        self.memory, self.marks = Memory(), graph.Marks()
         self.loops: dict[Any, LoopRecord] = {}
         self.kept: list[Turn] = []
         self.timed_turns: list[Turn] = []
@@ -93,6 +91,7 @@ class Recording:
         """Observe and trace from here on; with ``outer``, the functions that run already too."""
         self.observer.install()
         self.collector.start()
+        self.printed.start()
         hooked.calibrate(self.time)
         if not self.lines.begin(sys._getframe(1) if outer else None):
             self.notes.append(
@@ -105,6 +104,7 @@ class Recording:
             return
         self.over = True
         self.collector.stop()
+        self.printed.stop()
         self.observer.uninstall()
         self._close_all()
         self.lines.end()

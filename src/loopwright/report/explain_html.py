@@ -7,7 +7,7 @@ script shows one of them. Without the script the page reads as of one step.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from loopwright.events import PHASES, Series
 from loopwright.events.explained import (
     ExplainRecord,
+    GraphNote,
     LineNote,
     ModelNote,
     StepNote,
@@ -43,6 +44,8 @@ from loopwright.report.source import shown_path
 from loopwright.report.svg import legend, line_chart
 
 output_file_extension = ".html"
+DRAWN = 4
+"""Graphs of one step that are drawn."""
 
 COLOURS = {name: number for number, name in enumerate(PHASES)}
 
@@ -83,7 +86,7 @@ def render(record: ExplainRecord) -> str:
             if one.memory
         ],
         stock=stock(record, recorded),
-        graphs=[(one, graph) for one in recorded for graph in one.graphs[:4]],
+        graphs=[(one, graph, times) for one in recorded for graph, times in unlike(one)],
         losses=losses(record, loop),
         command=shell(["loopwright", "explain", *map(str, record.program.command)]),
         microtime=microtime,
@@ -151,7 +154,7 @@ def data(record: ExplainRecord, loop: int, shown: StepNote | None) -> dict[str, 
         "step": shown.number if shown else 0,
         "tensors": tensors,
         "graphs": [
-            graph(record, one) for step in steps_of(record, loop) for one in step.graphs[:4]
+            graph(record, one) for step in steps_of(record, loop) for one, _ in unlike(step)
         ],
     }
 
@@ -175,6 +178,22 @@ def _product(sizes: list[int]) -> int:
     for one in sizes:
         total *= one
     return total
+
+
+def unlike(step: StepNote) -> list[tuple[GraphNote, int]]:
+    """Graphs of a step that differ in more than the loss, and how often it had each; four are drawn.
+
+    Micro-batches, and a closure that is called several times, build the same graph again.
+    """
+    found: list[tuple[GraphNote, GraphNote, int]] = []
+    for one in step.graphs:
+        shape = replace(one, value=None)
+        at = next((at for at, (known, _, _) in enumerate(found) if known == shape), None)
+        if at is None:
+            found.append((shape, one, 1))
+        else:
+            found[at] = (*found[at][:2], found[at][2] + 1)
+    return [(one, times) for _, one, times in found[:DRAWN]]
 
 
 def graph(record: ExplainRecord, note: Any) -> dict[str, Any]:

@@ -66,6 +66,23 @@ def test_the_sentence_is_arithmetic():
         assert float(lr) == 0.05
 
 
+@pytest.mark.parametrize(("kind", "options"), SETTINGS)
+def test_every_line_gives_its_own_result(kind, options):
+    """Whoever puts the shown numbers together again gets the shown result, to its last digit."""
+    off = []
+    for note, _, _ in updates(kind, options, steps=12):
+        for line in note.steps:
+            found = re.fullmatch(r"\S+ (?:←|=) (.*) = (\S+)", line)
+            if found is None or "(t =" in line:
+                continue
+            sums, result = found.groups()
+            plain = sums.replace("·", "*").replace("−", "-").replace("²", "**2")
+            digits = len(result.partition("e")[0].partition(".")[2])
+            mantissa = 10.0 ** float(result.partition("e")[2] or 0)
+            off += [line] * (abs(eval(plain) - float(result)) > 0.51 * mantissa * 10.0**-digits)
+    assert off == []
+
+
 def test_a_wrong_rule_is_not_agreed_with():
     """Control: a step that does something else is told to be something else."""
 

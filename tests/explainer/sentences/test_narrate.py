@@ -144,7 +144,7 @@ def test_the_glossary_has_this_runs_numbers(told):
     seen = told("as it is")
     entries = {one["name"]: one for one in seen.glossary}
     assert len(entries) == 8
-    grad = line(step(seen, 1), seen, "backward()").effects.grads[0].after
+    grad = line(step(seen, 2), seen, "backward()").effects.grads[0].after
     assert f"norm {grad:.4g}" in entries["backward"]["here"]
     assert "57 numbers" in entries["step"]["here"]
     assert entries["transfer"]["here"] == "This program has none."

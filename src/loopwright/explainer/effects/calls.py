@@ -18,6 +18,7 @@ from loopwright.explainer.effects import (
     generators,
     graph,
     objects,
+    retained,
     rule,
     values,
 )
@@ -248,14 +249,12 @@ class Calls:
             roots, recording.marks, lambda leaf: recording.names.leaf(leaf, frame),
             line=place.line,
         )  # fmt: skip
-        opened.kept = note, saved, graph.next_number()
+        opened.kept = note, saved, graph.next_number(), retained.waiting(frame)
         note.value = self._loss(roots[0], event) if roots else None
         for root in roots:
             byhand.rooted(recording, root, note.value if root is roots[0] else None)
-        retained = any(
-            given(event, name, at) for name, at in (("retain_graph", 2), ("create_graph", 3))
-        )
-        note.freed = not retained
+        again = (("retain_graph", 2), ("create_graph", 3))
+        note.freed = not any(given(event, name, at) for name, at in again)
         opened.facts.update(
             {"root": name_of(roots[0], frame) if roots else "", "value": note.value, "nodes": note.nodes,
              "root_node": roots[0].grad_fn.name() if roots and roots[0].grad_fn is not None else "",
@@ -265,13 +264,14 @@ class Calls:
     def _backward_ends(self, event: Event, opened: Open) -> None:
         if opened.kept is None:
             return
-        note, saved, number = opened.kept
+        note, saved, number, waiting = opened.kept
         held = holders(graph.settle(note, saved, number), self._frame(event))
         opened.facts.update(
             {"saved_bytes": note.saved_bytes, "saved_tensors": note.saved_tensors,
              "freed_bytes": note.freed_bytes, "still": list(dict.fromkeys(held.values()))[:NAMED],
              "hooked": saved.hooked}
         )  # fmt: skip
+        opened.facts["retained"] = retained.kept(waiting)
         for one in saved.held:
             one.alone = one.alone and one.key not in held
         self.retained += [one for one in saved.held if one.storage is not None]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from loopwright.observe import content
 RULES = ("SGD", "Adam", "AdamW")
 ROUNDINGS = 8
 SEARCHED = 1 << 20
+FEWEST, MORE = 5, 5
+"""Digits of a number that is written out, and how many counts of them are tried."""
 
 
 class Chosen:
@@ -130,7 +133,9 @@ def _sgd(
     d, letter = grad, "g"
     if n["weight_decay"]:
         d = grad + n["weight_decay"] * w
-        rows.append(("d = g + λ·w", f"d = {grad:.5g} + {n['weight_decay']:g} · {w:.5g} = {d:.5g}"))
+        decay, plain = n["weight_decay"], grad
+        shown = _sum("d =", lambda k: f"{plain:.{k}g} + {decay:g} · {w:.{k}g}", d)
+        rows.append(("d = g + λ·w", shown))
         letter = "d"
     if n["momentum"]:
         old = b.get("momentum_buffer")
@@ -140,16 +145,14 @@ def _sgd(
         else:
             buffer = n["momentum"] * old + (1 - n["dampening"]) * d
             share = f"(1 − {n['dampening']:g}) · " if n["dampening"] else ""
-            rows.append((f"b ← μ·b + {'(1−τ)·' if share else ''}{letter}",
-                         f"b ← {n['momentum']:g} · {old:.5g} + {share}{d:.5g} = {buffer:.5g}"))  # fmt: skip
+            mu, new = n["momentum"], d
+            shown = _sum("b ←", lambda k: f"{mu:g} · {old:.{k}g} + {share}{new:.{k}g}", buffer)
+            rows.append((f"b ← μ·b + {'(1−τ)·' if share else ''}{letter}", shown))
         if group.get("nesterov"):
             step = d + n["momentum"] * buffer
-            rows.append(
-                (
-                    f"n = {letter} + μ·b",
-                    f"n = {d:.5g} + {n['momentum']:g} · {buffer:.5g} = {step:.5g}",
-                )
-            )
+            mu, new = n["momentum"], d
+            shown = _sum("n =", lambda k: f"{new:.{k}g} + {mu:g} · {buffer:.{k}g}", step)
+            rows.append((f"n = {letter} + μ·b", shown))
             d, letter = step, "n"
         else:
             d, letter = buffer, "b"
@@ -169,35 +172,23 @@ def _adam(
         grad = -grad
     decay = n["weight_decay"]
     decoupled = type(optimizer).__name__ == "AdamW" or bool(group.get("decoupled_weight_decay"))
-    start = w
+    start, plain = w, grad
     if decay and decoupled:
         start = w - lr * decay * w
-        rows.append(
-            (
-                "w ← w − η·λ·w",
-                f"w ← {w:.6g} − {lr:g} · {decay:g} · {w:.6g} = {start:.{digits(w, lr * decay * w)}g}",
-            )
-        )
+        places = digits(w, lr * decay * w)
+        shown = _sum("w ←", lambda k: f"{w:.{k}g} − {lr:g} · {decay:g} · {w:.{k}g}", start, places)
+        rows.append(("w ← w − η·λ·w", shown))
     elif decay:
-        rows.append(
-            ("g ← g + λ·w", f"g ← {grad:.5g} + {decay:g} · {w:.5g} = {grad + decay * w:.5g}")
-        )
+        shown = _sum("g ←", lambda k: f"{plain:.{k}g} + {decay:g} · {w:.{k}g}", plain + decay * w)
+        rows.append(("g ← g + λ·w", shown))
         grad += decay * w
     old_m, old_v, t = b.get("exp_avg", 0.0), b.get("exp_avg_sq", 0.0), b["step"] + 1
     m = beta1 * old_m + (1 - beta1) * grad
     v = beta2 * old_v + (1 - beta2) * grad * grad
-    rows.append(
-        (
-            "m ← β₁·m + (1−β₁)·g",
-            f"m ← {beta1:g} · {old_m:.5g} + {1 - beta1:.3g} · {grad:.5g} = {m:.5g}",
-        )
-    )
-    rows.append(
-        (
-            "v ← β₂·v + (1−β₂)·g²",
-            f"v ← {beta2:g} · {old_v:.5g} + {1 - beta2:.3g} · {_squared(grad)} = {v:.5g}",
-        )
-    )
+    moving = _sum("m ←", lambda k: f"{beta1:g} · {old_m:.{k}g} + {1 - beta1:.3g} · {grad:.{k}g}", m)
+    squares = f"{1 - beta2:.3g} · "
+    spread = _sum("v ←", lambda k: f"{beta2:g} · {old_v:.{k}g} + {squares}{_squared(grad, k)}", v)
+    rows += [("m ← β₁·m + (1−β₁)·g", moving), ("v ← β₂·v + (1−β₂)·g²", spread)]
     if group.get("amsgrad"):
         v = max(b.get("max_exp_avg_sq", 0.0), v)
         rows.append(("v = the largest so far", f"v = {v:.5g}"))
@@ -212,9 +203,34 @@ def _last(w: float, lr: float, direction: float, after: float) -> str:
     """Like ``w ← 0.5231 − 0.01 · 0.0372 = 0.5227``; the result is torch's."""
     places = digits(w, lr * direction)
     sign, size = ("−", direction) if direction >= 0 else ("+", -direction)
-    return f"w ← {w:.{places}f} {sign} {lr:g} · {size:.5g} = {after:.{places}f}"
+
+    def write(k: int) -> str:
+        return f"{w:.{places + k - FEWEST}f} {sign} {lr:g} · {size:.{k}g}"
+
+    return _sum("w ←", write, after, shown=lambda value, k: f"{value:.{places + k - FEWEST}f}")
 
 
-def _squared(value: float) -> str:
+def _sum(
+    letter: str,
+    write: Callable[[int], str],
+    result: float,
+    fewest: int = FEWEST,
+    shown: Callable[[float, int], str] = lambda value, k: f"{value:.{k}g}",
+) -> str:
+    """Numbers and their result, with the fewest digits from which a reader gets the same result.
+
+    >>> _sum("b ←", lambda k: f"0.9 · {2 / 3:.{k}g} + {1 / 7:.{k}g}", 0.9 * 2 / 3 + 1 / 7)
+    'b ← 0.9 · 0.66667 + 0.14286 = 0.74286'
+    """
+    for k in range(fewest, fewest + MORE):
+        text = write(k)
+        plain = text.translate(str.maketrans("·−", "*-")).replace("²", "**2")
+        again = eval(plain, {"__builtins__": {}, "nan": math.nan, "inf": math.inf})  # noqa: S307  ours
+        if shown(again, fewest) == shown(result, fewest):
+            return f"{letter} {text} = {shown(result, fewest)}"
+    return f"{letter} {write(fewest)} = {shown(result, fewest)}"
+
+
+def _squared(value: float, digits: int) -> str:
     """A minus sign is squared too."""
-    return f"({value:.5g})²" if value < 0 else f"{value:.5g}²"
+    return f"({value:.{digits}g})²" if value < 0 else f"{value:.{digits}g}²"

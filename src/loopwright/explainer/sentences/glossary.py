@@ -6,17 +6,25 @@ from typing import Any
 
 from loopwright.events import PHASES
 from loopwright.events.explained import ExplainRecord, StepNote
-from loopwright.report.explain_view import main_loop, steps_of
+from loopwright.report.explain_view import default_step, main_loop, steps_of
 from loopwright.report.formats import count, number, percent, size
 
 
 def glossary(record: ExplainRecord) -> list[dict[str, str]]:
-    """One entry a phase: ``name``, ``what`` it is, and what it did ``here``."""
+    """One entry a phase: ``name``, ``what`` it is, and what it did ``here``, in the step shown first."""
     steps = steps_of(record, main_loop(record))
+    shown = default_step(steps)
     return [
-        {"name": phase, "what": WHAT[phase], "here": HERE[phase](steps) or "This program has none."}
-        for phase in PHASES
+        {"name": phase, "what": WHAT[phase], "here": _here(phase, steps, shown)} for phase in PHASES
     ]
+
+
+def _here(phase: str, steps: list[StepNote], shown: StepNote | None) -> str:
+    """Of the step that is shown, or of another one where only that one has it."""
+    for step in ([shown] if shown is not None else []) + steps:
+        if told := HERE[phase]([step]):
+            return told.replace("Here:", f"Here, in step {step.number}:")
+    return "This program has none."
 
 
 WHAT = {
@@ -75,7 +83,7 @@ def _transfer(steps: list[StepNote]) -> str:
             f"Here: {count(len(found))} calls, nothing copied: all of it was on {found[0]['device']} "
             f"already."
         )
-    return f"Here: {size(sum(one.get('bytes', 0) for one in copied) / max(1, len(steps)))} copied a step."
+    return f"Here: {size(sum(one.get('bytes', 0) for one in copied))} copied."
 
 
 def _zero_grad(steps: list[StepNote]) -> str:
@@ -124,7 +132,7 @@ def _loss(steps: list[StepNote]) -> str:
     # Divided for accumulation, or added to another one, what backward begins at is not the function's.
     same = found and number(found[-1]["value"]) in values
     name = found[0].get("function", "the loss") if same else "the loss"
-    return f"Here: {name} is {', '.join(values[:3])} in the recorded steps."
+    return f"Here: {name} is {values[0]}."
 
 
 def _backward(steps: list[StepNote]) -> str:
@@ -132,8 +140,9 @@ def _backward(steps: list[StepNote]) -> str:
         for note in line.effects.grads:
             if note.change in ("written", "accumulated"):
                 freed = facts.get("freed_bytes", 0)
+                nodes = count(facts["nodes"] - facts["leaves"])
                 return (
-                    f"Here: {count(facts['nodes'])} nodes lead to `.grad` of {count(note.count)} parameters, "
+                    f"Here: {nodes} nodes lead to `.grad` of {count(note.count)} parameters, "
                     f"norm {number(note.after)}{f', and free {size(freed)}' if freed else ''}."
                 )
     return ""
@@ -158,7 +167,8 @@ def _item(steps: list[StepNote]) -> str:
         if "waited" in first
         else ""
     )
-    return f"Here: {number(first['value'])}{waited}, {count(len(found) / len(steps))} a step."
+    calls = f", the first of {count(len(found))} such numbers" if len(found) > 1 else ""
+    return f"Here: {number(first['value'])}{waited}{calls}."
 
 
 HERE: dict[str, Any] = {

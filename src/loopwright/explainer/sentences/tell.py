@@ -11,6 +11,7 @@ from loopwright.explainer.sentences.words import (
     capital,
     duration,
     generator,
+    listed,
     many,
     parameters,
     shape,
@@ -170,16 +171,20 @@ def _loss(event: EventNote, line: LineNote) -> Iterator[str]:
 
 def _backward(event: EventNote, line: LineNote) -> Iterator[str]:
     facts = event.facts
-    made = facts["nodes"]
+    made = facts["nodes"] - facts["leaves"]  # each leaf has one of its own, which writes its .grad
     root = f"`{facts['root']}`" if facts.get("root") else "the loss"
-    if made:
+    if facts["nodes"]:
         leaves = many(facts["leaves"], "leaf", "leaves")
         yield f"From {root} back through {many(made, 'graph node')} to {leaves}{_let_go(facts)}."
     if facts.get("hooked"):
         keep = "keeps its" if facts["hooked"] == 1 else "keep their"
         yield (f"{count(facts['hooked'])} of the nodes {keep} tensors through hooks (checkpointing "
                "computes them again here, offloading brings them back): these are not counted.")  # fmt: skip
-    if not line.effects.grads:
+    for one in facts.get("retained", ()):
+        held = f" = {listed(one['values'])}" if one["values"] else ""
+        norm = f", norm {number(one['norm'])}" if one["norm"] is not None else ""
+        yield f"`.grad` of `{one['name']}`, which is no leaf, is kept as it was asked to{held}{norm}."
+    if not line.effects.grads and not facts.get("retained"):
         yield "No `.grad` changed."
 
 
@@ -194,8 +199,10 @@ def _let_go(facts: dict[str, Any]) -> str:
     rest = f"still in use{f' ({still})' if still else ''}"
     if not freed:
         return f"; the {size(saved)} that they kept are {rest}"
-    but = f", but for {size(saved - freed)} that are {rest}" if freed < saved else ""
-    return f"; the {size(saved)} that they kept are freed{but}"
+    if freed < saved:
+        here = f"{size(freed)} are freed, {size(saved - freed)} are {rest}"
+        return f"; of the {size(saved)} that they kept {here}"
+    return f"; the {size(saved)} that they kept are freed"
 
 
 def _step(event: EventNote, line: LineNote) -> Iterator[str]:
@@ -362,6 +369,17 @@ def _optimizer(event: EventNote, _: LineNote) -> Iterator[str]:
            "and knows neither model nor loss.")  # fmt: skip
 
 
+def _print(event: EventNote, _: LineNote) -> Iterator[str]:
+    facts = event.facts
+    lines = [one.rstrip() for one in facts["text"].splitlines() if one.strip()]
+    if not lines:
+        return
+    shown = lines[0].strip().replace("`", "'")
+    shown = f"{shown[:SHOWN]}…" if len(shown) > SHOWN else shown
+    more = " and more lines" if len(lines) > 1 else ""
+    yield f"It prints: `{shown}`{more}"
+
+
 def _param_group(event: EventNote, _: LineNote) -> Iterator[str]:
     facts = event.facts
     yield (f"`{facts['name']}` is given a group of {many(facts['tensors'], 'parameter')}, "
@@ -392,8 +410,8 @@ def _settings(settings: dict[str, Any], *, zeros: bool = False) -> str:
 
 GROUPS = 3
 """Of an optimizer, whose settings are told one by one."""
-
-
+SHOWN = 120
+"""Characters of a printed line that are told."""
 JACOBIANS = {
     "jacrev": "returns the Jacobian, computed backward, a row for each number of the result",
     "jacfwd": "returns the Jacobian, computed forward, a column for each number that is given",
@@ -423,4 +441,5 @@ TELLERS: dict[str, Any] = {
     "jacobian": _jacobian,
     "optimizer": _optimizer,
     "param_group": _param_group,
+    "print": _print,
 }
