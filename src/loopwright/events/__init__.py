@@ -27,6 +27,7 @@ PHASE_OF = {
     "functional_call": "forward",
     "step": "step",
     "item": "item",
+    "format": "item",
     "write": None,
     "multiply": None,
     "add": None,

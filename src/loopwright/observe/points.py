@@ -105,6 +105,8 @@ def install_points(observer: Observer) -> Iterator[Patch]:
     if observer.wanted("item"):
         for name in NUMBERS:
             yield AttributePatch(torch.Tensor, name, _method(observer, "item", name), rests=True)
+    if observer.wanted("format"):
+        yield AttributePatch(torch.Tensor, "__format__", _format(observer), rests=True)
     for name, kind in WRITES.items():
         if observer.wanted(kind):
             yield AttributePatch(torch.Tensor, name, _method(observer, kind, name), rests=True)
@@ -341,7 +343,23 @@ class _OwnZeroGrad:
             self.observer.add(patch)
 
 
-def _method(observer: Observer, kind: str, name: str) -> Callable[[Any], Any]:
+def _format(observer: Observer) -> Callable[[Any], Any]:
+    """``f"{loss:.4f}"``, which reads a scalar's number inside torch; other tensors are shown, not read."""
+    hooked = _method(observer, "format", "__format__", depth=2)
+
+    def make(original: Any) -> Any:
+        read = hooked(original)
+
+        def hook(self: Any, format_spec: str) -> str:
+            scalar = type(self) is torch.Tensor and self.dim() == 0
+            return (read if scalar else original)(self, format_spec)
+
+        return hook
+
+    return make
+
+
+def _method(observer: Observer, kind: str, name: str, depth: int = 1) -> Callable[[Any], Any]:
     """``Tensor.item`` and its like: attributes of ``torch.Tensor`` that hide the C methods."""
     before = observer.handlers("before", kind)
     after = observer.handlers("after", kind)
@@ -355,7 +373,7 @@ def _method(observer: Observer, kind: str, name: str) -> Callable[[Any], Any]:
         def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
             if compiling() or observer.resting or here.busy or (here.depth and outside):
                 return original(self, *args, **kwargs)
-            where = site(1)
+            where = site(depth)
             if where is None:
                 return original(self, *args, **kwargs)
             event = observer.event(kind, where, self, args, kwargs)

@@ -33,6 +33,7 @@ PER_STEP = frozenset(
         "grad",
         "zero_grad",
         "item",
+        "format",
         "fetch",
         "clip",
         "scale",

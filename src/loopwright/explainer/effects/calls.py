@@ -18,6 +18,7 @@ from loopwright.explainer.effects import (
     generators,
     graph,
     objects,
+    reads,
     retained,
     rule,
     values,
@@ -44,8 +45,13 @@ if TYPE_CHECKING:
 WRITES = ("backward", "grad", "zero_grad", "step", "clip", "unscale", "scaler_step", "schedule")
 """What these change is compared at once, since one statement may hold several of them."""
 
-OF_KIND = {"func_grad": "grad", "mapped_grad": "grad", "functional_call": "forward"}
-"""Ways of ``torch.func`` to do what other calls do."""
+OF_KIND = {
+    "func_grad": "grad",
+    "mapped_grad": "grad",
+    "functional_call": "forward",
+    "format": "item",
+}
+"""Other ways to do what these calls do, most of them those of ``torch.func``."""
 NAMED = 3
 """Variables that are named as holding what backward did not free."""
 LOSSES = 10_000
@@ -463,19 +469,19 @@ class Calls:
         opened.facts["dropouts"] = sum(map(objects.drops, modules))
         opened.facts["norms"] = sum(map(objects.is_batch_norm, modules))
 
+    def _format_begins(self, event: Event, opened: Open) -> None:
+        opened.facts.update(reads.begins(event, name_of(event.subject, self._frame(event))))
+
+    def _format_ends(self, event: Event, opened: Open) -> None:
+        opened.facts.update(reads.ends(event))
+
     def _item_begins(self, event: Event, opened: Open) -> None:
-        one, recording = event.subject, self.recording
-        name = name_of(one, self._frame(event))
-        opened.facts.update({"device": str(one.device), "shape": list(one.shape), "name": name,
-                             "by_library": event.site.by_library})  # fmt: skip
+        self._format_begins(event, opened)
+        one, recording, name = event.subject, self.recording, opened.facts["name"]
         if recording.replays is not None and not recording.skips():
             recording.replays.reads(recording.turn, recording.visit(), one, name, event.site)
 
-    def _item_ends(self, event: Event, opened: Open) -> None:
-        if isinstance(event.result, (int, float, bool)):
-            opened.facts["value"] = float(event.result)
-        if isinstance(event.result, bool):
-            opened.facts["truth"] = True
+    _item_ends = _format_ends
 
     def _epoch_ends(self, event: Event, opened: Open) -> None:
         opened.facts.update({"name": name_of(event.subject, self._frame(event)),
@@ -489,7 +495,6 @@ class Calls:
 
     _generator_begins, _generator_ends = _seed_begins, _seed_ends
 
-    def _frame(self, event: Event) -> Any:
-        del event
+    def _frame(self, _: Event) -> Any:
         frame = self.recording.frame()
         return frame if frame is not None else sys._getframe(1)

@@ -54,8 +54,8 @@ def waits_for(event: Event) -> torch.device | None:
     tensor = event.subject
     if not isinstance(tensor, torch.Tensor) or not torch.cuda.is_initialized():
         return None
-    other = torch.device("cpu") if event.kind == "item" else _target(event)
-    if other is None or event.kind not in ("item", "transfer"):
+    other = torch.device("cpu") if event.kind in ("item", "format") else _target(event)
+    if other is None or event.kind not in ("item", "format", "transfer"):
         return None
     found = [one for one in (tensor.device, other) if one.type == "cuda"]
     if len(found) != 1 or "cpu" not in (tensor.device.type, other.type):
