@@ -10,7 +10,7 @@ from loopwright.events import Event
 from loopwright.observe.sites import Site
 
 
-def trained(*, read_ms, every=1, steps=40):
+def trained(*, read_ms, every=1, steps=40, hiccup_ms=0.0):
     """Waits of a training whose steps take 9 ms and which reads a number in some of them."""
     now = [0.0]
     waits = Waits(clock=lambda: now[0])
@@ -19,7 +19,7 @@ def trained(*, read_ms, every=1, steps=40):
         if number % every == 0:
             event = Event("item", here, number, None)
             waits.before_item(event)
-            now[0] += read_ms / 1000
+            now[0] += (read_ms + hiccup_ms * (number == steps // 2)) / 1000
             waits.after_item(event)
         now[0] += (9 - read_ms * (number % every == 0)) / 1000
         waits.after_step(Event("step", here, number, None))
@@ -37,3 +37,9 @@ def test_what_costs_little_or_is_rare_is_not_told():
     assert trained(read_ms=0.8) == []
     assert trained(read_ms=8, every=10) == []
     assert trained(read_ms=3.1, steps=6) == []
+
+
+def test_one_hiccup_is_no_wait():
+    """A read that was interrupted once for long, on a machine with other work, waits in no typical step."""
+    assert trained(read_ms=0.02, hiccup_ms=400) == []
+    assert len(trained(read_ms=3.1, hiccup_ms=400)) == 1

@@ -15,6 +15,10 @@ from loopwright.events import Event
 from loopwright.observe.sites import Site
 
 
+SHARE, LEAST_S = 0.1, 2e-4
+"""Of a step's time, and in seconds: a read that waits for less than either is not worth a line."""
+
+
 class Reads:
     """What one place has read."""
 
@@ -23,8 +27,12 @@ class Reads:
         self.measured = 0
         """Those of real numbers: whole ones are positions and sizes, which the program goes by."""
         self.seconds = 0.0
+        self.now = 0.0
+        """Seconds in the step that goes on."""
         self.steps = 0
         """Steps in which something was read here."""
+        self.slow = 0
+        """Those that waited here for long. One hiccup of a busy machine, 150 ms in 48 steps, is one of them."""
         self.last_step = -1
 
 
@@ -42,6 +50,8 @@ class Waits:
         self.seconds = 0.0
         """From the first to the last observed step."""
         self._last_step: float | None = None
+        self._reading: list[Reads] = []
+        """Places that were read in the step that goes on."""
         self._began: tuple[int, float] | None = None
         self._fetching = False
         """A loader makes a batch: what a data set reads of its own tensors is no result of the device."""
@@ -74,14 +84,22 @@ class Waits:
         found.times += 1
         read = event.subject
         found.measured += not isinstance(read, torch.Tensor) or read.is_floating_point()
-        found.seconds += self.clock() - began[1]
-        found.steps += found.last_step != self.steps
-        found.last_step = self.steps
+        took = self.clock() - began[1]
+        if found.last_step != self.steps:
+            found.last_step, found.now = self.steps, 0.0
+            found.steps += 1
+            self._reading.append(found)
+        found.seconds += took
+        found.now += took
 
     def after_step(self, event: Event) -> None:
         """One more step, and how long it took since the last."""
         now = self.clock()
         if self._last_step is not None:
+            took = now - self._last_step
+            for one in self._reading:
+                one.slow += one.now >= max(SHARE * took, LEAST_S)
             self.steps += 1
-            self.seconds += now - self._last_step
+            self.seconds += took
+        self._reading.clear()
         self._last_step = now

@@ -11,9 +11,6 @@ from loopwright.events import Finding
 if TYPE_CHECKING:
     from loopwright.checker.accounts.books import Accounts
 
-SHARE = 0.1
-"""Of a step's time; less is not worth a line."""
-LEAST_S = 2e-4
 ENOUGH_STEPS = 8
 
 
@@ -33,7 +30,7 @@ class ItemSyncEveryStep(Rule):
             if reads.steps < 0.9 * waits.steps:
                 continue
             often, waited = reads.times / reads.steps, reads.seconds / reads.steps
-            if waited < max(SHARE * step, LEAST_S) and reads.measured < 2 * reads.steps:
+            if reads.slow < reads.steps / 2 and reads.measured < 2 * reads.steps:
                 continue
             times = f"{often:.0f} times in every step" if often >= 2 else "in every step"
             yield self.finding(
