@@ -14,7 +14,6 @@ import torch
 from loopwright.events import Event
 from loopwright.observe.sites import Site
 
-
 SHARE, LEAST_S = 0.1, 2e-4
 """Of a step's time, and in seconds: a read that waits for less than either is not worth a line."""
 
@@ -32,7 +31,7 @@ class Reads:
         self.steps = 0
         """Steps in which something was read here."""
         self.slow = 0
-        """Those that waited here for long. One hiccup of a busy machine, 150 ms in 48 steps, is one of them."""
+        """Those that waited here for long; a hiccup of a busy machine, 150 ms in 48 steps, is one of them."""
         self.last_step = -1
 
 
