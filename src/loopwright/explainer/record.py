@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from loopwright.events import PHASE_OF, Event
-from loopwright.events.explained import Effects, EventNote, GraphNote, RuleNote, StateNote
+from loopwright.events.explained import Effects, GraphNote, RuleNote, StateNote
 from loopwright.explainer.again.whatif import Replays
 from loopwright.explainer.effects import byhand, device, flags, graph
 from loopwright.explainer.effects.calls import Calls
@@ -37,7 +37,7 @@ from loopwright.explainer.times import hooked
 from loopwright.explainer.times.collector import Collector
 from loopwright.explainer.times.owntime import OwnTime
 from loopwright.explainer.times.tries import Tries, data_of
-from loopwright.observe.sites import user_frame
+from loopwright.observe.sites import Site, user_frame
 from loopwright.observe.watch import Observer
 
 SETUP_VISITS, SETUP_MOST = 3, 4000
@@ -463,11 +463,11 @@ class Recording:
             span.phase = phase
             turn.spans.append(span)
 
-    def note(self, note: EventNote) -> None:
-        """An event of a recorded turn."""
+    def note(self, kind: str, site: Site, facts: dict[str, Any], took: int = 0) -> None:
+        """An event of a recorded turn, and the nanoseconds that it took."""
         visit = self.visit()
         if visit is not None and not self.skips():
-            visit.events.append(note)
+            visit.note(kind, site, facts, took)
 
     def graph(self, note: GraphNote, held: list[Held]) -> None:
         """A graph, described before it was run backward, and the storages that it kept."""

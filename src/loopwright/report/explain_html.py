@@ -270,7 +270,11 @@ def _models(models: list[ModelNote]) -> tuple[str, str, str]:
         f"{tensors} tensor{'s' * (tensors != 1)}, {formats.size(sum(one.bytes for one in models))}"
     )
     if len(models) > 1:
-        shown = [f"{formats.large(one.parameters)} of {one.name}" for one in models[:2]]
+        alike = len({one.name for one in models}) < len(models)
+        shown = [
+            f"{formats.large(one.parameters)} of {one.name}{f' ({one.kind})' if alike else ''}"
+            for one in models[:2]
+        ]
         remark = ", ".join([*shown, f"{len(models) - 2} more models"] if len(models) > 2 else shown)
     return "parameters", formats.large(total), remark
 

@@ -50,8 +50,25 @@ def test_what_is_printed_is_told(capsys):
     assert builtins.print.__module__ == "builtins"
 
 
-def test_an_error_is_the_programs_own():
-    """What cannot be printed raises what it raises without anybody listening."""
+def test_what_prints_while_it_is_printed(capsys):
+    """The stream gets everything in the order in which it is written without anybody listening."""
+
+    class Loud:
+        def __str__(self):
+            print("meanwhile")
+            return "loud"
+
+    def train():
+        print("first", Loud())
+
+    train()
+    alone = capsys.readouterr().out
+    told(train)
+    assert capsys.readouterr().out == alone == "first meanwhile\nloud\n"
+
+
+def test_an_error_is_the_programs_own(capsys):
+    """What cannot be printed raises, after what came before it, as without anybody listening."""
 
     class Broken:
         def __str__(self):
@@ -59,7 +76,7 @@ def test_an_error_is_the_programs_own():
 
     def train():
         try:
-            print(Broken())
+            print("before", Broken())
         except ZeroDivisionError as error:
             seen.append(str(error))
         try:
@@ -70,3 +87,4 @@ def test_an_error_is_the_programs_own():
     seen = []
     assert told(train) == []
     assert seen == ["no text", "TypeError"]
+    assert capsys.readouterr().out == "before "

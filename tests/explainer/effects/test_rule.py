@@ -83,6 +83,19 @@ def test_every_line_gives_its_own_result(kind, options):
     assert off == []
 
 
+@pytest.mark.parametrize("scale", [1e200, float("inf"), float("nan")])
+def test_a_gradient_that_explodes_is_written_out(scale):
+    """Its square is no number any more, and nothing fails for it."""
+    net = torch.nn.Linear(2, 1, dtype=torch.float64)
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 2, dtype=torch.float64)).sum().backward()
+    chosen = rule.choose(optimizer)
+    net.weight.grad.mul_(scale)
+    rule.before_step(optimizer, chosen)
+    optimizer.step()
+    assert len(rule.after_step(optimizer, chosen, "optimizer", "weight").steps) == 4
+
+
 def test_a_wrong_rule_is_not_agreed_with():
     """Control: a step that does something else is told to be something else."""
 

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from loopwright.events import PHASE_OF, Event
-from loopwright.events.explained import EventNote, StateNote
+from loopwright.events.explained import StateNote
 from loopwright.explainer.effects import (
     byhand,
     device,
@@ -145,10 +145,10 @@ class Calls:
                         recording.boundary_inside(backward=kind in ("backward", "grad"))
                     if more is not None:
                         more(event, opened)
-                    self._note(kind, event, opened, took)
+                    recording.note(kind, event.site, opened.facts, took)
             elif recording.deep and kind == "fetch":
                 opened.facts["ended"] = True
-                self._note(kind, event, opened, took)
+                recording.note(kind, event.site, opened.facts, took)
             else:
                 self._light(kind, event)
             recording.time.spend(since)
@@ -161,11 +161,6 @@ class Calls:
         if opened.paused:
             self.recording.lines.go_on()
         return opened
-
-    def _note(self, kind: str, event: Event, opened: Open, took: int) -> None:
-        at = event.site.position()
-        place = at.line, at.column, at.end_line or at.line, at.end_column
-        self.recording.note(EventNote(kind, *place, took / 1e9, opened.facts))
 
     def _light(self, kind: str, event: Event) -> None:
         turn = self.recording.turn

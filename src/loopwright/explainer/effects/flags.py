@@ -24,6 +24,7 @@ SETTING = (
     "bfloat16",
     "requires_grad_",
 )
+"""Methods of a module that set something and return it."""
 
 
 def owner_of(node: ast.stmt) -> ast.expr | None:

@@ -1,19 +1,17 @@
 """What the program prints, for the line that prints it.
 
-What it writes is put aside first, so that objects are turned into text once and the program's stream gets the
-same characters. What a library prints, or the program to a file, is not noted.
+The program's stream gets the same calls as without anybody listening, and the text is kept on the way. What a
+library prints, or the program to a file, is not noted.
 """
 
 from __future__ import annotations
 
 import builtins
 import functools
-import io
 import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from loopwright.events.explained import EventNote
 from loopwright.observe.sites import USER, kind_of, site_of
 
 if TYPE_CHECKING:
@@ -21,6 +19,27 @@ if TYPE_CHECKING:
 
 MOST = 200
 """Characters that are kept of one call."""
+
+
+class Kept:
+    """A stream that keeps what is written to another one.
+
+    Args:
+        stream: that everything goes to.
+    """
+
+    def __init__(self, stream: Any):
+        self.stream = stream
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        """To both."""
+        self.stream.write(text)
+        self.text += text
+
+    def flush(self) -> None:
+        """The stream."""
+        self.stream.flush()
 
 
 class Printed:
@@ -40,13 +59,13 @@ class Printed:
 
         @functools.wraps(original)
         def print(*values: Any, file: Any = None, flush: Any = False, **how: Any) -> None:  # noqa: A001
-            if not heard(sys._getframe(1), file):
+            frame = sys._getframe(1)
+            if not heard(frame, file):
                 original(*values, file=file, flush=flush, **how)
                 return
-            kept = io.StringIO()
-            original(*values, file=kept, **how)
-            original(kept.getvalue(), end="", file=file, flush=flush)
-            note(kept.getvalue(), sys._getframe(1))
+            kept = Kept(sys.stdout if file is None else file)
+            original(*values, file=kept, flush=flush, **how)
+            note(kept.text, frame)
 
         return print
 
@@ -73,11 +92,7 @@ class Printed:
         )
 
     def _note(self, text: str, frame: Any) -> None:
-        recording = self.recording
-        with recording.time.spent():
+        with self.recording.time.spent():
             site = site_of(frame)
-            at = site.position() if site is not None else None
-            if at is not None:
-                place = at.line, at.column, at.end_line or at.line, at.end_column
-                facts = {"text": text[:MOST], "characters": len(text)}
-                recording.note(EventNote("print", *place, 0.0, facts))
+            if site is not None:
+                self.recording.note("print", site, {"text": text[:MOST], "characters": len(text)})

@@ -225,7 +225,10 @@ def _sum(
     for k in range(fewest, fewest + MORE):
         text = write(k)
         plain = text.translate(str.maketrans("·−", "*-")).replace("²", "**2")
-        again = eval(plain, {"__builtins__": {}, "nan": math.nan, "inf": math.inf})  # noqa: S307  ours
+        try:
+            again = eval(plain, {"__builtins__": {}, "nan": math.nan, "inf": math.inf})  # noqa: S307  ours
+        except OverflowError:  # the square of a gradient that explodes
+            again = math.inf
         if shown(again, fewest) == shown(result, fewest):
             return f"{letter} {text} = {shown(result, fewest)}"
     return f"{letter} {write(fewest)} = {shown(result, fewest)}"

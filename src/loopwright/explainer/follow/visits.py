@@ -13,7 +13,7 @@ from loopwright.explainer.effects import flags, objects, values
 from loopwright.explainer.follow.lines import Activation
 from loopwright.explainer.follow.source import Statement
 from loopwright.explainer.follow.turns import DEEP, LIGHT, TIMED, Turn
-from loopwright.observe.sites import variables
+from loopwright.observe.sites import Site, variables
 
 
 class Visit:
@@ -56,6 +56,12 @@ class Visit:
     def deep(self) -> bool:
         """True when its effects are looked at."""
         return self.turn is None or self.turn.mode == DEEP
+
+    def note(self, kind: str, site: Site, facts: dict[str, Any], took: int) -> None:
+        """An event happened in it, at a place, and took so many nanoseconds."""
+        at = site.position()
+        place = at.line, at.column, at.end_line or at.line, at.end_column
+        self.events.append(EventNote(kind, *place, took / 1e9, facts))
 
     def look(self) -> None:
         """Summarise what the statement assigned."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from loopwright.events import PHASES
-from loopwright.events.explained import ExplainRecord, StepNote
+from loopwright.events.explained import ExplainRecord, LineNote, StepNote
+from loopwright.explainer.sentences.words import share_of
 from loopwright.report.explain_view import default_step, main_loop, steps_of
-from loopwright.report.formats import count, number, percent, size
+from loopwright.report.formats import count, number, size
 
 
 def glossary(record: ExplainRecord) -> list[dict[str, str]]:
@@ -22,8 +23,8 @@ def glossary(record: ExplainRecord) -> list[dict[str, str]]:
 def _here(phase: str, steps: list[StepNote], shown: StepNote | None) -> str:
     """Of the step that is shown, or of another one where only that one has it."""
     for step in ([shown] if shown is not None else []) + steps:
-        if told := HERE[phase]([step]):
-            return told.replace("Here:", f"Here, in step {step.number}:")
+        if told := HERE[phase](step):
+            return f"Here, in step {step.number}: {told}"
     return "This program has none."
 
 
@@ -54,111 +55,109 @@ WHAT = {
 }
 
 
-def _facts(steps: list[StepNote], kind: str) -> list[tuple[StepNote, Any, dict[str, Any]]]:
+def _facts(step: StepNote, kind: str) -> list[tuple[LineNote, dict[str, Any]]]:
     return [
-        (step, line, event.facts)
-        for step in steps
+        (line, event.facts)
         for line in step.lines
         for event in line.events
         if event.kind == kind and not event.facts.get("ended") and not event.facts.get("criterion")
     ]
 
 
-def _fetch(steps: list[StepNote]) -> str:
-    found = _facts(steps, "fetch")
-    if not found or not found[0][2].get("batch"):
+def _fetch(step: StepNote) -> str:
+    found = _facts(step, "fetch")
+    if not found or not found[0][1].get("batch"):
         return ""
-    batch = found[0][2]["batch"]
+    batch = found[0][1]["batch"]
     shapes = " and ".join("×".join(map(str, one["shape"])) or "scalar" for one in batch)
-    return f"Here: {shapes}, {size(sum(one['bytes'] for one in batch))} a batch."
+    return f"{shapes}, {size(sum(one['bytes'] for one in batch))} a batch."
 
 
-def _transfer(steps: list[StepNote]) -> str:
-    found = [one for _, _, one in _facts(steps, "transfer") if "copied" in one]
+def _transfer(step: StepNote) -> str:
+    found = [one for _, one in _facts(step, "transfer") if "copied" in one]
     if not found:
         return ""
     copied = [one for one in found if one["copied"]]
     if not copied:
         return (
-            f"Here: {count(len(found))} calls, nothing copied: all of it was on {found[0]['device']} "
+            f"{count(len(found))} calls, nothing copied: all of it was on {found[0]['device']} "
             f"already."
         )
-    return f"Here: {size(sum(one.get('bytes', 0) for one in copied))} copied."
+    return f"{size(sum(one.get('bytes', 0) for one in copied))} copied."
 
 
-def _zero_grad(steps: list[StepNote]) -> str:
-    found = _facts(steps, "zero_grad")
-    with_norm = next((facts for _, _, facts in found if facts["had"]), None)
+def _zero_grad(step: StepNote) -> str:
+    found = _facts(step, "zero_grad")
+    with_norm = next((facts for _, facts in found if facts["had"]), None)
     if not found:
-        return _cleared_otherwise(steps)
+        return _cleared_otherwise(step)
     if with_norm is None:
-        return f"Here: `.grad` of {count(found[0][2]['of'])} parameters was `None` each time."
+        return f"`.grad` of {count(found[0][1]['of'])} parameters was `None` already."
     return (
-        f"Here: `.grad` of {count(with_norm['had'])} parameters is thrown away, norm "
+        f"`.grad` of {count(with_norm['had'])} parameters is thrown away, norm "
         f"{number(with_norm['norm'])}; "
         "without it, the next backward would add to that."
     )
 
 
-def _cleared_otherwise(steps: list[StepNote]) -> str:
+def _cleared_otherwise(step: StepNote) -> str:
     """By what an engine's update does, or by hand."""
-    for step in steps:
-        for line in step.lines:
-            for note in line.effects.grads:
-                if note.change in ("cleared", "zeroed"):
-                    return (f"Here: nothing calls it; line {line.line} clears `.grad` of {count(note.count)} "
-                            f"parameters, norm {number(note.before)}.")  # fmt: skip
+    for line in step.lines:
+        for note in line.effects.grads:
+            if note.change in ("cleared", "zeroed"):
+                return (f"nothing calls it; line {line.line} clears `.grad` of {count(note.count)} "
+                        f"parameters, norm {number(note.before)}.")  # fmt: skip
     return ""
 
 
-def _forward(steps: list[StepNote]) -> str:
-    found = _facts(steps, "forward")
+def _forward(step: StepNote) -> str:
+    found = _facts(step, "forward")
     if not found:
         return ""
-    _, _, facts = found[0]
+    _, facts = found[0]
     inputs = ", ".join("×".join(map(str, one["shape"])) for one in facts.get("inputs", [])[:1])
     outputs = ", ".join(
         "×".join(map(str, one["shape"])) or "a scalar" for one in facts.get("outputs", [])[:1]
     )
     nodes = f" and leaves {count(facts['nodes'])} nodes" if facts.get("nodes") else ""
-    return f"Here: `{facts['name']}` turns {inputs or 'its input'} into {outputs or 'its output'}{nodes}."
+    return f"`{facts['name']}` turns {inputs or 'its input'} into {outputs or 'its output'}{nodes}."
 
 
-def _loss(steps: list[StepNote]) -> str:
-    found = [facts for _, _, facts in _facts(steps, "loss") if "value" in facts]
-    values = [number(step.losses[-1]) for step in steps if step.losses]
-    if not values:
+def _loss(step: StepNote) -> str:
+    found = [facts for _, facts in _facts(step, "loss") if "value" in facts]
+    if not step.losses:
         return ""
+    value = number(step.losses[-1])
     # Divided for accumulation, or added to another one, what backward begins at is not the function's.
-    same = found and number(found[-1]["value"]) in values
+    same = found and number(found[-1]["value"]) == value
     name = found[0].get("function", "the loss") if same else "the loss"
-    return f"Here: {name} is {values[0]}."
+    return f"{name} is {value}."
 
 
-def _backward(steps: list[StepNote]) -> str:
-    for _, line, facts in _facts(steps, "backward"):
+def _backward(step: StepNote) -> str:
+    for line, facts in _facts(step, "backward"):
         for note in line.effects.grads:
             if note.change in ("written", "accumulated"):
                 freed = facts.get("freed_bytes", 0)
                 nodes = count(facts["nodes"] - facts["leaves"])
                 return (
-                    f"Here: {nodes} nodes lead to `.grad` of {count(note.count)} parameters, "
+                    f"{nodes} nodes lead to `.grad` of {count(note.count)} parameters, "
                     f"norm {number(note.after)}{f', and free {size(freed)}' if freed else ''}."
                 )
     return ""
 
 
-def _step(steps: list[StepNote]) -> str:
-    for _, line, facts in _facts(steps, "step"):
+def _step(step: StepNote) -> str:
+    for line, facts in _facts(step, "step"):
         for note in line.effects.parameters:
-            share = f", {percent(note.delta / note.norm, 2)} of their norm" if note.norm else ""
-            return (f"Here: `{facts['name']}` ({facts['kind']}) moves {count(note.numbers)} numbers by "
+            share = f", {share_of(note.delta, note.norm)} of their norm" if note.norm else ""
+            return (f"`{facts['name']}` ({facts['kind']}) moves {count(note.numbers)} numbers by "
                     f"‖Δp‖ = {number(note.delta)}{share}.")  # fmt: skip
     return ""
 
 
-def _item(steps: list[StepNote]) -> str:
-    found = [facts for _, _, facts in _facts(steps, "item") if "value" in facts]
+def _item(step: StepNote) -> str:
+    found = [facts for _, facts in _facts(step, "item") if "value" in facts]
     if not found:
         return ""
     first = found[0]
@@ -168,7 +167,7 @@ def _item(steps: list[StepNote]) -> str:
         else ""
     )
     calls = f", the first of {count(len(found))} such numbers" if len(found) > 1 else ""
-    return f"Here: {number(first['value'])}{waited}{calls}."
+    return f"{number(first['value'])}{waited}{calls}."
 
 
 HERE: dict[str, Any] = {

@@ -46,9 +46,10 @@ def advise(note: TimingNote, record: LoopRecord, recording: Any, turns: list[Tur
     ]  # fmt: skip
     worth = sorted((one for one in every if one.gain >= LEAST), key=lambda one: -one.gain)
     # An optimizer of each fold is built in the same line, and called the same.
-    return list(
-        {(one.title, one.file, one.line, one.code): one for one in reversed(worth)}.values()
-    )[::-1][:MOST]
+    unlike: dict[tuple[str, int, int, str], Advice] = {}
+    for one in worth:
+        unlike.setdefault((one.title, one.file, one.line, one.code), one)
+    return list(unlike.values())[:MOST]
 
 
 class Findings:
