@@ -1,6 +1,7 @@
-"""Do popular public training programs, unmodified, give a false alarm?
+"""Do popular public training programs, unmodified, give a false alarm? Are they explained?
 
-    python benchmarks/public_programs CHECKOUTS [--fetch] [--python PYTHON] [--json FILE] [WORD ...]
+    python benchmarks/public_programs CHECKOUTS [--explain] [--fetch] [--python PYTHON] [--json FILE]
+        [WORD ...]
 
 CHECKOUTS is a folder with one folder for each repository (``owner+name``), at the commit that
 ``programs.toml`` names; ``--fetch`` clones what is missing with git. Each program is run in a copy of its
@@ -8,6 +9,9 @@ repository, as ``loopwright check --steps N``, with data that ``data.py`` makes 
 and with a stand-in for torchvision where none is installed. The program's file must be the very one that the
 table names (its git blob hash is compared). Printed are what was found, the exit code, and how many steps and
 events were seen: finding nothing because little was seen is a failure, too. WORDs choose programs.
+
+With ``--explain`` each is run as ``loopwright explain``: its training loop must be there with lines that are
+forward, backward and step, the program must have ended well, and nothing may have failed.
 """
 
 from __future__ import annotations
@@ -65,7 +69,7 @@ def environment(one: dict, copy: Path) -> dict[str, str]:
     }
 
 
-def run(one: dict, checkout: Path, python: str, folder: Path) -> dict:
+def run(one: dict, checkout: Path, python: str, folder: Path, *, explain: bool) -> dict:
     """Run one program and return what was told of it."""
     copy = folder / "copy"
     shutil.copytree(checkout, copy, ignore=shutil.ignore_patterns(".git"))
@@ -76,15 +80,10 @@ def run(one: dict, checkout: Path, python: str, folder: Path) -> dict:
         (where / name).mkdir(exist_ok=True)
     out, log = folder / "found.json", folder / "log.txt"
     program = os.path.relpath(copy / one["path"], where)
-    words = [
-        python,
-        "-m",
-        "loopwright",
-        "check",
-        f"--steps={one['steps']}",
-        f"--json={out}",
-        program,
-    ]
+    verb = (
+        ["explain", "--wait=2", "--html=none"] if explain else ["check", f"--steps={one['steps']}"]
+    )
+    words = [python, "-m", "loopwright", *verb, f"--json={out}", program]
     start = time.monotonic()
     with log.open("w") as stream:
         child = subprocess.Popen(
@@ -149,6 +148,36 @@ def judge(one: dict, seen: dict) -> tuple[list[str], dict]:
     return wrong, row
 
 
+def judge_explained(one: dict, seen: dict) -> tuple[list[str], str]:
+    """What is wrong with an explanation, and what stands in it."""
+    told = seen["told"]
+    loops = [
+        at
+        for at, loop in enumerate(told.get("loops", []))
+        if loop["kind"] in ("training", "gradients")
+    ]
+    steps = [step for step in told.get("steps", []) if step["loop"] in loops]
+    phases = {phase for step in steps for line in step["lines"] for phase in line["phases"]}
+    wanted = {"forward", "backward"} | (set() if one.get("by_hand") else {"step"})
+    wrong = [f"no line is {phase}" for phase in sorted(wanted - phases)]
+    ended = told.get("program") or {}
+    if seen["interrupted"] or ended.get("exception") or ended.get("exit_code") != 0:
+        wrong.append(f"it did not end well: {ended or 'nothing was recorded'}")
+    wrong += [note for note in told["notes"] if "failed" in note or "not complete" in note]
+    asked = [step for step in steps if step["whatifs"]]
+    why = next((step["not_replayed"] for step in steps if step["not_replayed"]), "")
+    lines = len(
+        {
+            (line["file"], line["line"])
+            for step in steps
+            for line in step["lines"]
+            if line["sentences"]
+        }
+    )
+    whatifs = f"what-ifs of {len(asked)}" if asked else f"no what-ifs ({why})"
+    return wrong, f"{len(loops)} loops, {len(steps)} steps, {lines} lines with sentences, {whatifs}"
+
+
 def main() -> None:
     """Run all, print a line for each."""
     parser = argparse.ArgumentParser(
@@ -156,6 +185,7 @@ def main() -> None:
     )
     parser.add_argument("checkouts", type=Path)
     parser.add_argument("words", nargs="*")
+    parser.add_argument("--explain", action="store_true")
     parser.add_argument("--fetch", action="store_true")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--json", type=Path)
@@ -178,7 +208,18 @@ def main() -> None:
             bad += 1
             continue
         with tempfile.TemporaryDirectory() as folder:
-            seen = run(one, checkout, given.python, Path(folder))
+            seen = run(one, checkout, given.python, Path(folder), explain=given.explain)
+        if given.explain:
+            wrong, shown = judge_explained(one, seen)
+            bad += bool(wrong)
+            rows.append({"program": name, "wrong": wrong, "shown": shown})
+            print(
+                f"{'WRONG' if wrong else 'ok':8} {name}: {shown}, {seen['seconds']:.0f} s",
+                flush=True,
+            )
+            for line in wrong:
+                print(f"         {line}")
+            continue
         wrong, row = judge(one, seen)
         rows.append({**row, "findings": seen["told"]["findings"]})
         bad += bool(wrong)
