@@ -298,3 +298,30 @@ def test_reading_is_bounded_by_the_device(monkeypatch):
     assert free.gain == pytest.approx(0.5)
     assert free.code == "total += loss.detach()"
     assert list(findings(phases={}, monkeypatch=monkeypatch).reading()) == []
+
+
+def train_after_a_step():
+    """A step outside of any loop, then an optimizer, its loop, and one of the same name."""
+    alone = torch.ones(1, requires_grad=True)
+    optimizer = torch.optim.SGD([alone], lr=0.5)
+    alone.sum().backward()
+    optimizer.step()
+    model = nn.Linear(6, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.125)
+    for _ in range(12):
+        optimizer.zero_grad()
+        model(torch.ones(2, 6)).sum().backward()
+        optimizer.step()
+    trained = optimizer
+    optimizer = torch.optim.SGD([torch.ones(1)], lr=0.25)
+    return trained, optimizer
+
+
+def test_an_optimizer_made_between_two_steps(monkeypatch):
+    """What is made there is a part of the program's own turn, and is found there."""
+    monkeypatch.setattr(tries, "compare", lambda now, other: (now(), other(), *SECONDS, True)[2:])
+    monkeypatch.setattr(advice, "LEAST", 0.0)
+    seen = recorded_here(train_after_a_step, steps=2, timed=8)
+    every = [one for timing in seen.timings for one in timing.advice]
+    codes = [one.code for one in every if "all parameters in one kernel" in one.title]
+    assert "torch.optim.SGD(model.parameters(), lr=0.125, fused=True)" in codes

@@ -13,7 +13,6 @@ from statistics import median
 from typing import Any
 
 from loopwright.events.explained import Advice, TimingNote
-from loopwright.explainer.effects.objects import optimizer_facts
 from loopwright.explainer.follow.turns import DEEP, LoopRecord, Turn
 from loopwright.explainer.sentences.words import duration, many
 from loopwright.report.formats import percent, size
@@ -72,13 +71,13 @@ class Findings:
 
     def optimizers(self) -> Iterator[Advice]:
         """``fused=True`` or ``foreach=True``, tried on copies."""
-        for ref, name in self.record.optimizers:
+        for _, name in self.record.optimizers:
             tried = self.tried.get(f"step {name}")
             if tried is None or not tried.faster:
                 continue
             saved = (tried.before - tried.after) * self._a_turn("step")
             gain = min(saved, self.note.phases.get("step", 0.0)) / self.note.seconds
-            file, line, code = self._made(ref(), name, f"{tried.way}=True")
+            file, line, code = self._made(tried.numbers, name, f"{tried.way}=True")
             some = (
                 "" if tried.share >= 1 else f", tried on {percent(tried.share, 0)} of the numbers"
             )
@@ -312,18 +311,22 @@ class Findings:
         loop, source = self.record.loop, self.record.source
         return (source.number, loop.line) if loop is not None and source is not None else (-1, 0)
 
-    def _made(self, optimizer: Any, name: str, more: str) -> tuple[int, int, str]:
+    def _made(self, numbers: int, name: str, more: str) -> tuple[int, int, str]:
         """Where an optimizer was made, and that call with one argument more."""
+        # What is made between two steps outside of any loop is a part of that stretch.
+        visits = [
+            *self.recording.setup,
+            *(one for turn in self.recording.kept for one in turn.visits),
+        ]
         made = [
-            visit for visit in reversed(self.recording.setup)
+            visit for visit in sorted(visits, key=lambda one: -one.order)
             if any(event.kind == "optimizer" for event in visit.events)
         ]  # fmt: skip
-        size = {} if optimizer is None else optimizer_facts(optimizer)
 
         def another(visit: Any) -> tuple[bool, bool]:
             """A name may be given again: the number of weights tells which one it was."""
             facts = [event.facts for event in visit.events if event.kind == "optimizer"]
-            same = any(size.get("parameters") == one.get("parameters") for one in facts)
+            same = any(numbers == one.get("parameters") for one in facts)
             return not same, name not in visit.statement.stores
 
         for visit in sorted(made, key=another):

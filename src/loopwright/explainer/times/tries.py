@@ -41,6 +41,8 @@ class Tried:
     share: float = 1.0
     """Of the numbers concerned that were tried; seconds are scaled to all of them."""
     bytes: int = 0
+    numbers: int = 0
+    """That an optimizer updates; it may be gone when it is told of."""
 
 
 @dataclass(slots=True)
@@ -185,13 +187,14 @@ def step(optimizer: Any, budget: int) -> Tried | None:
     if not every or len(every) != sum(len(group["params"]) for group in groups) or not share:
         return None
     best: Tried | None = None
+    numbers = sum(p.numel() for p in every)
     for way in ways:
         one = _stepper(kind, groups, chosen, {})
         other = _stepper(
             kind, groups, chosen, {"fused": way == "fused", "foreach": way == "foreach"}
         )
         before, after, faster = compare(one, other)
-        tried = Tried(before / share, after / share, faster, way, share)
+        tried = Tried(before / share, after / share, faster, way, share, numbers=numbers)
         if faster and (best is None or tried.after < best.after):
             best = tried
     return best
