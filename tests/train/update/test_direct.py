@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
 from loopwright.train.update import direct
+from loopwright.train.update.gradients import by_group
 
 DONE = [
     (SGD, {"lr": 0.1}),
@@ -66,7 +67,7 @@ def turn(models, optimizers, number, *, without=()):
         if optimizer is optimizers[1]:
             optimizer.step()
         else:
-            answer = direct.step(optimizer, model[0].weight.dtype)
+            answer = direct.step(optimizer, by_group(optimizer), model[0].weight.dtype)
             if not answer:
                 optimizer.step()
     return answer
@@ -134,7 +135,7 @@ def test_a_kind_of_ones_own_is_not_torchs():
         pass
 
     _, optimizers = twins(Half, {"lr": 0.1})
-    assert not direct.step(optimizers[0], torch.float32)
+    assert not direct.step(optimizers[0], by_group(optimizers[0]), torch.float32)
 
 
 def test_a_torch_that_computes_otherwise(monkeypatch):
@@ -150,6 +151,6 @@ def test_a_torch_that_computes_otherwise(monkeypatch):
     try:
         assert not direct._agrees(SGD, torch.float32, (False, False, False, False))
         _, optimizers = twins(SGD, {"lr": 0.1})
-        assert not direct.step(optimizers[0], torch.float32)
+        assert not direct.step(optimizers[0], by_group(optimizers[0]), torch.float32)
     finally:
         direct._agrees.cache_clear()

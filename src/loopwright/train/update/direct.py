@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from loopwright.train.update.gradients import Groups, by_group
+
 _TOGETHER = 1 << 14
 """Elements up to which tensors share the calls of kernels. Larger ones go through all kernels one by one,
 while they are in the cache: momentum on 4 million weights takes 9 ms so, and 15 in shared calls."""
@@ -30,23 +32,24 @@ _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _Plan = Callable[[], None]
 
 
-def step(optimizer: Optimizer, dtype: torch.dtype) -> bool:
+def step(optimizer: Optimizer, groups: Groups, dtype: torch.dtype) -> bool:
     """Update the parameters as ``optimizer.step()`` would, to the bit; False: nothing was done.
 
     Args:
         optimizer: nobody listens to its steps; its gradients are dense, on a CPU, of one dtype.
+        groups: those, each beside its parameter.
         dtype: that one.
     """
     kind = type(optimizer)
     if kind not in _PLANS or dtype not in _DTYPES:
         return False
-    for group in optimizer.param_groups:
+    for group, _, _ in groups:
         if not _agrees(kind, dtype, _switches(group)):
             return False
     before = torch.is_grad_enabled()
     torch._C._set_grad_enabled(False)  # as torch.no_grad(), which takes 2 µs
     try:
-        plans = _plans(optimizer)
+        plans = _plans(optimizer, groups)
         if plans is None:
             return False
         for plan in plans:
@@ -56,15 +59,13 @@ def step(optimizer: Optimizer, dtype: torch.dtype) -> bool:
         torch._C._set_grad_enabled(before)
 
 
-def _plans(optimizer: Optimizer) -> list[_Plan] | None:
+def _plans(optimizer: Optimizer, groups: Groups) -> list[_Plan] | None:
     """Return what is to be done, a group each; None where torch does it: it makes the state, for one."""
     plan = _PLANS[type(optimizer)]
     plans = []
-    for group in optimizer.param_groups:
+    for group, params, grads in groups:
         if any(map(group.get, _OTHER_WAYS)):
             return None
-        params = [p for p in group["params"] if p.grad is not None]
-        grads = [p.grad for p in params]
         if not {*map(type, params), *map(type, grads)} <= _PLAIN:
             return None  # parts of tensors on several ranks, quantized ones
         one = plan(group, params, grads, optimizer.state)
@@ -176,7 +177,7 @@ def _agrees(kind: type[Any], dtype: torch.dtype, switches: tuple[bool, ...]) -> 
             optimizer = both[ours]
             for p in optimizer.param_groups[0]["params"]:
                 p.grad = (p.detach() * 3.1 + turn).cos()
-            plans = _plans(optimizer) if ours else None
+            plans = _plans(optimizer, by_group(optimizer)) if ours else None
             if plans is None:  # torch's turn, or the first one, in which the state is made
                 kind.step.__wrapped__(optimizer)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,9 +48,30 @@ def parse_clip(clip: float | str | Clip | None) -> Clip | None:
     return Clip(**{kind: limit})
 
 
+Groups = list[tuple[dict[str, Any], list[Tensor], list[Tensor]]]
+"""A group of an optimizer each: itself, its parameters that hold a gradient, and those gradients."""
+
+
+def by_group(optimizer: torch.optim.Optimizer) -> Groups:
+    """Return the gradients that are there, each beside its parameter."""
+    found: Groups = []
+    for group in optimizer.param_groups:
+        params, grads = [], []
+        for parameter in group["params"]:
+            if (grad := parameter.grad) is not None:
+                params.append(parameter)
+                grads.append(grad)
+        found.append((group, params, grads))
+    return found
+
+
 def of(parameters: Iterable[Tensor]) -> list[Tensor]:
     """Return the gradients that are there; of sharded ones, this rank's parts."""
-    grads = [p.grad for p in parameters if p.grad is not None]
+    return local([p.grad for p in parameters if p.grad is not None])
+
+
+def local(grads: list[Tensor]) -> list[Tensor]:
+    """Return gradients, of sharded ones this rank's parts."""
     if grads and type(grads[0]) is not Tensor:
         return [getattr(grad, "_local_tensor", grad) for grad in grads]
     return grads
@@ -78,8 +100,11 @@ def _on(factor: float | Tensor, like: Tensor) -> float | Tensor:
 
 def are_alike(grads: list[Tensor]) -> bool:
     """Return whether all are dense, on one device and of one dtype."""
-    device, dtype = grads[0].device, grads[0].dtype
-    return all(g.dtype == dtype and g.device == device and g.layout == torch.strided for g in grads)
+    device, dtype, strided = grads[0].device, grads[0].dtype, torch.strided
+    for g in grads:  # not all(…) of a generator: 1.5 µs more for four of them
+        if g.dtype != dtype or g.device != device or g.layout != strided:
+            return False
+    return True
 
 
 def norm(grads: list[Tensor], alike: bool | None = None) -> Tensor:

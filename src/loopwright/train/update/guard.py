@@ -20,6 +20,7 @@ import torch
 from loopwright.errors import StateError
 from loopwright.train.callsite import user_line
 from loopwright.train.update import direct
+from loopwright.train.update.gradients import Groups
 
 # torch's own names, which another version may have given up: then the wrapper stays.
 _TORCHS = sys.modules[torch.optim.Optimizer.__module__]
@@ -72,17 +73,20 @@ class Guard:
         )  # fmt: skip
 
     @staticmethod
-    def step_unheard(optimizer: torch.optim.Optimizer, dtype: torch.dtype | None) -> None:
+    def step_unheard(
+        optimizer: torch.optim.Optimizer, groups: Groups, dtype: torch.dtype | None
+    ) -> None:
         """Step without torch's wrapper, where `is_unheard`.
 
         Args:
             optimizer: whose.
+            groups: its gradients.
             dtype: of all its gradients, where they are dense and on a CPU; else None.
         """
         # What a scheduler's wrapper does: its own step warns where no optimizer's came before.
         if "step" in optimizer.__dict__:
             optimizer._opt_called = True  # pyrefly: ignore[missing-attribute]
-        if dtype is None or not direct.step(optimizer, dtype):
+        if dtype is None or not direct.step(optimizer, groups, dtype):
             type(optimizer).step.__wrapped__(optimizer)  # pyrefly: ignore[missing-attribute]
 
     @contextmanager

@@ -75,9 +75,9 @@ class Stepper:
             hint="pass it to lw.Run(optimizer={'name': optimizer, …}) and use run.optimizer['name']",
         )
 
-    def pending(self) -> list[Window]:
-        """Return the windows that hold gradients."""
-        return [window for window in self._all if window.turns]
+    def pending(self, only: Window | None = None) -> list[Window]:
+        """Return the windows that hold gradients, of all or of ``only`` one."""
+        return [window for window in (self._all if only is None else (only,)) if window.turns]
 
     def most_turns(self) -> int:
         """Return the micro-batches of the fullest window."""
@@ -207,7 +207,7 @@ class Stepper:
 
     def update(self, only: Window | None, *, turn: int, metric: Any = None) -> bool:
         """Apply the gradients; returns whether an optimizer stepped (fp16 may skip)."""
-        pending = [w for w in (self._all if only is None else (only,)) if w.turns]
+        pending = self.pending(only)
         windows = [w for w in pending if w.has_gradients()]
         self.untouched = False
         if not windows and not any(window.updates for window in pending):
@@ -227,7 +227,7 @@ class Stepper:
             with self.precision.off():
                 stepped = self._apply(windows, turn, metric)
             self.precision.forget_weights()
-        if not self.pending():
+        if only is None or not self.pending():
             self.unit = None
             self._plain_turn = -1
             if self._scaled:
@@ -240,8 +240,10 @@ class Stepper:
         if self._scaled:
             whole = [w for w in windows if not self.precision.found_nonfinite(w.optimizer)]
         flag = on_cpu = None
+        held: list[gradients.Groups] = []
         if whole:
-            grads = self._gradients(whole)
+            held = [gradients.by_group(window.optimizer) for window in whole]
+            grads = gradients.local([g for groups in held for _, _, some in groups for g in some])
             alike = gradients.are_alike(grads)
             on_cpu = grads[0].dtype if alike and grads[0].is_cpu else None
             try:
@@ -250,9 +252,9 @@ class Stepper:
                 for window in windows:
                     self._clear(window)
                 return False
-        for window in windows:
+        for window, groups in zip(windows, held or [[]] * len(windows)):
             if flag is None and not self._scaled and self.guard.is_unheard(window.optimizer):
-                self.guard.step_unheard(window.optimizer, on_cpu)
+                self.guard.step_unheard(window.optimizer, groups, on_cpu)
             else:
                 self._step(window.optimizer, flag)
             self._clear(window)
@@ -263,11 +265,6 @@ class Stepper:
         if self._scaled:
             self.precision.note(len(whole) < len(windows))
         return bool(whole)
-
-    def _gradients(self, windows: Sequence[Window]) -> list[Tensor]:
-        if len(windows) == 1:
-            return gradients.of(windows[0].parameters())
-        return [g for window in windows for g in gradients.of(window.parameters())]
 
     def _step(self, optimizer: torch.optim.Optimizer, flag: Tensor | None) -> None:
         with self.guard.ours():
@@ -289,26 +286,21 @@ class Stepper:
         total = self._norm(grads, alike)
         flag = None
         if self.reads_at_once:
-            total = self._looked_at(grads, windows, turn, total)
+            value = total.item()
+            if value - value != 0.0:
+                total, value = self._overflowed(grads, windows, turn)
+            self.grad_norm = value
+            self.nonfinite.was_finite()
         else:
             self.grad_norm = total
             if not self._scaled:
                 flag, total = self._looked_at_later(grads, windows, turn, total)
-        self.clip_by(grads, total)
+        if self.clip is not None:
+            self.clip_by(grads, total)
         return flag
 
     def _norm(self, grads: list[Tensor], alike: bool) -> Tensor:
         return gradients.norm(grads, alike)
-
-    def _looked_at(
-        self, grads: list[Tensor], windows: Sequence[Window], turn: int, total: Tensor
-    ) -> Tensor:
-        value = total.item()
-        if not math.isfinite(value):
-            total, value = self._overflowed(grads, windows, turn)
-        self.grad_norm = value
-        self.nonfinite.was_finite()
-        return total
 
     def _looked_at_later(
         self, grads: list[Tensor], windows: Sequence[Window], turn: int, total: Tensor
