@@ -315,9 +315,10 @@ class Loop:
 
     def record_loss(self, step: Step, loss: torch.Tensor, weight: Any, site: CallSite) -> bool:
         """Note the loss of a backward; False where it is not finite and the turn goes on without it."""
-        loss = loss.detach()
-        value: Any = loss
-        if self._on_cpu:
+        value: Any
+        if not self._on_cpu:
+            value = loss.detach()
+        else:
             value = loss.item()
             if value - value != 0.0 and self.run.precision.scaler is None:
                 what = f"the loss of turn {step.index + 1} (epoch {step.epoch + 1})"
