@@ -144,6 +144,7 @@ def test_a_torch_that_computes_otherwise(monkeypatch):
     for kind, decay in fine:
         assert direct._agrees(kind, torch.float32, (False, False, False, decay))
     direct._agrees.cache_clear()
+    direct._plan_of.cache_clear()
     real = torch._foreach_add_
     monkeypatch.setattr(
         torch, "_foreach_add_", lambda *a, alpha=1, **k: real(*a, alpha=alpha * (1 + 1e-7), **k)
@@ -154,3 +155,4 @@ def test_a_torch_that_computes_otherwise(monkeypatch):
         assert not direct.step(optimizers[0], by_group(optimizers[0]), torch.float32)
     finally:
         direct._agrees.cache_clear()
+        direct._plan_of.cache_clear()

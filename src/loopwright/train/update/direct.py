@@ -11,7 +11,7 @@ where a torch computes otherwise, its own step is called.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -25,6 +25,9 @@ _TOGETHER = 1 << 14
 while they are in the cache: momentum on 4 million weights takes 9 ms so, and 15 in shared calls."""
 _OTHER_WAYS = ("maximize", "foreach", "fused", "differentiable", "capturable", "amsgrad")
 """Switches of a group with which torch computes in another way, or something else."""
+_DECIDING = ("momentum", "dampening", "nesterov", "weight_decay", *_OTHER_WAYS)
+"""Options of a group that decide which operations its update is made of."""
+_SWITCHES = 4
 _NUMBERS = {float, int}
 _PLAIN = {Tensor, torch.nn.Parameter}
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -40,39 +43,23 @@ def step(optimizer: Optimizer, groups: Groups, dtype: torch.dtype) -> bool:
         groups: those, each beside its parameter.
         dtype: that one.
     """
-    kind = type(optimizer)
-    if kind not in _PLANS or dtype not in _DTYPES:
-        return False
-    for group, _, _ in groups:
-        if not _agrees(kind, dtype, _switches(group)):
+    plans = []
+    for group, params, grads in groups:
+        plan = _plan_of(type(optimizer), dtype, *map(group.get, _DECIDING))
+        if plan is None or not {*map(type, params), *map(type, grads)} <= _PLAIN:
+            return False  # parts of tensors on several ranks, quantized ones
+        one = plan(group, params, grads, optimizer.state)
+        if one is None:  # torch does it: it makes the state, for one
             return False
+        plans.append(one)
     before = torch.is_grad_enabled()
     torch._C._set_grad_enabled(False)  # as torch.no_grad(), which takes 2 µs
     try:
-        plans = _plans(optimizer, groups)
-        if plans is None:
-            return False
-        for plan in plans:
-            plan()
-        return True
+        for one in plans:
+            one()
     finally:
         torch._C._set_grad_enabled(before)
-
-
-def _plans(optimizer: Optimizer, groups: Groups) -> list[_Plan] | None:
-    """Return what is to be done, a group each; None where torch does it: it makes the state, for one."""
-    plan = _PLANS[type(optimizer)]
-    plans = []
-    for group, params, grads in groups:
-        if any(map(group.get, _OTHER_WAYS)):
-            return None
-        if not {*map(type, params), *map(type, grads)} <= _PLAIN:
-            return None  # parts of tensors on several ranks, quantized ones
-        one = plan(group, params, grads, optimizer.state)
-        if one is None:
-            return None
-        plans.append(one)
-    return plans
+    return True
 
 
 def _sgd(
@@ -152,12 +139,13 @@ def _pieces(params: list[Tensor], *others: list[Any]) -> list[tuple[list[Any], .
     return [tuple([one[i] for i in piece] for one in lists) for piece in (small, *alone) if piece]
 
 
-def _switches(group: dict[str, Any]) -> tuple[bool, ...]:
-    """Return what decides which operations the update of a group is made of."""
-    get = group.get
-    return (
-        bool(get("momentum")), bool(get("dampening")), bool(get("nesterov")), bool(get("weight_decay"))
-    )  # fmt: skip
+@lru_cache(256)
+def _plan_of(kind: type[Any], dtype: torch.dtype, *options: Any) -> Any:
+    """Return what plans the updates of groups with these options; None where torch computes otherwise."""
+    switches, other_ways = options[:_SWITCHES], options[_SWITCHES:]
+    if kind not in _PLANS or dtype not in _DTYPES or any(other_ways):
+        return None
+    return _PLANS[kind] if _agrees(kind, dtype, tuple(map(bool, switches))) else None
 
 
 @cache
@@ -177,12 +165,10 @@ def _agrees(kind: type[Any], dtype: torch.dtype, switches: tuple[bool, ...]) -> 
             optimizer = both[ours]
             for p in optimizer.param_groups[0]["params"]:
                 p.grad = (p.detach() * 3.1 + turn).cos()
-            plans = _plans(optimizer, by_group(optimizer)) if ours else None
-            if plans is None:  # torch's turn, or the first one, in which the state is made
-                kind.step.__wrapped__(optimizer)
-            else:
-                for plan in plans:
-                    plan()
+            [group] = by_group(optimizer)
+            plan = _PLANS[kind](*group, optimizer.state) if ours else None
+            # Torch's turn, or the first one, in which the state is made.
+            kind.step.__wrapped__(optimizer) if plan is None else plan()
     torchs, ours = (optimizer.state_dict()["state"] for optimizer in both)
     return all(
         torch.equal(a, b)
