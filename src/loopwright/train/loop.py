@@ -241,7 +241,9 @@ class Loop:
             signals.waits_for_data = False
             now = perf_counter()
             self.phase_fetch += now - started
-        sent = batch if self._on_cpu else self.run.transfer.send(batch)
+        if self._on_cpu:
+            return batch
+        sent = self.run.transfer.send(batch)
         self.phase_transfer += perf_counter() - now
         return sent
 

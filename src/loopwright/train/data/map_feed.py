@@ -133,8 +133,10 @@ class MapFeed(Feed):
 
     def account(self) -> Account:
         """Return the indices of the batch that was fetched last, and what the workers have reported."""
-        states = dict(self.iterator.states) if isinstance(self.iterator, Workers) else None
         order = self._order
+        if self._gather is not None and order is not None:
+            return Account(order.handed, order.digest)
+        states = dict(self.iterator.states) if isinstance(self.iterator, Workers) else None
         if order is None:
             return Account(workers=states)
         return Account(order.handed if self._in_order else None, order.digest, states)

@@ -11,7 +11,8 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,7 @@ class History:
         self._bucket: dict[str, list[float]] = {}
         self._first = 1
         self._loop = "0"
-        self._losses: list[float | Tensor | None] = []
-        self._weights: list[float | Tensor] = []
-        self._lrs: list[float] = []
-        self._norms: list[float | Tensor | None] = []
+        self._turns: list[tuple[Any, float | Tensor, float, Any]] = []  # loss, weight, lr, norm
         self.grad_norm: float | None = None  # of the last update
         self._last = 0  # the latest turn of any record
         self._writing = threading.Lock()
@@ -66,46 +64,39 @@ class History:
         self, turn: int, loss: Any, weight: float | Tensor, lr: float, norm: float | Tensor | None
     ) -> None:
         """Note one turn (1-based); ``loss`` is a float, a 0-d tensor, or None for a skipped batch."""
-        if not self._losses:
+        if not self._turns:
             self._first = turn
-        self._losses.append(loss)
-        self._weights.append(weight)
-        self._lrs.append(lr)
-        self._norms.append(norm)
+        self._turns.append((loss, weight, lr, norm))
 
     def turns(
         self, first: int, losses: list[float], weight: float, lrs: list[float], norms: list[float]
     ) -> None:
         """Note several turns at once, all of one weight; ``first`` is 1-based."""
-        if not self._losses:
+        if not self._turns:
             self._first = first
-        self._losses += losses
-        self._weights += [weight] * len(losses)
-        self._lrs += lrs
-        self._norms += norms
+        self._turns += zip(losses, repeat(weight), lrs, norms)
 
     def flush(self, loop: str, seconds: float) -> tuple[list[float], list[float]]:
         """Bring what waits to the host, and to ``put_down``; returns the losses and their weights."""
-        if not self._losses:
+        if not self._turns:
             return [], []
-        losses = [math.nan if x is None else x for x in to_host(self._losses)]
-        weights = [x or 0.0 for x in to_host(list(self._weights))]
-        skipped = [x is None for x in self._losses]
-        first, lrs, norms = self._first, self._lrs, to_host(self._norms)
+        losses, weights, lrs, norms = map(to_host, map(list, zip(*self._turns, strict=True)))
+        first, self._turns = self._first, []
         self.grad_norm = next((x for x in reversed(norms) if x is not None), self.grad_norm)
-        self._losses, self._weights, self._lrs, self._norms = [], [], [], []
         self.write(
             {
-                "kind": "steps", "loop": loop, "first": first,
-                "loss": [None if s else x for s, x in zip(skipped, losses, strict=True)],
+                "kind": "steps", "loop": loop, "first": first, "loss": losses,
                 "lr": lrs, "grad_norm": norms, "seconds": round(seconds, 6),
             }
         )  # fmt: skip
-        kept = [i for i, s in enumerate(skipped) if not s]
-        self._points("loss", [(first + i, losses[i]) for i in kept])
-        self._points("lr", list(enumerate(lrs, first)))
-        self._points("grad_norm", [(x, y) for x, y in enumerate(norms, first) if y is not None])
-        return [losses[i] for i in kept], [weights[i] for i in kept]
+        turns = range(first, first + len(losses))
+        self._points("loss", *_known(turns, losses))
+        self._points("lr", turns, lrs)
+        self._points("grad_norm", *_known(turns, norms))
+        if None in losses:  # of batches that were skipped
+            weights = [w for w, loss in zip(weights, losses, strict=True) if loss is not None]
+            losses = [loss for loss in losses if loss is not None]
+        return losses, [weight or 0.0 for weight in weights]
 
     def log(self, turn: int, epoch: int, values: dict[str, float]) -> None:
         """Note named values at a turn; ``put_down`` writes them."""
@@ -142,14 +133,13 @@ class History:
 
     # -- memory and file ---------------------------------------------------------------------
 
-    def _points(self, name: str, points: list[tuple[int, float]]) -> None:
+    def _points(self, name: str, xs: Sequence[int], ys: Sequence[float]) -> None:
         """Add points in order; 57 of them, an epoch of the digits, in 10 µs instead of 60."""
         series = self.series.get(name)
-        if series is None or not points or len(series.x) + len(points) > POINTS:
-            for x, y in points:
+        if series is None or not xs or len(series.x) + len(xs) > POINTS:
+            for x, y in zip(xs, ys, strict=True):
                 self._point(name, x, y)
             return
-        xs, ys = zip(*points, strict=True)
         self._last = max(self._last, xs[-1])
         stride, begun = self._stride[name], self._bucket.get(name, [])
         if stride > 1:
@@ -335,6 +325,14 @@ def _entry(history: History, record: dict[str, Any]) -> Callable[[], None]:
             history._point(*point)
 
     return enter
+
+
+def _known(turns: Sequence[int], values: list[Any]) -> tuple[Sequence[int], list[float]]:
+    """Return turns and their values without those that have none."""
+    if None not in values:
+        return turns, values
+    both = [(turn, value) for turn, value in zip(turns, values, strict=True) if value is not None]
+    return [turn for turn, _ in both], [value for _, value in both]
 
 
 def to_host(values: list[Any]) -> list[float | None]:
