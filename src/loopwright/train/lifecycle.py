@@ -278,7 +278,7 @@ class Lifecycle:
             elif pending:
                 self._run.note(f"turn {step.index + 1} was left with gradients that nobody used")
                 self._run.stepper.discard()
-            loop.count_left_turn(step)
+            loop.count_turn(step)
         loop.visit_host()
         loop.source.end_inside()
         self.end(loop, "break")
@@ -323,6 +323,7 @@ class Lifecycle:
             return  # behind the last turn only a loop's end goes on with the generators as they are
         loop.current = None
         try:
+            run.history.put_down()
             state = boundary.held or boundary.state()
             if state is None:
                 return

@@ -215,6 +215,7 @@ class Loop:
             self.source.end_inside()
         row = self._epoch_row()
         self.run.history.epoch(row)
+        self.run.history.put_down(seldom=True)
         if self.progress is not None:
             self.progress.epoch_line(row)
         if not step.ends_epoch:  # the run ends inside an epoch: its row, and no epoch's end
@@ -373,14 +374,7 @@ class Loop:
                 slug="plain-backward", where=user_line(),
                 hint="step.backward(loss) instead of loss.backward(), and step.update() after it",
             )  # fmt: skip
-        if step._loss is None:
-            self.skipped += 1
-        self.turn += 1
-        run.history.turn(
-            self.base + self.turn, step._loss, step._log_weight, self._lr(), stepper.grad_norm
-        )
-        stepper.grad_norm = stepper.lr = None
-        run.averaging.settle()
+        self.count_turn(step)
         self._look_around(step)
 
     def turns_made(
@@ -397,6 +391,7 @@ class Loop:
         run, now = self.run, perf_counter()
         if now >= self._next_visit:
             self.visit_host()
+            run.history.put_down()
             self.boundary.settle()
         elif self.boundary.is_new:
             self.boundary.settle()
@@ -405,22 +400,18 @@ class Loop:
         if run.signals.pending is not None and not step.ends_run:
             run.lifecycle.interrupt(self, step)
 
-    def count_left_turn(self, step: Step) -> None:
-        """Count the turn whose body was left by break or return."""
-        self.run.averaging.settle()
+    def count_turn(self, step: Step) -> None:
+        """Count a turn whose body has ended, or was left by break or return."""
+        run, stepper = self.run, self.run.stepper
+        run.averaging.settle()
         if step._loss is None:
             self.skipped += 1
         self.turn += 1
-        run = self.run
-        run.history.turn(
-            self.base + self.turn, step._loss, step._log_weight, self._lr(), run.stepper.grad_norm
-        )
-        run.stepper.grad_norm = run.stepper.lr = None
-
-    def _lr(self) -> float:
-        """Return the learning rate that this turn's update used, before its schedule stepped."""
-        used = self.run.stepper.lr
-        return self.run.lr() if used is None else used
+        # The learning rate that the turn's update used, before its schedule stepped.
+        lr = run.lr() if stepper.lr is None else stepper.lr
+        turn = self.base + self.turn
+        run.history.turn(turn, step._loss, step._log_weight, lr, stepper.grad_norm)
+        stepper.grad_norm = stepper.lr = None
 
     # -- values --------------------------------------------------------------------------------
 
@@ -434,7 +425,7 @@ class Loop:
         return self.values.latest(name)
 
     def visit_host(self) -> None:
-        """Bring losses and logged values to the host, the file, the bar and the loggers."""
+        """Bring losses and logged values to the host, the history, the bar and the loggers."""
         now = perf_counter()
         self._next_visit = now + HOST_EVERY
         self.run.nonfinite.review()
@@ -454,12 +445,11 @@ class Loop:
         self.phase_item += perf_counter() - now
 
     def flush(self) -> float | None:
-        """Bring losses and logged values to the host and the file; returns the losses' mean."""
+        """Bring losses and logged values to the host and the history; returns the losses' mean."""
         self._settle_clock(perf_counter())
         losses, weights = self.run.history.flush(self.name, self.seconds)
         loss = self.values.add_losses(losses, weights)
         self.values.settle(self.epoch, self.run.history)
-        self.run.history.put_down()
         return loss
 
     # -- time ----------------------------------------------------------------------------------

@@ -95,6 +95,7 @@ def test_not_finite_is_shown(tmp_path):
     turns(history, [math.nan, math.inf, -math.inf, 1.0])
     history.log(4, 0, {"score": math.nan})
     history.epoch(EpochRow(0, 4, 1.0, {"train_loss": math.nan}))
+    history.put_down()
     assert lines(path)[0]["loss"] == ["NaN", "Infinity", "-Infinity", 1.0]
     again = read(path)
     for one in (history, again):
@@ -175,6 +176,7 @@ def test_resumed_voids_what_was_later(tmp_path):
     history.forget_after(2)
     turns(history, [30.0, 40.0], first=3)
     history.epoch(EpochRow(1, 4, 1.0, {"train_loss": 35.0}))
+    history.put_down()
     for one in (history, read(path)):
         assert one.series["loss"].x == [1, 2, 3, 4]
         assert one.series["loss"].y == [1.0, 2.0, 30.0, 40.0]

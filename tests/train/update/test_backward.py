@@ -8,7 +8,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from loopwright.train.update import backward as module
-from loopwright.train.update.backward import backward
+from loopwright.train.update.backward import backward_of
+
+
+def backward(loss, **options):
+    backward_of(loss, **options)()
 
 
 @pytest.fixture

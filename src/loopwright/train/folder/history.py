@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ from loopwright.events import EpochRow, Series
 POINTS = 4096
 """Points of a curve that are kept in memory; beyond, neighbours are merged into their mean."""
 
+SELDOM = 0.5
+"""Seconds between two writes to the file where nothing asks for one."""
+
 LONGEST = 64 << 20
 """Characters of a line that are read; ours hold what half a second brings, at most some 100 KB."""
 
@@ -36,6 +40,7 @@ class History:
     Attributes:
         series: curve name -> ``Series`` of at most ``POINTS`` points.
         epochs: one row an epoch.
+        waiting: loss, weight, learning rate and norm of each turn since ``flush``.
         unreadable: which lines of the file could not be read, in words; what a crash cut off is not
             among them.
     """
@@ -48,13 +53,14 @@ class History:
         self._bucket: dict[str, list[float]] = {}
         self._first = 1
         self._loop = "0"
-        self._turns: list[tuple[Any, float | Tensor, float, Any]] = []  # loss, weight, lr, norm
+        self.waiting: list[tuple[Any, float | Tensor, float, Any]] = []
         self.grad_norm: float | None = None  # of the last update
         self._last = 0  # the latest turn of any record
         self._writing = threading.Lock()
         self._lines: list[bytes] = []
         self._good: int | None = None  # bytes of the file that are known to be whole lines
         self._mended = False
+        self._put_down = -SELDOM
         self._named = False  # the file's name is known to be on the disk
         self.unreadable = ""
 
@@ -64,24 +70,24 @@ class History:
         self, turn: int, loss: Any, weight: float | Tensor, lr: float, norm: float | Tensor | None
     ) -> None:
         """Note one turn (1-based); ``loss`` is a float, a 0-d tensor, or None for a skipped batch."""
-        if not self._turns:
+        if not self.waiting:
             self._first = turn
-        self._turns.append((loss, weight, lr, norm))
+        self.waiting.append((loss, weight, lr, norm))
 
     def turns(
         self, first: int, losses: list[float], weight: float, lrs: list[float], norms: list[float]
     ) -> None:
         """Note several turns at once, all of one weight; ``first`` is 1-based."""
-        if not self._turns:
+        if not self.waiting:
             self._first = first
-        self._turns += zip(losses, repeat(weight), lrs, norms)
+        self.waiting += zip(losses, repeat(weight), lrs, norms)
 
     def flush(self, loop: str, seconds: float) -> tuple[list[float], list[float]]:
         """Bring what waits to the host, and to ``put_down``; returns the losses and their weights."""
-        if not self._turns:
+        if not self.waiting:
             return [], []
-        losses, weights, lrs, norms = map(to_host, map(list, zip(*self._turns, strict=True)))
-        first, self._turns = self._first, []
+        losses, weights, lrs, norms = map(to_host, map(list, zip(*self.waiting, strict=True)))
+        first, self.waiting = self._first, []
         self.grad_norm = next((x for x in reversed(norms) if x is not None), self.grad_norm)
         self.write(
             {
@@ -105,7 +111,7 @@ class History:
             self._point(name, turn, value)
 
     def epoch(self, row: EpochRow) -> None:
-        """Note an epoch's row."""
+        """Note an epoch's row; ``put_down`` writes it."""
         self.epochs.append(row)
         self.write(
             {
@@ -113,7 +119,6 @@ class History:
                 "seconds": round(row.seconds, 6), "values": row.values,
             }
         )  # fmt: skip
-        self.put_down()
 
     def forget_after(self, turn: int) -> None:
         """Make the records of later turns void, if there are any: they will be trained again."""
@@ -182,12 +187,19 @@ class History:
             with self._writing:
                 self._lines.append(line)
 
-    def put_down(self) -> None:
+    def put_down(self, *, seldom: bool = False) -> None:
         """Append the lines that wait to the file; those of a write that fails go on waiting.
+
+        Args:
+            seldom: not if that was done in the last half second: opening a file takes 40 to 130 µs, and
+                an epoch may last 10 ms. A checkpoint's lines are on the disk before it is.
 
         A run that ends by that failure saves its last boundary, if the disk takes it after all: what was
         measured before belongs to it.
         """
+        if seldom and perf_counter() - self._put_down < SELDOM:
+            return
+        self._put_down = perf_counter()
         with self._writing:  # a checkpoint's background write does it too
             if self.path is None or not self._lines:
                 return

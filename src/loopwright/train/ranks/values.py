@@ -81,8 +81,8 @@ def _value(kind: str, total: float, weight: float, otherwise: float) -> float:
 
 def losses_of(history: History) -> list[float]:
     """Return this rank's losses that wait, then their weights, then which of them there are."""
-    losses: list[Any] = to_host(history._losses)
-    weights: list[Any] = to_host(list(history._weights))
+    losses: list[Any] = to_host([loss for loss, *_ in history.waiting])
+    weights: list[Any] = to_host([weight for _, weight, *_ in history.waiting])
     known = [loss is not None for loss in losses]
     return [
         *(loss if there else 0.0 for loss, there in zip(losses, known, strict=True)),
@@ -93,12 +93,10 @@ def losses_of(history: History) -> list[float]:
 
 def merge_losses(history: History, told: list[Sequence[float]]) -> None:
     """Make the losses that wait those of all ranks: means with the ranks' weights."""
-    turns = len(history._losses)
-    for turn in range(turns):
+    turns = len(history.waiting)
+    for turn, (loss, _, *rest) in enumerate(history.waiting):
         known = [(one[turn], one[turns + turn]) for one in told if one[2 * turns + turn]]
         total = math.fsum(weight for _, weight in known)
         if known:
-            history._losses[turn] = (
-                math.fsum(loss * weight for loss, weight in known) / total if total else known[0][0]
-            )
-        history._weights[turn] = total
+            loss = math.fsum(loss * weight for loss, weight in known) / total if total else known[0][0]
+        history.waiting[turn] = (loss, total, *rest)

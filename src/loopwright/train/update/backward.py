@@ -6,7 +6,8 @@ is one number, which was seen before. Where that is all there is, the engine is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,8 +23,10 @@ _KNOWN = (
 )  # fmt: skip
 
 
-def backward(loss: Tensor, *, retain_graph: bool, inputs: Sequence[Tensor] | None) -> None:
-    """Add the gradients of ``loss`` to the leaves, or to ``inputs`` alone.
+def backward_of(
+    loss: Tensor, *, retain_graph: bool, inputs: Sequence[Tensor] | None
+) -> Callable[[], None]:
+    """Return the call that adds the gradients of ``loss`` to the leaves, or to ``inputs`` alone.
 
     It does what ``torch.autograd.backward`` does, and is that where somebody listens to it: a tensor or a
     mode with a function of its own, a tool that has put its code in that function's place.
@@ -37,9 +40,8 @@ def backward(loss: Tensor, *, retain_graph: bool, inputs: Sequence[Tensor] | Non
         not _KNOWN or inputs is not None or has_torch_function((loss,)) or _is_transformed()
         or torch.autograd.backward.__code__ is not _CODE or not loss.is_floating_point()
     ):  # fmt: skip
-        torch.autograd.backward(loss, retain_graph=retain_graph, inputs=inputs)
-        return
-    _engine(
-        (loss,), (torch.ones_like(loss),), retain_graph, False, (),
+        return partial(torch.autograd.backward, loss, retain_graph=retain_graph, inputs=inputs)
+    return partial(
+        _engine, (loss,), (torch.ones_like(loss),), retain_graph, False, (),
         allow_unreachable=True, accumulate_grad=True,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from torch import Tensor
 from loopwright.errors import StateError, UsageError
 from loopwright.train.callsite import CallSite, user_line, where
 from loopwright.train.update import found_inf, gradients
-from loopwright.train.update.backward import backward
+from loopwright.train.update.backward import backward_of
 from loopwright.train.update.guard import Guard
 from loopwright.train.update.nonfinite import LeftOut, NonFinite
 from loopwright.train.update.precision import Precision, power_of_two_near
@@ -162,11 +162,12 @@ class Stepper:
         inputs = None
         if only is not None and len(self._all) > 1:
             inputs = [p for p in only.parameters() if p.requires_grad]
+        run_backward = backward_of(loss, retain_graph=retain_graph, inputs=inputs)
         if self._fp32:
-            backward(loss, retain_graph=retain_graph, inputs=inputs)
+            run_backward()
         else:
             with self.precision.off():
-                backward(loss, retain_graph=retain_graph, inputs=inputs)
+                run_backward()
         for window in windows:
             if window.last_turn == turn and window.turns:
                 window.agreed = False
