@@ -251,12 +251,12 @@ class Boundary:
         state["loop"]["source"], start = loop.source.state_at_mark()
         state |= self._watched["user"].noted
         state["own"] = self._watched["models"].noted
+        state["random"] = {**self._random, "python": self._watched["python"].noted}
+        if "numpy" in self._watched:
+            state["random"]["numpy"] = self._watched["numpy"].noted
         if start is not None:
-            state["random"] = start
+            state["random"] |= start
         else:
-            state["random"] = {**self._random, "python": self._watched["python"].noted}
-            if "numpy" in self._watched:
-                state["random"]["numpy"] = self._watched["numpy"].noted
             state["loop"]["source"]["own"] = self._watched["data"].noted
         return state
 
