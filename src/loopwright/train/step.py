@@ -162,7 +162,7 @@ class Step:
         loop.phase_forward += started - self._began
         stepper = loop.run.stepper
         only = self._only
-        pending = [w for w in stepper.pending() if only is None or w is only]
+        pending = stepper.pending(only)
         if not pending:
             if self._left_out:
                 return False
