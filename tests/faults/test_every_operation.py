@@ -85,8 +85,8 @@ def test_torn_lines(case, whole):
     logged = case(settings)
     assert logged.run(log=True).result.rc == 0
     lines = [op for op in logged.log() if op.kind == "write" and op.path.endswith("metrics.jsonl")]
-    assert len(lines) >= 4
-    for line in lines[:: len(lines) // 3]:
+    assert len(lines) >= 2
+    for line in lines:
         one = case(settings)
         assert one.run(tear=line.number).killed
         torn = next(one.work.rglob("metrics.jsonl")).read_bytes()

@@ -1,4 +1,4 @@
-"""The six calls and what a run does by default in each turn, in the fewest lines by hand: the floor of the features.
+"""The six calls and what a run does by default in each turn, by hand: the floor of the features.
 
 The loss and the gradients' norm are looked at before the step and kept, a tqdm bar is refreshed twice a
 second, each epoch is a line of JSON in a file. Nothing is explained, resumed or guarded.

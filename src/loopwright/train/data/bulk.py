@@ -94,7 +94,9 @@ class Gather:
             chunk = self._gathered(_as_tensor(flat, side_by_side))
             split = [tensor.split(parts) for tensor in (chunk if send is None else send(chunk))]
             batches = map(list, zip(*split, strict=True))
-            numbers = repeat(None, len(parts)) if side_by_side is None else _cut(side_by_side, parts)
+            numbers = (
+                repeat(None, len(parts)) if side_by_side is None else _cut(side_by_side, parts)
+            )
             self._ready = deque(zip(lists, batches, numbers, strict=True))
             yield from lists
 

@@ -86,7 +86,8 @@ class History:
         """Bring what waits to the host, and to ``put_down``; returns the losses and their weights."""
         if not self.waiting:
             return [], []
-        losses, weights, lrs, norms = map(to_host, map(list, zip(*self.waiting, strict=True)))
+        columns: list[list[Any]] = [to_host(list(one)) for one in zip(*self.waiting, strict=True)]
+        losses, weights, lrs, norms = columns
         first, self.waiting = self._first, []
         self.grad_norm = next((x for x in reversed(norms) if x is not None), self.grad_norm)
         self.write(

@@ -94,9 +94,11 @@ def losses_of(history: History) -> list[float]:
 def merge_losses(history: History, told: list[Sequence[float]]) -> None:
     """Make the losses that wait those of all ranks: means with the ranks' weights."""
     turns = len(history.waiting)
-    for turn, (loss, _, *rest) in enumerate(history.waiting):
+    for turn, (loss, _, lr, norm) in enumerate(history.waiting):
         known = [(one[turn], one[turns + turn]) for one in told if one[2 * turns + turn]]
         total = math.fsum(weight for _, weight in known)
         if known:
-            loss = math.fsum(loss * weight for loss, weight in known) / total if total else known[0][0]
-        history.waiting[turn] = (loss, total, *rest)
+            loss = (
+                math.fsum(loss * weight for loss, weight in known) / total if total else known[0][0]
+            )
+        history.waiting[turn] = (loss, total, lr, norm)

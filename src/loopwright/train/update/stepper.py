@@ -240,10 +240,12 @@ class Stepper:
         if self._scaled:
             whole = [w for w in windows if not self.precision.found_nonfinite(w.optimizer)]
         flag = on_cpu = None
-        held: list[gradients.Groups] = []
+        held: dict[Window, gradients.Groups] = {}
         if whole:
-            held = [gradients.by_group(window.optimizer) for window in whole]
-            grads = gradients.local([g for groups in held for _, _, some in groups for g in some])
+            held = {window: gradients.by_group(window.optimizer) for window in whole}
+            grads = gradients.local(
+                [g for groups in held.values() for _, _, some in groups for g in some]
+            )
             alike = gradients.are_alike(grads)
             on_cpu = grads[0].dtype if alike and grads[0].is_cpu else None
             try:
@@ -252,9 +254,9 @@ class Stepper:
                 for window in windows:
                     self._clear(window)
                 return False
-        for window, groups in zip(windows, held or [[]] * len(windows)):
+        for window in windows:
             if flag is None and not self._scaled and self.guard.is_unheard(window.optimizer):
-                self.guard.step_unheard(window.optimizer, groups, on_cpu)
+                self.guard.step_unheard(window.optimizer, held[window], on_cpu)
             else:
                 self._step(window.optimizer, flag)
             self._clear(window)
