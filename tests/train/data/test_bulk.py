@@ -181,3 +181,20 @@ class Seen:
     def after_fetch(self, event):
         """A batch was fetched."""
         self.batches.append(event.result)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_order_has_one_sum(drop_last):
+    """The sum over an epoch's indices is the same of batches gathered at once and of single ones."""
+    sums = []
+    for kind in (TensorDataset, type("Own", (TensorDataset,), {})):
+        torch.manual_seed(0)
+        source = Source(DataLoader(kind(*tensors()), 8, shuffle=True, drop_last=drop_last))
+        source.start_epoch()
+        sums.append([])
+        for _ in range(source.length):
+            source.fetch()
+            source.hand_out()
+            sums[-1].append(source.state_dict()["feed"]["digest"])
+    assert sums[0] == sums[1]
+    assert len(set(sums[0])) == source.length

@@ -339,3 +339,15 @@ def test_two_loops_again(tmp_path):
     history = read(tmp_path / "run" / "metrics.jsonl")
     assert history.series["loss"].x == list(range(1, 19))
     assert run.totals["turns"] == 18
+
+
+def test_lines_are_put_down_seldom(tmp_path):
+    """What an epoch's end asks for waits while the last write is young; a checkpoint does not."""
+    path = tmp_path / "metrics.jsonl"
+    history = History(path)
+    for number in range(1, 4):
+        history.log(number, 0, {"score": 0.5})
+        history.put_down(seldom=True)
+    assert [record["turn"] for record in lines(path)] == [1]
+    history.sync()
+    assert [record["turn"] for record in lines(path)] == [1, 2, 3]

@@ -186,6 +186,20 @@ def test_a_norm_that_overflows_is_clipped_exactly():
     torch.testing.assert_close(before - model.weight, torch.full((1, 3), 0.25))
 
 
+@pytest.mark.parametrize("bad", ["a", "b"])
+def test_fp16_leaves_out_one_of_two(bad):
+    """Where one optimizer's scaled gradients are not finite, the other one steps, and all are cleared."""
+    bench = Bench(precision="fp16")
+    before = {name: model.weight.detach().clone() for name, model in bench.models.items()}
+    bench.backward(bench.loss("a", "b"))
+    bench.models[bad].weight.grad.fill_(torch.inf)
+    assert bench.stepper.update(None, turn=0)
+    for name, model in bench.models.items():
+        assert torch.equal(model.weight, before[name]) == (name == bad)
+    assert bench.grads("a") == bench.grads("b") == [None, None]
+    assert bench.told == [(["b" if bad == "a" else "a"], None)]
+
+
 def test_discard_forgets_everything():
     """After ``discard`` no gradient, unit or window is left."""
     bench = Bench()
