@@ -317,13 +317,15 @@ class Lifecycle:
     def _save_boundary(self, loop: Loop) -> None:
         """Save the state at the beginning of a turn that did not come to its end, where it is known."""
         run, boundary = self._run, loop.boundary
-        if run.files is None or run.nonfinite.raised or run.signals.at_once:
+        if run.files is None:
             return
-        if boundary.is_saved() or (boundary.turn == loop.turn and loop.is_complete()):
-            return  # behind the last turn only a loop's end goes on with the generators as they are
-        loop.current = None
         try:
             run.history.put_down()
+            if run.nonfinite.raised or run.signals.at_once or boundary.is_saved():
+                return
+            if boundary.turn == loop.turn and loop.is_complete():
+                return  # behind the last turn only a loop's end goes on with the generators as they are
+            loop.current = None
             state = boundary.held or boundary.state()
             if state is None:
                 return

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small import loader, make, turn
 
-from loopwright.errors import DiskError
+from loopwright.errors import DiskError, NonFiniteError
 from loopwright.events import EpochRow
 from loopwright.train.folder.history import POINTS, History, read, strict, to_host
 
@@ -351,3 +351,15 @@ def test_lines_are_put_down_seldom(tmp_path):
     assert [record["turn"] for record in lines(path)] == [1]
     history.sync()
     assert [record["turn"] for record in lines(path)] == [1, 2, 3]
+
+
+def test_a_failed_run_has_its_epochs(tmp_path):
+    """Epochs that were shorter than the time between two writes are in the file of a run that ends by nan."""
+    run = make(tmp_path / "run")
+    with pytest.raises(NonFiniteError):
+        for step in run.loop(loader(), epochs=5):
+            x, y = step.batch
+            loss = (run.model(x) - y).square().mean()
+            step.backward(loss * math.nan if step.epoch == 3 else loss)
+            step.update()
+    assert [row.epoch for row in read(tmp_path / "run" / "metrics.jsonl").epochs] == [0, 1, 2]

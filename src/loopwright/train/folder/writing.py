@@ -424,6 +424,7 @@ class RunFolder:
         assert self._store is not None
         try:
             self._store.wait()
+            self._run.history.put_down()
         except LoopwrightError as error:  # of a write in the background; the run has failed already
             self._run.note(f"a checkpoint could not be written: {error.what}")
         self._run.outcome = outcome
