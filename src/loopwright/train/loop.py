@@ -12,13 +12,13 @@ import torch
 from loopwright.errors import DataError, StateError
 from loopwright.events import EpochRow, Outcome
 from loopwright.train.callsite import CallSite, user_line, where
+from loopwright.train.data import draws
 from loopwright.train.data.batches import count_samples, tokens_of
 from loopwright.train.data.loaders import kind_of
 from loopwright.train.data.source import Source
 from loopwright.train.display.progress import Progress, going_forward
 from loopwright.train.leaving import frame_that_left, left_without_exception
 from loopwright.train.limits import Limits
-from loopwright.train.process import randomness
 from loopwright.train.state.boundary import Boundary
 from loopwright.train.step import Step
 from loopwright.train.update.window import Window
@@ -65,8 +65,7 @@ class Loop:
         self.boundary: Boundary
         self.facts: dict[str, Any] = {}
         self.outcome: Outcome | None = None
-        self._since = (0.0, 0)
-        self._next_visit = 0.0
+        self._since, self._next_visit = (0.0, 0), 0.0
         self._on_cpu = run.device.type == "cpu"
         self._look_ahead = source.length is None or (not self._on_cpu and source.quiet)
         if self._look_ahead:
@@ -248,25 +247,13 @@ class Loop:
         self.phase_transfer += perf_counter() - now
         return sent
 
-    def _fetch_watched(self) -> Any:
-        """Fetch ahead, and say so if that moved a random draw: the order is then not the plain loop's."""
-        self._watched = True
-        before = randomness.snapshot(self.run.device)
-        sent = self._fetch()
-        if not randomness.same(before, randomness.snapshot(self.run.device)):
-            self.run.note(
-                "the data have no length and draw from the process's generators: each batch is drawn "
-                "one turn before it is used, so random numbers come in another order than in a plain "
-                "loop (give the loader a len(), or the data a generator of their own)"
-            )
-        return sent
-
     def _next_batch(self) -> Any:
         """Return the next batch, ``_NOTHING`` at the epoch's end."""
         if self._look_ahead:
             sent = self._ahead
             if sent is not _NOTHING:
-                self._ahead = self._fetch() if self._watched else self._fetch_watched()
+                watched, self._watched = self._watched, True
+                self._ahead = self._fetch() if watched else draws.watched(self.run, self._fetch)
         else:
             sent = self._fetch()
         length, position = self.source.length, self.source.position
@@ -385,6 +372,19 @@ class Loop:
         self.run.history.turns(self.base + self.turn + 1, losses, weight, lrs, norms)
         self.turn += len(losses)
         self.updates += len(losses)
+
+    def coming(self) -> list[Any]:
+        """Return batches to come that are there already, on the device."""
+        ready = self.source.ready()
+        return [self._ahead[0], *ready] if self._look_ahead and ready else ready
+
+    def pass_over(self, count: int) -> None:
+        """Take so many of the batches that are ``coming``: they were trained on."""
+        if self._look_ahead:
+            self.source.hand_out()
+        self.source.pass_over(count - self._look_ahead)
+        if self._look_ahead:
+            self._ahead = self._fetch()
 
     def _look_around(self, step: Step) -> None:
         """See, after a turn, whether something is due: a visit to the host, a checkpoint, an end."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from loopwright.train.callsite import CallSite
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Recording, Refused
+from loopwright.train.capture.several import Several
 from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
 from loopwright.train.data.batches import count_samples, map_tensors, tensors
 from loopwright.train.process import randomness
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 STEADY = 4
 """Updates with the same numbers after which the update gets a graph, too."""
+LARGEST = 256 << 20
+"""Bytes of weights and optimizer state that are copied for several turns in one call: 0.2 ms."""
 
 
 class CudaShape:
@@ -56,6 +59,7 @@ class CudaShape:
         self._seen = self._steady = 0
         self._numbers: list[Any] | None = None
         self._proofs = Proofs(owner)
+        self.several: Several | None = None
 
     def turn(self, step: Step, site: CallSite) -> Tensor:
         """Train on one batch."""
@@ -78,8 +82,7 @@ class CudaShape:
         """Record what is not recorded yet; returns why it cannot be."""
         try:
             if self._forward is None:
-                with torch.cuda.device(self._run.device):
-                    self._record(step, site)
+                self._record(step, site)
             self._see_to_the_update()
         except Refused as refused:
             return str(refused)  # without the exception, whose frames hold the graph of autograd
@@ -102,21 +105,19 @@ class CudaShape:
         held = self._held = [p for p in self._window.parameters() if p.requires_grad]
         if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in held):
             raise Refused("a parameter has a hook on its gradient, which a graph does not call")
-        before, stream = State(run), self._owner.stream()
+        before, graphs = State(run), self._owner.graphs
         recording = Recording()
         torch.clear_autocast_cache()
         with run.nonfinite.recall.paused():
-            # Once as it is: libraries are set up on this stream, and what the host looks at is seen.
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream), recording:
+            # Once as it is: what the host looks at is seen.
+            with graphs.warming_up(), recording:
                 self._check(batch, held, site)
-            torch.cuda.current_stream().wait_stream(stream)
             before.put_back()
             if recording.why_not is not None:
                 raise Refused(recording.why_not)
             del recording
             torch.clear_autocast_cache()
-            with self._graph() as self._forward:
+            with graphs.recorded() as self._forward:
                 self._made = self._computed(batch, held)
             torch.clear_autocast_cache()
         before.put_back()
@@ -159,14 +160,15 @@ class CudaShape:
 
     def _see_to_the_update(self) -> None:
         """Give the update a graph once its numbers stand still, and take it away where they move."""
-        numbers = _numbers(self._optimizer)
+        numbers = _numbers(self._optimizer, self._run)
         if numbers is None or numbers != self._numbers:
             self._numbers, self._steady, self._update = numbers, 0, None
+            self.several = None
             return
         self._steady += 1
         if self._update is None and self._steady == STEADY:
             try:
-                with torch.cuda.device(self._run.device), self._capturable():
+                with self._capturable():
                     self._record_update()
             except Refused as refused:
                 self._update = None
@@ -179,13 +181,15 @@ class CudaShape:
         """Record the update; where nothing is looked at before it, as one graph with all before it."""
         with self._run.stepper.guard.ours(), self._run.nonfinite.recall.paused():
             torch.clear_autocast_cache()
-            with self._graph() as graph:
+            with self._owner.graphs.recorded() as graph:
                 made = self._computed(self._batch, self._held) if self._skips else self._made
                 self._give_gradients(made)
                 found_inf.step(self._optimizer, made.flag if self._skips else None)
             torch.clear_autocast_cache()
         self._update = graph
         self._made_with_update = made
+        if made.joined is not None and not isinstance(made.weight, Tensor):
+            self.several = Several(self._run, self._at_once, self._one, LARGEST)
 
     @contextmanager
     def _capturable(self) -> Iterator[None]:
@@ -200,41 +204,12 @@ class CudaShape:
             for group, value in zip(groups, before, strict=True):
                 group["capturable"] = value
 
-    @contextmanager
-    def _graph(self) -> Iterator[torch.cuda.CUDAGraph]:
-        """Record the kernels of a block; none of them runs.
-
-        Raises:
-            Refused: something in it cannot be recorded.
-        """
-        graph, stream = torch.cuda.CUDAGraph(), self._owner.stream()
-        torch.cuda.synchronize()
-        collecting = gc.isenabled()
-        gc.disable()  # what is collected may call the driver, which ends a recording
-        try:
-            with torch.cuda.stream(stream):
-                graph.capture_begin(pool=self._owner.pool, capture_error_mode="thread_local")
-                try:
-                    yield graph
-                except BaseException:  # of any kind: a recording left open blocks the device
-                    with suppress(RuntimeError):
-                        graph.capture_end()
-                    raise
-                graph.capture_end()
-        except RuntimeError as error:
-            _let_generators_go(stream)
-            reason = str(error).strip().partition("\n")[0]
-            raise Refused(f"CUDA does not record it: {reason}") from error
-        finally:
-            if collecting:
-                gc.enable()
-
     # -- proof ---------------------------------------------------------------------------------
 
     def _prove(self, step: Step) -> Tensor:
         """Run the turn both ways from one state; what stays is what the turn as it stands gives."""
         before = State(self._run)
-        made = self._run_forward(step)
+        made = self._run_forward(step.batch)
         if math.isfinite(made.numbers[2].item()):
             self._run_update()
         loss = made.numbers[0].clone()
@@ -255,9 +230,9 @@ class CudaShape:
 
     # -- replay --------------------------------------------------------------------------------
 
-    def _run_forward(self, step: Step) -> _Made:
+    def _run_forward(self, batch: Any) -> _Made:
         """Replay up to the clipped gradients; a fused optimizer's graph does the update as well."""
-        torch._foreach_copy_(self._inputs, list(_unique(step.batch)))
+        torch._foreach_copy_(self._inputs, list(_unique(batch)))
         if self._skips and self._update is not None:
             self._update.replay()
             return self._made_with_update
@@ -287,7 +262,7 @@ class CudaShape:
         run, loop = self._run, self._run.active
         assert loop is not None
         started = perf_counter()
-        made = self._run_forward(step)
+        made = self._run_forward(step.batch)
         if made.joined is not None:  # one kernel; the next replay writes over what the graph made
             loss, total, suspect = made.joined.clone().unbind()
         else:
@@ -313,6 +288,58 @@ class CudaShape:
         step._began = perf_counter()
         loop.phase_backward += step._began - started
         return loss
+
+    # -- several turns -------------------------------------------------------------------------
+
+    def _at_once(
+        self, batches: Sequence[list[Tensor]], rows: Sequence[list[float]]
+    ) -> tuple[list[float], list[float]]:
+        """Launch all turns, then wait for them once: those after one that is not finite are made as well."""
+        like = self._made_with_update.joined
+        assert like is not None
+        self._run.transfer.hold(batches)
+        results = like.new_empty((len(rows), len(like)))
+        for batch, result in zip(batches, results.unbind(), strict=True):
+            made = self._run_forward(batch)
+            self._run_update()
+            result.copy_(made.joined)  # pyrefly: ignore[bad-argument-type]
+        found = results.tolist()
+        finite = next((i for i, one in enumerate(found) if not math.isfinite(one[2])), len(found))
+        return [one[0] for one in found[:finite]], [one[1] for one in found[:finite]]
+
+    def _one(self, batch: list[Tensor], numbers: list[float]) -> tuple[float, float]:  # noqa: ARG002
+        loss, norm, _ = self._run_forward(batch).numbers
+        self._run_update()
+        return loss.item(), norm.item()
+
+    def room(self, epoch: int) -> int:
+        """Return how many turns of an epoch may be replayed before one is to be run both ways."""
+        return self._proofs.room(epoch)
+
+    def has_its_options(self) -> bool:
+        """Whether the update's graph is there, and the optimizer's numbers are those in it."""
+        return self._update is not None and _numbers(self._optimizer, self._run) == self._numbers
+
+    def numbers(self, ahead: int) -> list[float]:  # noqa: ARG002
+        """Return the groups' learning rates: what else moves, an optimizer counts on the device."""
+        return [float(group["lr"]) for group in self._optimizer.param_groups]
+
+    def foresees(self, numbers: list[float], before: list[float] | None) -> bool:
+        """Whether an update follows one with the same rates: the graph has no others."""
+        return before is None or numbers == before
+
+    def stands_still(self) -> bool:
+        """Whether all updates have the same numbers as long as nobody changes the groups."""
+        return True
+
+    def stretched(self, rows: list[list[float]]) -> None:
+        """Do what follows the updates of several turns."""
+        self._proofs.replays += len(rows)
+        self._owner.stretched(len(rows))
+
+    def weight_of(self, batch: Any) -> Any:
+        """Return the weight of a batch's loss."""
+        return (count_samples(batch) or 1) if self._made.weight is None else self._made.weight
 
 
 class _Made:
@@ -353,29 +380,16 @@ def _described(part: Any) -> str:
     return f"a tensor on {part.device}" if isinstance(part, Tensor) else f"a {type(part).__name__}"
 
 
-def _numbers(optimizer: torch.optim.Optimizer) -> list[Any] | None:
+def _numbers(optimizer: torch.optim.Optimizer, run: Run) -> list[Any] | None:
     """Return what an update's kernels are launched with; None where that is another thing each time."""
     if counts_in_python(optimizer) is not None:
         return None
     for state in optimizer.state.values():
         for value in state.values():
-            if isinstance(value, Tensor) and value.device.type == "cpu":
+            if isinstance(value, Tensor) and value.device != run.device:
                 return None  # a step counter that the host reads
     rates = [
         id(group["lr"]) if isinstance(group["lr"], Tensor) else group["lr"]
         for group in optimizer.param_groups
     ]
     return [*rates, *plain_options(optimizer)]
-
-
-def _let_generators_go(stream: torch.cuda.Stream) -> None:
-    """Tell the device's generator that nothing is recorded any more: a failed recording does not.
-
-    Source: ``CUDAGraph.capture_end`` raises before it does so (torch 2.11); one that succeeds does it.
-    """
-    graph, something = torch.cuda.CUDAGraph(), torch.zeros(1, device=stream.device)
-    torch.cuda.synchronize()
-    with torch.cuda.stream(stream), suppress(RuntimeError):
-        graph.capture_begin(capture_error_mode="thread_local")
-        something.zero_()
-        graph.capture_end()

@@ -27,11 +27,6 @@ class State:
         self._random = (randomness.snapshot if python else randomness.torchs)(run.device)
         self._tensors = [(tensor, tensor.detach().clone()) for tensor in _all(run)]
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of all copies."""
-        return sum(copy.numel() * copy.element_size() for _, copy in self._tensors)
-
     def put_back(self) -> None:
         """Let everything be as it was."""
         with torch.no_grad():
@@ -74,6 +69,11 @@ class State:
                     f"and is {apart:.3g} away from that"
                 )
         return None
+
+
+def bytes_of(run: Run) -> int:
+    """Return the bytes that a `State` of a run copies."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in _all(run))
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,12 @@ from loopwright.train.callbacks import MOMENTS
 from loopwright.train.callsite import CallSite, caller
 from loopwright.train.capture import scalars
 from loopwright.train.capture.cuda import CudaShape
+from loopwright.train.capture.cuda_graphs import CudaGraphs
 from loopwright.train.capture.fast import Fast, alike
 from loopwright.train.capture.graph import Graph, as_written
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Operation, Recording, Refused
+from loopwright.train.capture.several import Several
 from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
 from loopwright.train.capture.stretch import Stretches
 from loopwright.train.capture.turns import Turns
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 
 SHAPES = 8
 """Batch shapes that are kept; a loader with more of them runs the others as they stand."""
+LARGEST = 16 << 20
+"""Bytes of weights and optimizer state beyond which the Python between two turns is nothing beside them."""
 NOTHING = 1e-5
 """Share of the gradient's norm below which a parameter's own is taken for rounding: of a bias before a
 batch norm, say, whose gradient is 0 but for that."""
@@ -77,8 +82,6 @@ class CapturedStep:
         self._modules = [m for model in run.models.values() for m in model.modules()]
         self.epoch_proven = -1  # in which some shape was compared
         self._alone = False  # between two turns runs no code but ours, and callbacks
-        self._stream: Any = None
-        self.pool: Any = None  # of memory, for the CUDA graphs of all shapes
         if (why := _cannot(run)) is not None:
             self.give_up(why)
 
@@ -121,10 +124,9 @@ class CapturedStep:
         learns = tuple([p.requires_grad for window in self._windows for p in window.parameters()])
         return (_signature(batch), modes, learns)
 
-    def known_shape(self, batch: Any) -> Shape | None:
-        """Return what is recorded for batches like this one, on a CPU; None where nothing is."""
-        shape = self._shapes.get(self._key(batch))
-        return shape if isinstance(shape, Shape) else None
+    def known_shape(self, batch: Any) -> Shape | CudaShape | None:
+        """Return what is recorded for batches like this one; None where nothing is."""
+        return self._shapes.get(self._key(batch))
 
     def stretches(self, every: int | None = None) -> Callable[[Loop], bool]:
         """Return what makes those turns of a loop whose body does nothing but to call this step.
@@ -145,12 +147,17 @@ class CapturedStep:
         others = not self._alone or any(map(self._run.moments.wanted, MOMENTS))
         return others or epoch & (epoch - 1) == 0
 
-    def stream(self) -> torch.cuda.Stream:
-        """Return the stream on which CUDA graphs are recorded; the memory pool is there, too, then."""
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(self._run.device)
-            self.pool = torch.cuda.graph_pool_handle()
-        return self._stream
+    def stretched(self, count: int) -> None:
+        """Do what follows the updates of several turns."""
+        self.replayed += count
+        self._windows[0].updates += count
+        self._run.nonfinite.was_finite()
+        self._run.precision.forget_weights()
+
+    @cached_property
+    def graphs(self) -> CudaGraphs:
+        """What records CUDA graphs, for all shapes."""
+        return CudaGraphs(self._run.device)
 
 
 class Shape:
@@ -165,13 +172,12 @@ class Shape:
         self._forward: Graph | None = None
         self._update: Graph | None = None
         self._fast = Fast(run) if owner.mode == "fast" else None
-        self.turns: Turns | None = None  # several of them in one call
-        self._turns_proven = False
+        self.several: Several | None = None
         self._parameters: list[Any] = []
         self._weighs = False  # the weight is a tensor that fn computes
         self._weight: Any = None
         self._seen = 0
-        self.proofs = Proofs(owner)
+        self._proofs = Proofs(owner)
         self._options = plain_options(self._optimizer)
 
     def turn(self, step: Step, site: CallSite) -> Tensor:
@@ -185,8 +191,8 @@ class Shape:
         if self._fast is not None and self._fast.due:
             self._fast.decide()
             if self._fast.graph is not None:
-                self.proofs.begin(numbers)
-        if self.proofs.due(step, numbers) or not self.has_its_options():
+                self._proofs.begin(numbers)
+        if self._proofs.due(step, numbers) or not self.has_its_options():
             return self._prove(step, numbers)
         self._owner.replayed += 1
         return self._replay(step, numbers, site)
@@ -232,12 +238,13 @@ class Shape:
             self._forward = Graph(forward.operations, inputs, [loss, total, *weights, *grads])
             self._update = Graph(operations, [*grads, total], [total])
             self._parameters = parameters
-            self.proofs.begin(numbers)
+            self._proofs.begin(numbers)
             if self._fast is None and not weights:
                 with suppress(Refused):  # one turn a call it is, then
-                    self.turns = Turns(
+                    turns = Turns(
                         forward.operations, operations, inputs, [loss, total, *grads], len(numbers)
                     )
+                    self.several = Several(self._run, turns, self._one, LARGEST)
             if self._fast is not None:
                 outputs = [loss, total, *weights]
                 self._fast.keep(forward.operations, operations, inputs, outputs, len(numbers))
@@ -306,11 +313,11 @@ class Shape:
             return expected
         if difference is not None:
             self._owner.give_up(
-                f"a replayed step is not the step as it stands: {difference}{self.proofs.since()}"
+                f"a replayed step is not the step as it stands: {difference}{self._proofs.since()}"
             )
             return expected
         self._owner.proven += 1
-        self.proofs.passed(step)
+        self._proofs.passed(step)
         return expected
 
     def _of_rounding(self, step: Step) -> set[int]:
@@ -354,56 +361,43 @@ class Shape:
             randomness.restore(loop.boundary.body_random, run.device)
             loop.boundary.buffers.put_back()
             return self._owner.as_it_stands(step)
-        self.proofs.replays += 1
+        self._proofs.replays += 1
         loop.record_loss(step, loss, self._weight_for(step, weight), site)
         self._close(step, value)
         step._began = perf_counter()
         loop.phase_backward += step._began - started
         return loss
 
-    def replay_all(
-        self, batches: list[list[Tensor]], rows: list[list[float]]
-    ) -> tuple[list[float], list[float]]:
-        """Make turns, up to one that is not finite; returns the losses and norms of all before it.
-
-        The first time they are made one by one as well, and compared.
-
-        Args:
-            batches: the tensors of each.
-            rows: the numbers of each update.
-        """
-        assert self.turns is not None
-        numbers = [number for row in rows for number in row]
-        if self._turns_proven:
-            return self.turns(batches, numbers)
+    def _one(self, batch: list[Tensor], numbers: list[float]) -> tuple[float, float]:
+        """Train on one batch, by the graphs alone; returns its loss and norm."""
         assert self._forward is not None
         assert self._update is not None
-        before = State(self._run)
-        losses, norms = self.turns(batches, numbers)
-        at_once = State(self._run)
-        before.put_back()
-        for tensors_of, row, loss, norm in zip(batches, rows, losses, norms, strict=False):
-            one, total, *rest = self._forward(tensors_of)
-            if (one.item(), total.item()) != (loss, norm):
-                break
-            self._update([*rest, total], row)
-        else:
-            if len(losses) < len(rows):  # one that is not finite: they are compared another time
-                return losses, norms
-            self._turns_proven = at_once.differs() is None
-        if not self._turns_proven:
-            self.turns = None
-            self._run.note("turns are replayed one at a time: several in one call had other bits")
-            return [], []
-        return losses, norms
+        loss, total, *grads = self._forward(batch)
+        self._update([*grads, total], numbers)
+        return loss.item(), total.item()
+
+    # -- several turns -------------------------------------------------------------------------
+
+    def room(self, epoch: int) -> int:
+        """Return how many turns of an epoch may be replayed before one is to be run both ways."""
+        return self._proofs.room(epoch)
+
+    def numbers(self, ahead: int) -> list[float]:
+        """Return what an update to come is made with, the first group's learning rate first."""
+        return scalars.of(self._optimizer, ahead)
+
+    def foresees(self, numbers: list[float], before: list[float] | None) -> bool:
+        """Whether an update with these numbers is no reason to run its turn both ways."""
+        return self._proofs.foresees(numbers, before)
+
+    def stands_still(self) -> bool:
+        """Whether all updates have the same numbers as long as nobody changes the groups."""
+        return scalars.stand_still(self._optimizer)
 
     def stretched(self, rows: list[list[float]]) -> None:
         """Do what follows the updates of several turns."""
-        self._owner.replayed += len(rows)
-        self.proofs.replayed(rows)
-        self._window.updates += len(rows)
-        self._run.nonfinite.was_finite()
-        self._run.precision.forget_weights()
+        self._proofs.replayed(rows)
+        self._owner.stretched(len(rows))
 
     def weight_of(self, batch: Any) -> Any:
         """Return the weight of a batch's loss."""

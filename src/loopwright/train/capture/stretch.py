@@ -10,24 +10,52 @@ from __future__ import annotations
 
 import copy
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from loopwright.train.capture import scalars
-from loopwright.train.capture.state import State
+from loopwright.train.capture.several import Several
+from loopwright.train.capture.state import State, bytes_of
 from loopwright.train.data.batches import count_samples, tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from loopwright.train.capture.step import CapturedStep, Shape
+    from loopwright.train.capture.step import CapturedStep
     from loopwright.train.loop import Loop
     from loopwright.train.run import Run
 
 MOST = 64
 """Turns of a stretch; no signal is looked at between them."""
-LARGEST = 16 << 20
-"""Bytes of weights and optimizer state that are copied for a stretch. Where there are more of them, the
-Python between two turns is nothing beside the turns."""
+
+
+class Replayed(Protocol):
+    """What is recorded for one batch shape.
+
+    Attributes:
+        several: makes turns in one call; None where that cannot be.
+    """
+
+    several: Several | None
+
+    def room(self, epoch: int) -> int:
+        """Return how many turns of an epoch may be replayed before one is to be run both ways."""
+
+    def has_its_options(self) -> bool:
+        """Whether the optimizer's options are those that were recorded."""
+
+    def numbers(self, ahead: int) -> list[float]:
+        """Return what an update to come is made with, the first group's learning rate first."""
+
+    def foresees(self, numbers: list[float], before: list[float] | None) -> bool:
+        """Whether an update with these numbers, after one with ``before``, may be replayed unseen."""
+
+    def stands_still(self) -> bool:
+        """Whether all updates have the same numbers as long as nobody changes the groups."""
+
+    def weight_of(self, batch: Any) -> Any:
+        """Return the weight of a batch's loss."""
+
+    def stretched(self, rows: list[list[float]]) -> None:
+        """Do what follows the updates of several turns."""
 
 
 class Stretches:
@@ -48,11 +76,11 @@ class Stretches:
         if self._step.why_not is not None or loop.turn < self._singly_until:
             return False
         most = self._most(loop)
-        batches = loop.source.ready()[:most] if most > 1 else []
+        batches = loop.coming()[:most] if most > 1 else []
         shape = self._step.known_shape(batches[0]) if len(batches) > 1 else None
-        if shape is None or shape.turns is None or not shape.has_its_options():
+        if shape is None or shape.several is None or not shape.has_its_options():
             return False
-        return self._make(loop, shape, batches[: shape.proofs.room(loop.epoch)])
+        return self._make(loop, shape, batches[: shape.room(loop.epoch)])
 
     def _most(self, loop: Loop) -> int:
         """Return how many turns may go by before the loop, or its body, has something to do."""
@@ -71,12 +99,13 @@ class Stretches:
             most = min(most, self._every - loop.turn % self._every - 1)
         return most
 
-    def _make(self, loop: Loop, shape: Shape, batches: list[list[Tensor]]) -> bool:
-        stepper, started = loop.run.stepper, perf_counter()
-        before = State(loop.run, python=False)
-        if before.bytes > LARGEST:
-            shape.turns = None
+    def _make(self, loop: Loop, shape: Replayed, batches: list[list[Tensor]]) -> bool:
+        stepper, several, started = loop.run.stepper, shape.several, perf_counter()
+        assert several is not None
+        if not several.works or bytes_of(loop.run) > several.largest:
+            shape.several = None
             return False
+        before = State(loop.run, python=False)
         schedule = _Schedule(loop.run)
         losses, norms = [], []
         rows: list[list[float]] = []
@@ -84,9 +113,7 @@ class Stretches:
         try:
             rows = schedule.rows(shape, len(batches))
             if len(rows) > 1:
-                losses, norms = shape.replay_all(
-                    [list(tensors(b)) for b in batches[: len(rows)]], rows
-                )
+                losses, norms = several([list(tensors(b)) for b in batches[: len(rows)]], rows)
         finally:
             if not losses or len(losses) < len(rows):
                 before.put_back()
@@ -95,7 +122,7 @@ class Stretches:
         if not losses or len(losses) < len(rows):
             self._singly_until = loop.turn + max(1, len(rows))
             return False
-        loop.source.pass_over(len(rows))
+        loop.pass_over(len(rows))
         loop.turns_made(
             losses, shape.weight_of(batches[0]), [row[0] for row in rows], norms,
             samples=count_samples(batches[0]) or 1,
@@ -119,15 +146,15 @@ class _Schedule:
                 for group in self._optimizer.param_groups
             ]
 
-    def rows(self, shape: Shape, most: int) -> list[list[float]]:
+    def rows(self, shape: Replayed, most: int) -> list[list[float]]:
         """Return the numbers of the next updates, and stand where the schedule stands after them."""
         rows: list[list[float]] = []
-        if self._schedule is None and scalars.stand_still(self._optimizer):
-            row = scalars.of(self._optimizer)
-            return [row] * most if shape.proofs.foresees(row) else rows
+        if self._schedule is None and shape.stands_still():
+            row = shape.numbers(0)
+            return [row] * most if shape.foresees(row, None) else rows
         while len(rows) < most:
-            row = scalars.of(self._optimizer, len(rows))
-            if not shape.proofs.foresees(row, rows[-1] if rows else None):
+            row = shape.numbers(len(rows))
+            if not shape.foresees(row, rows[-1] if rows else None):
                 break
             if self._schedule is not None and not shape.has_its_options():
                 break

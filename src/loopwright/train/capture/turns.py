@@ -105,19 +105,18 @@ class Turns:
         self._function = function_of(self.text)
 
     def __call__(
-        self, batches: Sequence[Sequence[Tensor]], numbers: Sequence[float]
+        self, batches: Sequence[Sequence[Tensor]], rows: Sequence[Sequence[float]]
     ) -> tuple[list[float], list[float]]:
         """Train on the batches; returns the losses and gradient norms of the turns that were finite.
 
         Args:
             batches: the tensors of each.
-            numbers: of each update, one after the other.
+            rows: the numbers of each update.
         """
         columns = [list(column) for column in zip(*batches, strict=True)]
+        numbers = [number for row in rows for number in row]
         with as_written():
-            return self._function(
-                len(batches), *columns, list(numbers), *self._constants, *self._fixed
-            )
+            return self._function(len(batches), *columns, numbers, *self._constants, *self._fixed)
 
 
 def _indented(lines: Sequence[str], by: int) -> str:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopwright.train.process import randomness
+
+if TYPE_CHECKING:
+    from loopwright.train.run import Run
 
 T = TypeVar("T")
 
@@ -78,3 +81,16 @@ class Draws:
         """Take over the notes of an earlier process, for ``replay``."""
         self.exact = state["exact"]
         self._notes = {n: dict(kinds) for n, kinds in state["notes"].items()}
+
+
+def watched(run: Run, fetch: Callable[[], Any]) -> Any:
+    """Fetch ahead, and say so if that moved a random draw: the order is then not the plain loop's."""
+    before = randomness.snapshot(run.device)
+    fetched = fetch()
+    if not randomness.same(before, randomness.snapshot(run.device)):
+        run.note(
+            "the data have no length and draw from the process's generators: each batch is drawn "
+            "one turn before it is used, so random numbers come in another order than in a plain "
+            "loop (give the loader a len(), or the data a generator of their own)"
+        )
+    return fetched

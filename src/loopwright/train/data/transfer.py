@@ -82,6 +82,16 @@ class Transfer:
                 tensor.record_stream(current)
         return batch
 
+    def hold(self, batches: Any) -> None:
+        """Let the compute stream wait for batches that were sent, however many; as ``receive`` for each."""
+        if self._stream is None:
+            return
+        current = self._module.current_stream(self._index)
+        current.wait_stream(self._stream)
+        for tensor in tensors(batches):
+            if tensor.device == self.device and tensor.layout == torch.strided:
+                tensor.record_stream(current)
+
 
 def _is_here(batch: Any, device: torch.device) -> bool:
     """Whether a batch is a list of tensors that are on the device."""

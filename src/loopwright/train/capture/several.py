@@ -1,0 +1,71 @@
+"""Several turns in one call; the first time they are made one by one as well, and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from loopwright.train.capture.state import State
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loopwright.train.run import Run
+
+Batch = list["Tensor"]
+Row = list[float]
+"""The numbers of one update."""
+
+
+class Several:
+    """Makes turns of one batch shape, up to one that is not finite.
+
+    Args:
+        run: whose.
+        at_once: trains on batches, an update for each row of numbers; returns the losses and norms of the
+            turns before the first that is not finite. What it has done after that is put back by the caller.
+        one: trains on one batch; returns its loss and norm.
+        largest: bytes of weights and optimizer state with which a copy before them costs too much.
+
+    Attributes:
+        works: whether turns can be made so.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        at_once: Callable[[Sequence[Batch], Sequence[Row]], tuple[list[float], list[float]]],
+        one: Callable[[Batch, Row], tuple[float, float]],
+        largest: int,
+    ):
+        self.works = True
+        self.largest = largest
+        self._run = run
+        self._at_once = at_once
+        self._one = one
+        self._proven = False
+
+    def __call__(
+        self, batches: Sequence[Batch], rows: Sequence[Row]
+    ) -> tuple[list[float], list[float]]:
+        """Make turns; returns the losses and norms of those before the first that is not finite.
+
+        Args:
+            batches: the tensors of each.
+            rows: the numbers of each update.
+        """
+        if self._proven:
+            return self._at_once(batches, rows)
+        before = State(self._run)
+        losses, norms = self._at_once(batches, rows)
+        if len(losses) < len(rows):  # they are compared another time
+            return losses, norms
+        after = State(self._run)
+        before.put_back()
+        singly = [self._one(batch, row) for batch, row in zip(batches, rows, strict=True)]
+        self._proven = singly == list(zip(losses, norms, strict=True)) and after.differs() is None
+        if self._proven:
+            return losses, norms
+        self.works = False
+        self._run.note("turns are replayed one at a time: several in one call had other bits")
+        return [], []

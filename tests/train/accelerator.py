@@ -1,0 +1,96 @@
+"""A CPU that is treated as an accelerator: the way of a GPU's turns, where there is none.
+
+Losses stay tensors, batches are fetched ahead and gathered in larger chunks, and a captured step is made of
+graphs that are recorded without running and replayed in the same memory. What is special about a device
+(streams, its allocator, its own generator) is not seen here; ``test_cuda.py`` has the same tests for one.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+
+import pytest
+import torch
+
+from loopwright.train.capture import step
+from loopwright.train.capture.cuda import CudaShape
+from loopwright.train.capture.record import Recording, Refused
+from loopwright.train.capture.simplify import tensors
+from loopwright.train.capture.state import State
+from loopwright.train.loop import Loop
+
+
+class Graph:
+    """Operations that write what they make where it was made when they were recorded."""
+
+    def __init__(self):
+        self.operations = []
+        self.replays = 0
+
+    def replay(self):
+        """Run them."""
+        self.replays += 1
+        with torch._C._AutoDispatchBelowAutograd():
+            for operation in self.operations:
+                names = [a.name for a in operation.function._schema.arguments]
+                given = dict(zip(names, operation.arguments, strict=True))
+                schema = operation.function._schema.arguments
+                made = operation.function(
+                    *[given[a.name] for a in schema if not a.kwarg_only],
+                    **{a.name: given[a.name] for a in schema if a.kwarg_only},
+                )
+                known = {t.untyped_storage().data_ptr() for t in tensors(operation.arguments)}
+                for new, old in zip(tensors(made), tensors(operation.outputs), strict=True):
+                    if old.untyped_storage().data_ptr() not in known:
+                        old.copy_(new)
+
+
+class Graphs:
+    """Stands for `CudaGraphs`: records what runs, and puts back what it has changed."""
+
+    def __init__(self, run):
+        self._run = run
+        self.all = []
+
+    def warming_up(self):
+        """There is nothing to warm up."""
+        return nullcontext()
+
+    @contextmanager
+    def recorded(self):
+        """Record a block."""
+        graph, recording, before = Graph(), Recording(), State(self._run)
+        with recording:
+            yield graph
+        before.put_back()
+        if recording.why_not is not None:
+            raise Refused(f"CUDA does not record it: {recording.why_not}")
+        graph.operations = recording.operations
+        self.all.append(graph)
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """Let runs on the CPU go the way of an accelerator; returns the graphs of all runs."""
+    made = []
+
+    def graphs(captured):
+        made.append(Graphs(captured._run))
+        return made[-1]
+
+    begin = Loop.__init__
+
+    def begins(loop, run, source, limits, name):
+        begin(loop, run, source, limits, name)
+        loop._on_cpu = run.stepper.reads_at_once = False
+        if source.quiet:
+            loop._look_ahead = True
+            source.look_ahead()
+
+    monkeypatch.setattr(Loop, "__init__", begins)
+    monkeypatch.setattr(step, "Shape", CudaShape)
+    monkeypatch.setattr(step, "CudaGraphs", None)
+    cached = type(step.CapturedStep.__dict__["graphs"])(graphs)
+    cached.__set_name__(step.CapturedStep, "graphs")
+    monkeypatch.setattr(step.CapturedStep, "graphs", cached)
+    return made

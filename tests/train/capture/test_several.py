@@ -1,0 +1,165 @@
+"""Several turns in one call where a step is made of graphs: launched one after the other, waited for once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerator import accelerator  # noqa: F401 - a fixture
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import loopwright as lw
+from loopwright.errors import NonFiniteError
+from loopwright.train.capture.cuda import CudaShape
+
+pytestmark = pytest.mark.usefixtures("accelerator")
+
+BATCH, SAMPLES, EPOCHS = 64, 64 * 12 + 5, 5
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "momentum fused": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
+    "adamw fused": lambda p: torch.optim.AdamW(p, lr=0.01, fused=True),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01),  # counts in Python: one turn at a time
+}
+SETTINGS = {
+    "plain": {}, "clip": {"clip": 0.1}, "bf16": {"precision": "bf16"}, "ema": {"ema": 0.9},
+    "each update": {"scheduler": lw.warmup_cosine(0.3)}, "each epoch": {"scheduler": "each epoch"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def stretches(monkeypatch):
+    """How many turns each call made that were finite; some are made again one by one."""
+    counts = []
+    before = CudaShape._at_once
+
+    def counted(self, batches, rows):
+        losses, norms = before(self, batches, rows)
+        counts.append(len(losses))
+        return losses, norms
+
+    monkeypatch.setattr(CudaShape, "_at_once", counted)
+    return counts
+
+
+def data(spoiled=None):
+    """Sixteen numbers and a class; one sample may be spoiled."""
+    x = torch.randn(SAMPLES, 16, generator=torch.Generator().manual_seed(3))
+    y = x[:, :4].argmax(1)
+    if spoiled is not None:
+        x[spoiled] = float("inf")
+    return TensorDataset(x, y)
+
+
+def fitted(optimizer="sgd", *, capture, given=None, norm=True, **settings):
+    """Fit; returns the run and all that must be equal."""
+    lw.seed(0)
+    layers = [nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 4)]
+    net = nn.Sequential(*(layers if norm else [layers[0], *layers[2:]]))
+    made = OPTIMIZERS[optimizer](net.parameters())
+    if settings.get("scheduler") == "each epoch":
+        settings["scheduler"] = lw.per_epoch(torch.optim.lr_scheduler.StepLR(made, 1, 0.5))
+    settings.setdefault("epochs", EPOCHS)
+    batches = DataLoader(data() if given is None else given, BATCH, shuffle=True)
+    run = lw.fit(
+        net, made, nn.CrossEntropyLoss(), batches, capture=capture, progress=False, **settings
+    )
+    state = [v for s in made.state.values() for v in s.values() if isinstance(v, torch.Tensor)]
+    curves = [torch.tensor(run.history.series[name].y) for name in ("loss", "lr", "grad_norm")]
+    return run, [*(t.detach().clone() for t in net.state_dict().values()), *state, *curves,
+                 torch.rand(2)]  # fmt: skip
+
+
+def alike(one, other):
+    """Whether two lists of tensors have the same bits."""
+    return len(one) == len(other) and all(map(torch.equal, one, other))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_same_bits(optimizer, stretches):
+    """Weights, buffers, losses, norms, the optimizer's state and the next draws are the plain loop's."""
+    plain, expected = fitted(optimizer, capture=None)
+    run, got = fitted(optimizer, capture="exact")
+    assert alike(got, expected)
+    assert run.totals == plain.totals
+    assert [(row.turn, row.values) for row in run.history.epochs] == [
+        (row.turn, row.values) for row in plain.history.epochs
+    ]
+    if optimizer == "adamw":
+        assert not stretches
+    else:
+        assert sum(stretches) > 30
+        assert not run.notes
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", pytest.param("momentum fused", marks=pytest.mark.long)]
+)
+def test_same_bits_with_settings(optimizer, setting, stretches):
+    """A rate that moves at each update, and an average that sees each, keep to one turn at a time."""
+    _, expected = fitted(optimizer, capture=None, **SETTINGS[setting])
+    run, got = fitted(optimizer, capture="exact", **SETTINGS[setting])
+    assert alike(got, expected)
+    assert bool(stretches) == (setting not in ("each update", "ema")), run.notes
+
+
+@pytest.mark.parametrize("limits", [{"epochs": None, "steps": 41}, {"evaluate_every": 5}])
+def test_what_a_turn_is_for(limits, stretches):
+    """No turn that ends something, or validates, is inside of a stretch."""
+    valid = {"valid_loader": DataLoader(data(), 128)} if "evaluate_every" in limits else {}
+    plain, expected = fitted(capture=None, **limits, **valid)
+    run, got = fitted(capture="exact", **limits, **valid)
+    assert stretches
+    assert alike(got, expected)
+    for name in plain.history.series:
+        assert run.history.series[name] == plain.history.series[name]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum fused"])
+def test_a_turn_that_is_not_finite_is_skipped(optimizer, stretches):
+    """What came after it in the same call is put back, and made again."""
+    given = {"given": data(spoiled=200), "nonfinite": "skip", "norm": False}
+    plain, expected = fitted(optimizer, capture=None, **given)
+    run, got = fitted(optimizer, capture="exact", **given)
+    assert any(0 < one < 11 for one in stretches), "one broke off"
+    assert run.nonfinite.skipped == plain.nonfinite.skipped == EPOCHS
+    finite = [torch.nan_to_num(one, nan=7.0, posinf=8.0) for one in got]
+    assert alike(finite, [torch.nan_to_num(one, nan=7.0, posinf=8.0) for one in expected])
+
+
+def test_a_run_that_stops_there(stretches):
+    """The message is that of the turns made one by one."""
+    messages = []
+    for capture in (None, "exact"):
+        with pytest.raises(NonFiniteError) as caught:
+            fitted(capture=capture, given=data(spoiled=200), norm=False, epochs=3)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert "has not stepped" in messages[0]
+
+
+def test_other_bits_are_found(stretches, monkeypatch):
+    """Several turns in one call are compared with the same turns one by one, once."""
+    right = CudaShape._at_once
+
+    def swapped(self, batches, rows):
+        return right(self, [batches[1], batches[0], *batches[2:]], rows)
+
+    monkeypatch.setattr(CudaShape, "_at_once", swapped)
+    _, expected = fitted(capture=None)
+    run, got = fitted(capture="exact")
+    assert alike(got, expected)
+    assert len(stretches) == 1
+    assert "several in one call had other bits" in run.notes[0]
+
+
+def test_weights_that_are_too_many(stretches, monkeypatch):
+    """Where a copy of all weights would cost too much, turns are made one by one."""
+    monkeypatch.setattr("loopwright.train.capture.cuda.LARGEST", 100)
+    _, expected = fitted(capture=None)
+    run, got = fitted(capture="exact")
+    assert alike(got, expected)
+    assert not stretches
+    assert not run.notes
