@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from loopwright.train.callsite import CallSite
+from loopwright.train.capture import variation
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Recording, Refused
 from loopwright.train.capture.several import Several
@@ -59,6 +60,7 @@ class CudaShape:
         self._seen = self._steady = 0
         self._numbers: list[Any] | None = None
         self._proofs = Proofs(owner)
+        self._varies = False  # the step has other bits each time it is run
         self.several: Several | None = None
 
     def turn(self, step: Step, site: CallSite) -> Tensor:
@@ -189,7 +191,9 @@ class CudaShape:
         self._update = graph
         self._made_with_update = made
         if made.joined is not None and not isinstance(made.weight, Tensor):
-            self.several = Several(self._run, self._at_once, self._one, LARGEST)
+            self.several = Several(
+                self._run, self._at_once, self._one, LARGEST, varies=lambda: self._varies
+            )
 
     @contextmanager
     def _capturable(self) -> Iterator[None]:
@@ -208,17 +212,16 @@ class CudaShape:
 
     def _prove(self, step: Step) -> Tensor:
         """Run the turn both ways from one state; what stays is what the turn as it stands gives."""
-        before = State(self._run)
-        made = self._run_forward(step.batch)
-        if math.isfinite(made.numbers[2].item()):
-            self._run_update()
-        loss = made.numbers[0].clone()
+        before, rates = State(self._run), _Rates(self._optimizer)
+        loss = self._replay_once(step)
         replayed = State(self._run)
         before.put_back()
         expected = self._owner.as_it_stands(step)
         difference = replayed.differs()
         if difference is None and not same_bits(loss, expected):
             difference = f"the loss is {loss.item()!r} instead of {expected.item()!r}"
+        if difference is not None:
+            difference = self._beyond_variation(difference, step, before, replayed, rates)
         if difference is not None:
             self._owner.give_up(
                 f"a replayed step is not the step as it stands: {difference}{self._proofs.since()}"
@@ -227,6 +230,33 @@ class CudaShape:
         self._owner.proven += 1
         self._proofs.passed(step)
         return expected
+
+    def _replay_once(self, step: Step) -> Tensor:
+        made = self._run_forward(step.batch)
+        if math.isfinite(made.numbers[2].item()):
+            self._run_update()
+        return made.numbers[0].clone()
+
+    def _beyond_variation(
+        self, difference: str, step: Step, before: State, replayed: State, rates: _Rates
+    ) -> str | None:
+        """Return what is different, None where one replay is as far from another."""
+        expected, now = State(self._run), _Rates(self._optimizer)
+        before.put_back()
+        rates.put_back()
+        self._replay_once(step)
+        again = State(self._run)
+        expected.put_back()
+        now.put_back()
+        if not variation.differ(replayed, again):
+            return difference
+        if not self._varies:
+            self._run.note(
+                "the step has other bits each time it is run: its kernels add up in an order that changes. "
+                "A replayed one is no farther from it than replays are from each other"
+            )
+        self._varies = True
+        return variation.beyond(replayed, again, expected)
 
     # -- replay --------------------------------------------------------------------------------
 
@@ -366,6 +396,23 @@ class _Made:
         self.joined = joined
         self.flag = flag
         self.weight = weight
+
+
+class _Rates:
+    """The learning rates of an optimizer, put back."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer):
+        self._groups = optimizer.param_groups
+        rates = [group["lr"] for group in self._groups]
+        self._rates = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
+
+    def put_back(self) -> None:
+        """Let them be as they were."""
+        for group, rate in zip(self._groups, self._rates, strict=True):
+            if isinstance(rate, Tensor):  # a graph reads it where it is
+                group["lr"].copy_(rate)
+            else:
+                group["lr"] = rate
 
 
 def _unique(batch: Any) -> Iterator[Tensor]:

@@ -27,6 +27,10 @@ class State:
         self._random = (randomness.snapshot if python else randomness.torchs)(run.device)
         self._tensors = [(tensor, tensor.detach().clone()) for tensor in _all(run)]
 
+    def copies(self) -> list[Tensor]:
+        """Return the copies, in the order of the tensors."""
+        return [copy for _, copy in self._tensors]
+
     def put_back(self) -> None:
         """Let everything be as it was."""
         with torch.no_grad():
