@@ -22,8 +22,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-ON_A_GPU = ("tutorial", "tutorial again", "loop", "fit", "exact", "exact_fused", "exact_bf16", "by_hand",
-            "lightning", "accelerate")  # fmt: skip
+ON_A_GPU = ("tutorial", "tutorial again", "loop", "fit", "exact", "exact_fused", "exact_bf16", "fit_exact",
+            "fit_exact_fused", "by_hand", "lightning", "accelerate")  # fmt: skip
 CONTESTANTS = ("tutorial", "tutorial again", "loop", "fit", "exact", "fit_exact", "tuned", "six_calls",
                "lightning", "accelerate", "ignite", "hf_trainer", "skorch_net", "keras_torch",
                "torchtnt_train")  # fmt: skip

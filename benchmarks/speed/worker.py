@@ -26,7 +26,7 @@ def main(name, workload, threads, device):
         import torch
 
         module = importlib.import_module(f"contestants.{name}")
-        from workloads import Missing, loss_of, make
+        from workloads import Missing, make
     except ImportError as error:
         print(json.dumps({"missing": f"{error.name} is not installed"}), file=answers, flush=True)
         return
@@ -36,11 +36,24 @@ def main(name, workload, threads, device):
     except Missing as missing:
         print(json.dumps({"missing": str(missing)}), file=answers, flush=True)
         return
-    contestant = module.Contestant(work)
-    contestant.block(3)
-    first = perf_counter() - started
-    about = {"ready": first, "steps": work.steps, "batch": work.batch_size}
-    print(json.dumps(about), file=answers, flush=True)
+    try:
+        contestant = module.Contestant(work)
+        contestant.block(3)
+        first = perf_counter() - started
+        about = {"ready": first, "steps": work.steps, "batch": work.batch_size}
+        print(json.dumps(about), file=answers, flush=True)
+        serve(contestant, work, answers)
+    except Exception as error:  # the reason belongs to the table
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+        print(json.dumps({"missing": reason}), file=answers, flush=True)
+        raise
+
+
+def serve(contestant, work, answers):
+    """Train a block for each line that comes."""
+    import torch
+    from workloads import loss_of
+
     for line in sys.stdin:
         seconds = contestant.block(int(line.split()[1]))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

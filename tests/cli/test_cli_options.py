@@ -25,6 +25,7 @@ OPTIONS = {
         "--compile",
         "--threads",
         "--channels-last",
+        "--fused",
         "--device",
         "--deterministic",
         "--out",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,8 +44,9 @@ def machine(monkeypatch, tmp_path):
 def test_one_after_the_other(machine, tmp_path, capsys):
     """Each setting is tried on top of those that helped; the fastest ones are written to a file."""
     times = {
-        "": 4.0, "--threads 2": 3.0, "--threads 4": 2.9, "--threads 2 --precision bf16": 5.0,
-        "--threads 2 --capture exact": 1.5, "--threads 2 --capture fast": 1.0,
+        "": 4.0, "--threads 2": 3.0, "--threads 4": 2.9, "--threads 2 --fused": 2.5,
+        "--threads 2 --fused --precision bf16": 5.0, "--threads 2 --fused --capture exact": 1.5,
+        "--threads 2 --capture fast": 1.0,
     }  # fmt: skip
     assert torch.get_num_threads() == 1
     seen = machine(["digits", "--tune"], times)
@@ -65,18 +67,22 @@ def test_what_was_given_is_not_tried(machine, tmp_path):
     (tmp_path / "digits-tuned.toml").write_text("# mine\n")
     words = ["digits", "--threads", "1", "--precision", "bf16", "--lr", "0.01", "--tune"]
     given = "--threads 1 --precision bf16 --lr 0.01"
-    times = {given: 4.0, f"{given} --capture exact": 2.0, f"{given} --capture fast": 1.99}
+    times = {
+        given: 4.0, f"{given} --fused": 3.0, f"{given} --fused --capture exact": 2.0,
+        f"{given} --capture fast": 1.99,
+    }  # fmt: skip
     machine(words, times)
     assert (tmp_path / "digits-tuned.toml").read_text() == "# mine\n"
     written = tomllib.loads((tmp_path / "digits-tuned-2.toml").read_text())
-    assert (written["lr"], written["capture"]) == (0.01, "exact")
+    assert (written["lr"], written["capture"], written["fused"]) == (0.01, "exact", True)
+    assert understand([str(tmp_path / "digits-tuned-2.toml")]).loop.fused
 
 
 def test_nothing_helps(machine, tmp_path, capsys):
     """What is not clearly faster, or fails, is not chosen, and no file is written."""
     times = {
         "": 1.0, "--threads 2": 0.99, "--threads 4": LoopwrightError("failed: no memory", slug="x"),
-        "--precision bf16": 1.5, "--capture exact": 0.97, "--capture fast": 1.0,
+        "--fused": 1.0, "--precision bf16": 1.5, "--capture exact": 0.97, "--capture fast": 1.0,
     }  # fmt: skip
     machine(["digits", "--tune"], times)
     assert list(tmp_path.iterdir()) == []
@@ -125,3 +131,25 @@ def test_the_timer_needs_two_updates():
     """A trial in which nothing was updated says so."""
     with pytest.raises(LoopwrightError, match="no two updates"):
         Timer(1.0).result()
+
+
+def test_the_timer_looks_now_and_then(monkeypatch):
+    """Turns between two looks share their time; one look that took long does not end the trial."""
+    clock = iter([0.0, 0.5, 20.0, 20.5, 21.0, 21.5])
+    monkeypatch.setattr(tuning, "perf_counter", lambda: next(clock))
+    stopped = []
+    run = SimpleNamespace(stop=stopped.append)
+    timer = Timer(3.0)
+    for turn in (10, 60, 65, 165, 265, 365):  # 10 ms each at first, one that compiles, 5 ms each
+        assert not stopped
+        timer._look(SimpleNamespace(turn=turn, run=run))
+    assert stopped == ["the trial is over"]
+    seconds, turns = timer.result()
+    assert seconds == pytest.approx(0.005)
+    assert turns == 355
+
+
+def test_fused(tmp_path):
+    """``--fused`` lets the recipe's optimizer update by torch's fused kernel."""
+    job = prepare(understand(["digits", "--fused"]))
+    assert job.optimizer.param_groups[0]["fused"]

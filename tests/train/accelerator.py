@@ -1,6 +1,6 @@
 """A CPU that is treated as an accelerator: the way of a GPU's turns, where there is none.
 
-Losses stay tensors, batches are fetched ahead and gathered in larger chunks, and a captured step is made of
+Losses stay tensors, batches are fetched ahead, their rows brought there, and a captured step is made of
 graphs that are recorded without running and replayed in the same memory. What is special about a device
 (streams, its allocator, its own generator) is not seen here; ``test_cuda.py`` has the same tests for one.
 """
@@ -18,6 +18,7 @@ from loopwright.train.capture.cuda import CudaShape
 from loopwright.train.capture.record import Recording, Refused
 from loopwright.train.capture.simplify import tensors
 from loopwright.train.capture.state import State
+from loopwright.train.data.transfer import Transfer
 from loopwright.train.loop import Loop
 
 
@@ -95,8 +96,16 @@ def accelerator(monkeypatch):
         if source.quiet:
             loop._look_ahead = True
             source.look_ahead()
+            source.send_chunks(run.transfer.rows)
 
     monkeypatch.setattr(Loop, "__init__", begins)
+    monkeypatch.setattr(Transfer, "room", lambda _: 1 << 20)
+    monkeypatch.setattr(Transfer, "copies", lambda _, parts: [part.clone() for part in parts])
+    monkeypatch.setattr(
+        Transfer,
+        "gathered",
+        lambda _, parts, index: [part.index_select(0, index) for part in parts],
+    )
     monkeypatch.setattr(step, "Shape", CudaShape)
     monkeypatch.setattr(step, "CudaGraphs", None)
     cached = type(step.CapturedStep.__dict__["graphs"])(graphs)

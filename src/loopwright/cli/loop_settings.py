@@ -94,6 +94,9 @@ class LoopSettings:
     channels_last: bool = setting(
         False, NUMBERS, "Keep images with their channels last: faster convolutions."
     )
+    fused: bool = setting(
+        False, NUMBERS, "Update by torch's fused kernel (fused=True): faster, rounds otherwise."
+    )
     device: str = setting("auto", NUMBERS, "cpu, cuda, cuda:1, mps; auto takes what there is.")
     deterministic: bool = setting(False, NUMBERS, "Use only operations with repeatable results.")
 

@@ -48,7 +48,24 @@ def prepare(asked: Asked) -> Job:
     if asked.loop.channels_last:
         for model in job.model.values() if isinstance(job.model, dict) else [job.model]:
             model.to(memory_format=torch.channels_last)
+    if asked.loop.fused:
+        _fuse(job)
     return job
+
+
+def _fuse(job: Job) -> None:
+    """Let the job's optimizers update by torch's fused kernel."""
+    from loopwright.train.update.fused import fuse
+
+    def fused(made: Any) -> Any:
+        if isinstance(made, dict):
+            return {name: fused(one) for name, one in made.items()}
+        if not hasattr(made, "param_groups"):  # what makes one of parameters
+            return lambda parameters: fused(made(parameters))
+        fuse(made)
+        return made
+
+    job.optimizer = fused(job.optimizer)
 
 
 def place_of_recipe(asked: Asked) -> str:
@@ -172,6 +189,8 @@ def _settings(asked: Asked, arguments: dict[str, Any]) -> dict[str, Any]:
         value = arguments.get(name)
         if isinstance(value, int | float | str | tuple):
             settings[name] = _plain(value)
+    if asked.loop.fused:
+        settings["fused"] = True
     if asked.loop.init is not None:
         settings |= {"init": str(asked.loop.init.resolve()), "init_which": asked.loop.init_which}
     return settings

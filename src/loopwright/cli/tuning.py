@@ -35,10 +35,11 @@ CLEAR = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Words of the command line to try, and what they do to the numbers."""
+    """Words of the command line to try, what they do to the numbers, and what they stand in the place of."""
 
     words: tuple[str, ...]
     numbers: str
+    instead_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ def tune(asked: Asked, job: Job) -> None:
     rows = [("as it is", plain, "", True)]
     best, chosen = plain, list[Setting]()
     for setting in candidates(asked, job):
-        others = [one for one in chosen if one.words[0] != setting.words[0]]
+        replaced = {setting.words[0], *setting.instead_of}
+        others = [one for one in chosen if one.words[0] not in replaced]
         words = [*base, *(word for one in [*others, setting] for word in one.words)]
         try:
             trial = _trial(words, out)
@@ -93,11 +95,15 @@ def candidates(asked: Asked, job: Job) -> Iterator[Setting]:
         parameter.dim() == 4 for model in models for parameter in model.parameters()
     ):
         yield Setting(("--channels-last",), "other roundings")
+    optimizers = job.optimizer.values() if isinstance(job.optimizer, dict) else [job.optimizer]
+    if not loop.fused and all("fused" in getattr(one, "defaults", ()) for one in optimizers):
+        yield Setting(("--fused",), "other roundings")
     if loop.precision is None:
         yield Setting(("--precision", "bf16"), "bfloat16")
     if loop.capture is None and not isinstance(job.model, dict):
         yield Setting(("--capture", "exact"), "the same bits")
-        yield Setting(("--capture", "fast"), "other roundings")
+        # compiled, the update is fused with all else, where it is not torch's own kernel
+        yield Setting(("--capture", "fast"), "other roundings", instead_of=("--fused",))
 
 
 def thread_counts() -> list[int]:
@@ -188,39 +194,43 @@ def serve() -> None:
 
 
 class Timer:
-    """A callback that takes the time of each turn and stops the run after some seconds.
+    """A callback that takes the time of the turns and stops the run after some seconds.
 
-    A turn that takes more than a second (compiling does) is not counted against the time.
+    It looks where the run visits the host, at most twice a second: somebody who looks at each turn would keep
+    a captured step from making several in one call. Of the time from one look to the next (of a turn
+    that compiles, say) a second counts.
     """
 
     def __init__(self, seconds: float):
         self._left = seconds
-        self._last: float | None = None
-        self._turns: list[float] = []
+        self._last: tuple[int, float] | None = None
+        self._looks: list[float] = []  # seconds of a turn since the look before
+        self._turns = 0
 
     def __call__(self, run: Any) -> None:
         """Register with ``run``."""
-        run.on("update", self._look)
+        run.on("log", self._look)
 
     def _look(self, event: Any) -> None:
         now = perf_counter()
-        if self._last is not None:
-            turn = now - self._last
-            self._turns.append(turn)
-            self._left -= min(turn, 1.0)
-            if self._left <= 0 and len(self._turns) >= 4:
+        if self._last is not None and event.turn > self._last[0]:
+            turn, then = self._last
+            self._looks.append((now - then) / (event.turn - turn))
+            self._turns += event.turn - turn
+            self._left -= min(now - then, 1.0)
+            if self._left <= 0 and len(self._looks) >= 4:
                 event.run.stop("the trial is over")
-        self._last = now
+        self._last = (event.turn, now)
 
     def result(self) -> tuple[float, int]:
-        """Seconds of a turn in the later half, and their number.
+        """Seconds of a turn in the later half, and the number of all.
 
         Raises:
-            LoopwrightError: there were fewer than two.
+            LoopwrightError: there was no turn between two looks.
         """
-        if len(self._turns) < 2:
+        if not self._looks:
             raise LoopwrightError("it made no two updates", slug="trial-failed")
-        return median(self._turns[len(self._turns) // 2 :]), len(self._turns)
+        return median(self._looks[len(self._looks) // 2 :]), self._turns
 
 
 def _show(asked: Asked, rows: list[Any], plain: Trial, chosen: list[Setting], noise: float) -> None:

@@ -29,6 +29,7 @@ LOOP_SETTINGS = frozenset(
         "device",
         "threads",
         "channels_last",
+        "fused",
         "deterministic",
         "nonfinite",
         "capture",

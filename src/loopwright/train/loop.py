@@ -71,7 +71,7 @@ class Loop:
         if self._look_ahead:
             source.look_ahead()
         if not self._on_cpu and source.quiet:
-            source.send_chunks(run.transfer.chunk)
+            source.send_chunks(run.transfer.rows)
         self._watched = source.length is not None
         self._bar = True
         self.progress: Progress | None = None

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import loopwright as lw
 from loopwright.errors import NonFiniteError
+from loopwright.train.capture.cuda import CudaShape
 
 pytestmark = [
     pytest.mark.gpu,
@@ -234,17 +235,47 @@ def test_no_waiting_with_a_fused_optimizer():
     assert turns > 40
 
 
-def test_through_fit():
-    """``lw.fit(capture="exact")`` on a GPU: validation between replayed turns, the plain loop's bits."""
-    results = []
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "sgd fused", "adamw fused", "adamw"])
+def test_through_fit(optimizer, monkeypatch):
+    """``lw.fit(capture="exact")``: several turns in a row, validation between, the plain loop's bits."""
+    counts, results = [], []
+    before = CudaShape._at_once
+
+    def counted(self, batches, rows):
+        losses, norms = before(self, batches, rows)
+        counts.append(len(losses))
+        return losses, norms
+
+    monkeypatch.setattr(CudaShape, "_at_once", counted)
     for capture in (None, "exact"):
         lw.seed(0)
         net = perceptron().cuda()
         run = lw.fit(
-            net, torch.optim.AdamW(net.parameters(), lr=0.01, fused=True), nn.CrossEntropyLoss(),
-            DataLoader(data(), BATCH, shuffle=True), DataLoader(data(64), 32),
+            net, OPTIMIZERS[optimizer](net.parameters()), nn.CrossEntropyLoss(),
+            DataLoader(data(16 * 40 + 5), 16, shuffle=True), DataLoader(data(64), 32),
             epochs=EPOCHS, metrics=["accuracy"], capture=capture, progress=False,
         )  # fmt: skip
-        assert not [note for note in run.notes if "captured" in note]
+        assert not [note for note in run.notes if "captured" in note or "one at a time" in note]
+        curves = [torch.tensor(run.history.series[name].y) for name in ("loss", "grad_norm")]
+        results.append([*(t.detach().cpu() for t in net.state_dict().values()), *curves])
+    assert same(*results)
+    assert (sum(counts) > 60) == (optimizer in GRAPHED)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw fused"])
+def test_nan_among_several(optimizer):
+    """What came after it in the same call is put back, and made again as the plain loop makes it."""
+    x, y = (part.clone() for part in data(16 * 40).tensors)
+    x[200] = float("inf")
+    results = []
+    for capture in (None, "exact"):
+        lw.seed(0)
+        net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4)).cuda()
+        run = lw.fit(
+            net, OPTIMIZERS[optimizer](net.parameters()), nn.CrossEntropyLoss(),
+            DataLoader(TensorDataset(x, y), 16, shuffle=True),
+            epochs=EPOCHS, capture=capture, nonfinite="skip", progress=False,
+        )  # fmt: skip
+        assert run.nonfinite.skipped == EPOCHS
         results.append([t.detach().cpu() for t in net.state_dict().values()])
     assert same(*results)

@@ -33,9 +33,9 @@ def gathered(monkeypatch):
     counts = []
     inner = bulk.Gather._gathered
 
-    def counted(self, indices):
+    def counted(self, indices, there=None):
         counts.append(len(indices))
-        return inner(self, indices)
+        return inner(self, indices, there)
 
     monkeypatch.setattr(bulk.Gather, "_gathered", counted)
     return counts
@@ -198,3 +198,12 @@ def test_the_order_has_one_sum(drop_last):
             sums[-1].append(source.state_dict()["feed"]["digest"])
     assert sums[0] == sums[1]
     assert len(set(sums[0])) == source.length
+
+
+def test_data_that_are_on_a_device():
+    """The batches are gathered where the data are."""
+    there = TensorDataset(*(tensor.to("meta") for tensor in tensors()))
+    here = list(DataLoader(TensorDataset(*tensors()), 8))
+    for batch, other in zip(epoch(DataLoader(there, 8)), here, strict=True):
+        assert [part.device.type for part in batch] == ["meta"] * len(batch)
+        assert [part.shape for part in batch] == [part.shape for part in other]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from small import loader, make, turn
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
+import loopwright as lw
 from loopwright.train.data.transfer import Transfer
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -95,3 +98,46 @@ def test_loop_on_a_gpu():
         assert x.device == y.device == run.device
         assert torch.equal(x.cpu(), batches[step.index % 6][0])
         turn(run, step)
+
+
+@cuda
+@pytest.mark.gpu
+@pytest.mark.parametrize("resident", [False, True])
+def test_rows_are_safe(resident):
+    """Batches that are cut from rows on the device stay what they were while slow kernels read them."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    transfer = Transfer(device)
+    if not resident:
+        transfer.room = lambda: 0
+    data = torch.arange(1 << 20, dtype=torch.float32).reshape(1 << 14, 64)
+    sums, expected = [], []
+    for number in range(60):
+        index = torch.randperm(len(data))[:4096]
+        batch = list(transfer.rows((data,), index))
+        if number % 2:
+            batch = transfer.receive(transfer.send(batch))
+        else:
+            transfer.hold([batch])
+        torch.cuda._sleep(500_000)
+        sums.append(batch[0].double().sum())
+        expected.append(data[index].double().sum())
+        del batch
+    assert torch.equal(torch.stack(sums).cpu(), torch.stack(expected))
+    assert bool(transfer.rows._copies) == resident
+
+
+@cuda
+@pytest.mark.gpu
+def test_data_that_are_on_the_device():
+    """A data set whose tensors are on the GPU is gathered there; the batches are the plain loader's."""
+    x, y = torch.randn(200, 8, device="cuda"), torch.arange(200, device="cuda")
+    batches = DataLoader(TensorDataset(x, y), 16, shuffle=True)
+    torch.manual_seed(0)
+    plain = list(batches)
+    net = nn.Linear(8, 1, device="cuda")
+    run = lw.Run(model=net, optimizer=torch.optim.SGD(net.parameters(), lr=0.1), progress=False)
+    torch.manual_seed(0)
+    for step, (inputs, targets) in zip(run.loop(batches, epochs=1), plain, strict=True):
+        assert torch.equal(step.batch[0], inputs)
+        assert torch.equal(step.batch[1], targets)
+        step.skip()

@@ -11,23 +11,23 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate, chain, islice, repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data._utils.collate import default_collate
 
-CHUNK, ON_A_DEVICE = 1 << 20, 4 << 20
+if TYPE_CHECKING:
+    from loopwright.train.data.rows import Rows
+
+CHUNK = 1 << 20
 """Bytes that are gathered at once: on a CPU they stay in a core's cache until they are used."""
 ALIGNED = 256
 """Bytes. Kernels may add up in another order where memory begins elsewhere: a batch that is a part of a
 chunk begins where memory of its own would, as far as kernels ask (64 on a CPU, 256 in cuBLAS)."""
-
-
-Send = Callable[[list[Tensor]], list[Tensor]]
 
 
 class Gather:
@@ -61,38 +61,46 @@ class Gather:
             return []
         return [batch for _, batch, _ in self._ready]
 
-    def _gathered(self, index: Tensor) -> list[Tensor]:
+    def _gathered(self, index: Tensor, there: Rows | None = None) -> list[Tensor]:
         if self._rows is not None:
             index = self._rows[index]
+        if there is not None:
+            return there(self._tensors, index)
         # The same rows as tensor[index], 2 to 30 times as fast: whole rows are copied.
-        return [tensor.index_select(0, index) for tensor in self._tensors]
+        return [tensor.index_select(0, index.to(tensor.device)) for tensor in self._tensors]
 
-    def ahead(self, inner: Iterator[list[int]], send: Send | None = None) -> Iterator[list[int]]:
+    def ahead(self, inner: Iterator[list[int]], there: Rows | None = None) -> Iterator[list[int]]:
         """Pass index batches on; those of a chunk are taken, and their samples gathered, at once.
 
         A batch whose data set was written to since is gathered once more.
 
         Args:
             inner: taking its next one draws nothing.
-            send: brings a chunk to a device.
+            there: brings a chunk's rows to a device.
         """
         first = next(inner, None)
         if first is None:
             return
+        if any(tensor.device.type != "cpu" for tensor in self._tensors):
+            there = None  # the user keeps them on a device
         sizes = [_bytes_of(tensor) * len(first) for tensor in self._tensors]
-        count = (CHUNK if send is None else ON_A_DEVICE) // max(1, sum(sizes))
-        if count < 2 or not self._owned or any(size % ALIGNED for size in sizes):
+        each = max(1, sum(sizes))
+
+        def count() -> int:
+            return (CHUNK if there is None else there.at_once) // each
+
+        if count() < 2 or not self._owned or any(size % ALIGNED for size in sizes):
             yield first
             yield from inner
             return
         inner = chain([first], inner)
-        while lists := list(islice(inner, count)):
+        while lists := list(islice(inner, count())):
             parts = [len(some) for some in lists]
             self._versions = [tensor._version for tensor in self._tensors]
             flat = list(chain.from_iterable(lists))
             side_by_side = _as_array(flat)
-            chunk = self._gathered(_as_tensor(flat, side_by_side))
-            split = [tensor.split(parts) for tensor in (chunk if send is None else send(chunk))]
+            chunk = self._gathered(_as_tensor(flat, side_by_side), there)
+            split = [tensor.split(parts) for tensor in chunk]
             batches = map(list, zip(*split, strict=True))
             numbers = (
                 repeat(None, len(parts)) if side_by_side is None else _cut(side_by_side, parts)

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch.utils.data import DataLoader
 
 from loopwright.errors import DataError, LoopwrightWarning
 from loopwright.train.data import workers
 from loopwright.train.data.bulk import gather_in_bulk
+
+if TYPE_CHECKING:
+    from loopwright.train.data.rows import Rows
 
 Counter = Callable[[int], Iterable[int]]
 """``range``, or something like it that shows how far it is."""
@@ -52,13 +55,13 @@ class Feed:
     Attributes:
         iterator: of the current epoch; None between epochs.
         looks_ahead: the loop fetches a batch before it hands out the one before.
-        send: brings what batches are cut from to a device; None where the loop does so with each batch.
+        there: brings rows to a device; None where the loop brings each batch there.
     """
 
     def __init__(self, loader: Any):
         self.loader = loader
         self.looks_ahead = False
-        self.send: Callable[[list[Any]], list[Any]] | None = None
+        self.there: Rows | None = None
         self.iterator: Any = None
 
     def open(self) -> None:

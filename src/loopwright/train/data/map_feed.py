@@ -77,7 +77,7 @@ class MapFeed(Feed):
         def wrap(inner: Iterator[Any]) -> Iterator[Any]:
             inner = skip(inner) if position else self._watched(inner)
             self._order = Order(
-                inner if gather is None else gather.ahead(inner, self.send), position, digest
+                inner if gather is None else gather.ahead(inner, self.there), position, digest
             )
             return self._order
 

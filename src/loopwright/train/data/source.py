@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sized
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import (
@@ -29,6 +29,9 @@ from loopwright.train.data.order import draws_at_once
 from loopwright.train.data.own_state import OwnState, generators_of, iterators_of
 from loopwright.train.data.stream_feed import StreamFeed
 from loopwright.train.process import randomness
+
+if TYPE_CHECKING:
+    from loopwright.train.data.rows import Rows
 
 
 class Source:
@@ -113,9 +116,9 @@ class Source:
         """Prepare for batches that are fetched before the one before them is handed out."""
         self._feed.looks_ahead = True
 
-    def send_chunks(self, send: Callable[[list[Any]], list[Any]]) -> None:
-        """Have what batches are cut from brought to a device at once, where they are cut."""
-        self._feed.send = send
+    def send_chunks(self, there: Rows) -> None:
+        """Have the rows of many batches brought to a device at once, where batches are cut from them."""
+        self._feed.there = there
 
     @property
     def owes_batches(self) -> bool:

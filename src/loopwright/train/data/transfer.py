@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from loopwright.train.data.batches import map_tensors, tensors
+from loopwright.train.data.rows import Rows
+
+SHARE = 0.02
+"""Of a device's memory that a copy of the data may take, where half of it is free."""
 
 
 class Transfer:
@@ -27,14 +32,41 @@ class Transfer:
             if self._module is not None and device.type in ("cuda", "xpu")
             else None
         )
+        self._brought: Any = None  # the event after the rows that batches are cut from
         self._index = device.index  # a number is looked up ten times faster than a device
+        self.rows = Rows(self)
 
     def chunk(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return what several batches will be cut from; ``send`` and ``receive`` are for the batches."""
         if self._stream is None:
             return parts
         with self._module.stream(self._stream):
-            return [part.pin_memory().to(self.device, non_blocking=True) for part in parts]
+            there = [part.pin_memory().to(self.device, non_blocking=True) for part in parts]
+        return self._noted(there)
+
+    def _noted(self, there: list[torch.Tensor]) -> list[torch.Tensor]:
+        self._brought = self._module.Event()
+        self._brought.record(self._stream)
+        return there
+
+    def room(self) -> float:
+        """Return the bytes that a copy of the data may take on the device."""
+        if self._stream is None:
+            return 0
+        free, total = self._module.mem_get_info(self.device)
+        return SHARE * total if free >= total / 2 else 0
+
+    def copies(self, parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return copies of tensors on the device, for `gathered`."""
+        with self._module.stream(self._stream):
+            return [part.to(self.device) for part in parts]
+
+    def gathered(self, parts: list[torch.Tensor], index: torch.Tensor) -> list[torch.Tensor]:
+        """Return rows of tensors that are on the device; as `chunk` does of those that are not."""
+        with self._module.stream(self._stream):
+            rows = index.pin_memory().to(self.device, non_blocking=True)
+            there = [part.index_select(0, rows) for part in parts]
+        return self._noted(there)
 
     def send(self, batch: Any) -> tuple[Any, Any]:
         """Start the copy of ``batch``; returns what ``receive`` takes."""
@@ -60,10 +92,9 @@ class Transfer:
             kept.append(part)
             return part.to(self.device, non_blocking=True)
 
+        if compute is None:  # cut from rows that are on their way, or the user's own
+            return batch, None if self._brought is None else (self._brought, kept)
         done = self._module.Event()
-        if compute is None:  # a part of a chunk: the copy is on its way on that stream
-            done.record(self._stream)
-            return batch, (done, kept)
         with self._module.stream(self._stream):
             moved = map_tensors(batch, move)
             done.record(self._stream)

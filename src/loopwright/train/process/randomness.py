@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def snapshot(device: torch.device | None = None) -> dict[str, Any]:
     if (numpy := sys.modules.get("numpy")) is not None:
         state["numpy"] = numpy.random.get_state()
     if device is not None and device.type != "cpu":
-        state["device"] = torch.get_device_module(device).get_rng_state(device)
+        state["device"] = _of_device(device)()
     return state
 
 
@@ -60,8 +61,22 @@ def torchs(device: torch.device | None = None) -> dict[str, Any]:
     """Return the part of a snapshot that is torch's: cheap enough for every turn (0.8 µs on a CPU)."""
     state = {"torch": torch.get_rng_state()}
     if device is not None and device.type != "cpu":
-        state["device"] = torch.get_device_module(device).get_rng_state(device)
+        state["device"] = _of_device(device)()
     return state
+
+
+@cache
+def _of_device(device: torch.device) -> Callable[[], torch.Tensor]:
+    """Return what reads the state of a device's generator.
+
+    Of CUDA and XPU that is the generator itself: the module's function looks the device up first, 40 µs
+    between the turns of a loop.
+    """
+    module = torch.get_device_module(device)
+    generators = getattr(module, "default_generators", ())
+    if device.index is not None and device.index < len(generators):
+        return generators[device.index].get_state
+    return partial(module.get_rng_state, device)
 
 
 def restore(state: dict[str, Any], device: torch.device | None = None) -> None:
