@@ -20,7 +20,7 @@ CHOSEN = {
     "Fashion CNN": {"precision": "bf16", "channels_last": True},
     "char transformer": {"precision": "bf16"},
 }
-"""Beside exact capture; compiled, the Fashion MLP takes as long: its time is the products' and the weights'."""
+"""Beside exact capture. Compiled, the Fashion MLP takes as long."""
 WARM = 8
 """Turns that record and prove."""
 
