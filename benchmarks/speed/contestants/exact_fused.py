@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from contestants import exact
-
-NOT_WITH_IT = ("foreach", "capturable", "differentiable", "decoupled_weight_decay")
+from loopwright.train.update import fused
 
 
 def fuse(work):
     """Let a workload's optimizer be torch's fused one."""
     make = work.optimizer
 
-    def fused(parameters):
-        plain = make(parameters)
-        options = {k: v for k, v in plain.defaults.items() if k not in NOT_WITH_IT}
-        return type(plain)(plain.param_groups[0]["params"], **(options | {"fused": True}))
+    def made(parameters):
+        optimizer = make(parameters)
+        fused.fuse(optimizer)
+        return optimizer
 
-    work.optimizer = fused
+    work.optimizer = made
 
 
 class Contestant(exact.Contestant):

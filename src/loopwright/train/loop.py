@@ -380,11 +380,12 @@ class Loop:
 
     def pass_over(self, count: int) -> None:
         """Take so many of the batches that are ``coming``: they were trained on."""
-        if self._look_ahead:
-            self.source.hand_out()
-        self.source.pass_over(count - self._look_ahead)
-        if self._look_ahead:
-            self._ahead = self._fetch()
+        if not self._look_ahead:
+            self.source.pass_over(count)
+            return
+        self.source.hand_out()
+        self.source.pass_over(count - 1)
+        self._ahead = self._fetch()
 
     def _look_around(self, step: Step) -> None:
         """See, after a turn, whether something is due: a visit to the host, a checkpoint, an end."""

@@ -409,6 +409,7 @@ class Run:
         if self.closed:
             return
         self.closed = True
+        self.transfer.rows.forget()
         if self._compiled:
             for module in self.models.values():
                 module._compiled_call_impl = None

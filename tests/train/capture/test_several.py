@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
+import weakref
+
 import pytest
 import torch
 from accelerator import accelerator  # noqa: F401 - a fixture
@@ -163,3 +168,100 @@ def test_weights_that_are_too_many(stretches, monkeypatch):
     assert alike(got, expected)
     assert not stretches
     assert not run.notes
+
+
+def long(**settings):
+    """Ten epochs of twelve turns; returns the weights and the totals."""
+    lw.seed(0)
+    net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 4))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    whole = TensorDataset(*(part[: BATCH * 12] for part in data().tensors))
+    run = lw.fit(
+        net, optimizer, nn.CrossEntropyLoss(), DataLoader(whole, BATCH, shuffle=True), epochs=10,
+        progress=False, **settings,
+    )  # fmt: skip
+    return [p.detach().clone() for p in net.parameters()], run.totals
+
+
+def test_checkpoints_every_few_turns(tmp_path, stretches):
+    """Each stands after the turn that it is due at, also at an epoch's beginning."""
+    seen = {}
+    for capture in (None, "exact"):
+        turns = seen[capture] = []
+        long(
+            capture=capture, out=tmp_path / f"{capture}",
+            checkpoint=lw.Checkpoint(every_steps=5),
+            callbacks=[lambda run, turns=turns: run.on("checkpoint", lambda e: turns.append(e.turn))],
+        )  # fmt: skip
+    assert stretches
+    assert seen[None] == seen["exact"]
+    assert len(seen[None]) > 20
+
+
+def test_a_signal_in_an_epochs_first_turns(tmp_path, monkeypatch):
+    """The run goes on from where it was, inside of the epoch."""
+    before, sent = CudaShape._at_once, []
+
+    def interrupted(self, batches, rows):
+        found = before(self, batches, rows)
+        loop = self._run.active
+        if loop.epoch == 5 and not sent:
+            sent.append(loop.turn)
+            os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    expected, totals = long(capture=None)
+    monkeypatch.setattr(CudaShape, "_at_once", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        long(capture="exact", out=tmp_path / "run")
+    assert sent
+    got, counted = long(capture="exact", out=tmp_path / "run")
+    assert alike(got, expected)
+    assert counted["turns"] == totals["turns"]
+
+
+def test_no_longer_than_half_a_second(stretches, monkeypatch):
+    """Where turns are long, fewer of them are made in one call: nobody looks at a signal meanwhile."""
+    monkeypatch.setattr("loopwright.train.capture.stretch.LONGEST", 1e-9)
+    _, expected = fitted(capture=None)
+    _, got = fitted(capture="exact")
+    assert not stretches
+    assert alike(got, expected)
+
+
+@pytest.mark.parametrize("schedule", [lw.warmup_cosine(0.3), "exponential", None])
+def test_a_rate_that_is_a_tensor(schedule):
+    """A schedule writes into it: what it will be at later turns is not known beforehand."""
+    results = []
+    for capture in (None, "exact"):
+        lw.seed(0)
+        net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+        made = torch.optim.AdamW(net.parameters(), lr=torch.tensor(0.01), fused=True)
+        steps = schedule
+        if schedule == "exponential":
+            steps = lw.per_update(torch.optim.lr_scheduler.ExponentialLR(made, 0.99))
+        run = lw.fit(
+            net, made, nn.CrossEntropyLoss(), DataLoader(data(), BATCH, shuffle=True), epochs=EPOCHS,
+            capture=capture, progress=False, scheduler=steps,
+        )  # fmt: skip
+        rates = torch.tensor(run.history.series["lr"].y)
+        results.append([*(p.detach().clone() for p in net.parameters()), rates])
+    assert alike(*results)
+
+
+def test_graphs_are_let_go():
+    """Giving up frees what was recorded at once: no cycle holds the graphs' memory."""
+    net = nn.Linear(16, 4)
+    run = lw.Run(model=net, optimizer=torch.optim.SGD(net.parameters(), lr=0.1), progress=False)
+    train = run.compile_step(lambda b: nn.functional.cross_entropy(run.model(b[0]), b[1]))
+    gc.collect()
+    gc.disable()
+    try:
+        for step in run.loop(DataLoader(data(), BATCH), epochs=2):
+            train(step)
+        shape = weakref.ref(next(iter(train._shapes.values())))
+        assert shape().several is not None
+        train.give_up("enough")
+        assert shape() is None
+    finally:
+        gc.enable()

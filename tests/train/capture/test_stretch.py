@@ -253,3 +253,21 @@ def test_stopped_between_two(stretches):
     assert run.outcome.kind == "stopped"
     assert run.totals["turns"] == run.totals["updates"]
     assert sum(stretches) > 0.5 * run.totals["turns"]
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_a_rate_that_is_a_tensor(kind, stretches):
+    """A schedule writes into it at each update, so that each turn is made by itself."""
+    results = []
+    for capture in (None, "exact"):
+        lw.seed(0)
+        net = nn.Linear(6, 4)
+        made = kind(net.parameters(), lr=torch.tensor(0.1), foreach=False)
+        run = lw.fit(
+            net, made, nn.CrossEntropyLoss(), DataLoader(data("perceptron"), BATCH, shuffle=True),
+            epochs=4, capture=capture, progress=False, scheduler=lw.warmup_cosine(0.3),
+        )  # fmt: skip
+        rates = torch.tensor(run.history.series["lr"].y)
+        results.append([*(p.detach().clone() for p in net.parameters()), rates])
+    assert alike(*results)
+    assert not stretches

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from accelerator import Graph, accelerator  # noqa: F401 - a fixture
@@ -71,7 +73,61 @@ def test_both(monkeypatch):
 
     train, _, _, _ = trained(doubled, epochs=6)
     assert train.why_not is not None
-    assert "two replays are at most" in train.why_not
+    assert "two replays that differ allow" in train.why_not
+
+
+def test_options_that_a_schedule_moves():
+    """Momentum that moves with each update is no variation: both replays have the same."""
+    calls = []
+
+    def ramp(loss):
+        calls.append(1)
+        return loss * (1 + 0.001 * len(calls))
+
+    def cycle(optimizer):
+        return lw.per_update(torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=200))
+
+    for fn in (ramp, None):
+        lw.seed(0)
+        x = torch.randn(400, 8, generator=torch.Generator().manual_seed(3))
+        net = nn.Linear(8, 4)
+        made = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        run = lw.Run(model=net, optimizer=made, progress=False, scheduler=cycle(made))
+
+        def loss(batch, run=run, fn=fn):
+            found = F.cross_entropy(run.model(batch[0]), batch[1])
+            return found if fn is None else fn(found)
+
+        train = run.compile_step(loss)
+        for step in run.loop(DataLoader(TensorDataset(x, x[:, :4].argmax(1)), 32), epochs=6):
+            train(step)
+        assert (train.why_not is None) == (fn is None), train.why_not
+
+
+def test_a_loss_that_is_another(monkeypatch):
+    """What is recorded as the loss is compared, too, where the gradients are the same."""
+    monkeypatch.setattr(Graph, "noise", 1e-6)
+    calls = []
+
+    def raised(loss):
+        calls.append(1)
+        return loss + (100 if len(calls) > 12 else 0)
+
+    train, _, _, _ = trained(raised, epochs=6)
+    assert train.why_not is not None
+
+
+def test_draws_of_python(monkeypatch):
+    """A step that draws in Python is not replayed, whatever its kernels do."""
+    monkeypatch.setattr(Graph, "noise", 1e-6)
+
+    def drawn(loss):
+        random.random()
+        return loss
+
+    train, _, _, _ = trained(drawn)
+    assert train.why_not is not None
+    assert train.replayed == 0
 
 
 def test_several_in_a_row(monkeypatch):

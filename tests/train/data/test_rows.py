@@ -7,6 +7,7 @@ import torch
 from accelerator import accelerator  # noqa: F401 - a fixture
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data._utils import pin_memory
 
 import loopwright as lw
 from loopwright.train.data.rows import GATHERED_HERE, GATHERED_THERE, Rows
@@ -77,6 +78,45 @@ def test_data_that_are_written_to():
         (got,) = rows((data,), index(first))
         assert torch.equal(got, data[first : first + 128])
     assert device.asked == ["sent", "sent", "copied", "gathered", "sent", "sent"]
+
+
+def test_a_row_that_is_not_there():
+    """The host says so; a device would break down."""
+    device = Device(1 << 30)
+    rows = Rows(device)
+    for first in (0, 128, 256):
+        rows((KILOBYTE,), index(first))
+    with pytest.raises(IndexError):
+        rows((KILOBYTE,), index(1000))
+    assert device.asked[-1] == "gathered"
+
+
+def test_let_go():
+    """A run that is closed holds no copy."""
+    rows = Rows(Device(1 << 30))
+    for first in (0, 128, 256):
+        rows((KILOBYTE,), index(first))
+    assert rows._copies
+    rows.forget()
+    assert not rows._copies
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory")
+def test_a_loader_that_pins(accelerator, monkeypatch):  # noqa: F811
+    """What is on the device is not pinned: ``pin_memory=True`` is for what comes from the host."""
+    pinned = []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(
+        pin_memory, "pin_memory", lambda batch, _=None: pinned.append(batch) or batch
+    )
+    net = nn.Linear(64, 1)
+    data = TensorDataset(KILOBYTE, torch.zeros(1024, 64))
+    run = lw.Run(
+        model=net, optimizer=torch.optim.SGD(net.parameters(), lr=0.1), progress=False, device="cpu"
+    )  # fmt: skip
+    for step in run.loop(DataLoader(data, 64, shuffle=True, pin_memory=True), epochs=2):
+        step.skip()
+    assert not pinned
 
 
 def test_another_data_set():

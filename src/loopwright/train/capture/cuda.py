@@ -19,11 +19,17 @@ import torch
 from torch import Tensor
 
 from loopwright.train.callsite import CallSite
-from loopwright.train.capture import variation
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Recording, Refused
 from loopwright.train.capture.several import Several
-from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
+from loopwright.train.capture.state import (
+    Options,
+    State,
+    counts_in_python,
+    plain_options,
+    same_bits,
+)
+from loopwright.train.capture.variation import Variation
 from loopwright.train.data.batches import count_samples, map_tensors, tensors
 from loopwright.train.process import randomness
 from loopwright.train.update import found_inf, gradients
@@ -212,7 +218,7 @@ class CudaShape:
 
     def _prove(self, step: Step) -> Tensor:
         """Run the turn both ways from one state; what stays is what the turn as it stands gives."""
-        before, rates = State(self._run), _Rates(self._optimizer)
+        before, options = State(self._run), Options(self._optimizer)
         loss = self._replay_once(step)
         replayed = State(self._run)
         before.put_back()
@@ -221,7 +227,9 @@ class CudaShape:
         if difference is None and not same_bits(loss, expected):
             difference = f"the loss is {loss.item()!r} instead of {expected.item()!r}"
         if difference is not None:
-            difference = self._beyond_variation(difference, step, before, replayed, rates)
+            difference = self._beyond_variation(
+                difference, step, before, options, replayed, loss, expected
+            )
         if difference is not None:
             self._owner.give_up(
                 f"a replayed step is not the step as it stands: {difference}{self._proofs.since()}"
@@ -238,25 +246,35 @@ class CudaShape:
         return made.numbers[0].clone()
 
     def _beyond_variation(
-        self, difference: str, step: Step, before: State, replayed: State, rates: _Rates
+        self,
+        difference: str,
+        step: Step,
+        before: State,
+        options: Options,
+        replayed: State,
+        loss: Tensor,
+        expected: Tensor,
     ) -> str | None:
-        """Return what is different, None where one replay is as far from another."""
-        expected, now = State(self._run), _Rates(self._optimizer)
+        """Return what is different, None where replays are as far from each other."""
+        stands, now = State(self._run), Options(self._optimizer)
         before.put_back()
-        rates.put_back()
-        self._replay_once(step)
-        again = State(self._run)
-        expected.put_back()
+        options.put_back()
+        again = self._replay_once(step)
+        variation = Variation([*replayed.pairs(), (again, loss)])
+        stands.put_back()
         now.put_back()
-        if not variation.differ(replayed, again):
+        if not variation.is_there or not replayed.same_draws(stands):
             return difference
         if not self._varies:
             self._run.note(
                 "the step has other bits each time it is run: its kernels add up in an order that changes. "
-                "A replayed one is no farther from it than replays are from each other"
+                "A replayed one may be ten times as far from it as replays are from each other"
             )
         self._varies = True
-        return variation.beyond(replayed, again, expected)
+        both = zip(replayed.pairs(), stands.pairs(), strict=True)
+        return variation.excuses(
+            [*((ours, plain) for (_, ours), (_, plain) in both), (loss, expected)]
+        )
 
     # -- replay --------------------------------------------------------------------------------
 
@@ -398,23 +416,6 @@ class _Made:
         self.weight = weight
 
 
-class _Rates:
-    """The learning rates of an optimizer, put back."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer):
-        self._groups = optimizer.param_groups
-        rates = [group["lr"] for group in self._groups]
-        self._rates = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
-
-    def put_back(self) -> None:
-        """Let them be as they were."""
-        for group, rate in zip(self._groups, self._rates, strict=True):
-            if isinstance(rate, Tensor):  # a graph reads it where it is
-                group["lr"].copy_(rate)
-            else:
-                group["lr"] = rate
-
-
 def _unique(batch: Any) -> Iterator[Tensor]:
     seen = set()
     for tensor in tensors(batch):
@@ -436,7 +437,8 @@ def _numbers(optimizer: torch.optim.Optimizer, run: Run) -> list[Any] | None:
             if isinstance(value, Tensor) and value.device != run.device:
                 return None  # a step counter that the host reads
     rates = [
-        id(group["lr"]) if isinstance(group["lr"], Tensor) else group["lr"]
-        for group in optimizer.param_groups
+        # a tensor on the device is read where it is, at each update
+        id(rate) if isinstance(rate, Tensor) and rate.device == run.device else float(rate)
+        for rate in (group["lr"] for group in optimizer.param_groups)
     ]
     return [*rates, *plain_options(optimizer)]

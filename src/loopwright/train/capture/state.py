@@ -27,9 +27,13 @@ class State:
         self._random = (randomness.snapshot if python else randomness.torchs)(run.device)
         self._tensors = [(tensor, tensor.detach().clone()) for tensor in _all(run)]
 
-    def copies(self) -> list[Tensor]:
-        """Return the copies, in the order of the tensors."""
-        return [copy for _, copy in self._tensors]
+    def pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """Return each tensor, as it is now, and its copy."""
+        return self._tensors
+
+    def same_draws(self, other: State) -> bool:
+        """Whether the generators stood where they stand in another one."""
+        return randomness.same(self._random, other._random)
 
     def put_back(self) -> None:
         """Let everything be as it was."""
@@ -73,6 +77,32 @@ class State:
                     f"and is {apart:.3g} away from that"
                 )
         return None
+
+
+class Options:
+    """The options of an optimizer's groups, learning rates among them, as they are now.
+
+    Args:
+        optimizer: whose.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer):
+        self._groups = optimizer.param_groups
+        self._options = [
+            {
+                name: (value, value.clone() if isinstance(value, Tensor) else value)
+                for name, value in group.items() if name != "params"
+            }
+            for group in self._groups
+        ]  # fmt: skip
+
+    def put_back(self) -> None:
+        """Let them be as they were; a tensor stays where it is, since graphs read it there."""
+        for group, options in zip(self._groups, self._options, strict=True):
+            for name, (value, before) in options.items():
+                if isinstance(value, Tensor):
+                    value.copy_(before)
+                group[name] = value
 
 
 def bytes_of(run: Run) -> int:

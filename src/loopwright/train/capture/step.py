@@ -104,8 +104,15 @@ class CapturedStep:
         """Run all turns from now on as they stand."""
         if self.why_not is None:
             self.why_not = why
-            self._shapes.clear()
+            self._forget()
             self._run.note(f"steps are not captured: {why}")
+
+    def _forget(self) -> None:
+        """Let all graphs go, with their pool of memory: one that was empty once takes no graph again."""
+        for shape in self._shapes.values():
+            shape.several = None  # it holds the shape
+        self._shapes.clear()
+        self.__dict__.pop("graphs", None)
 
     def _shape_of(self, step: Step) -> Shape | CudaShape | None:
         key = self._key(step.batch)
@@ -119,7 +126,7 @@ class CapturedStep:
         if self._state is not self._windows[0].optimizer.state:
             # load_state_dict, by a rewind or the user, made new tensors: the graphs have the old ones.
             self._state = self._windows[0].optimizer.state
-            self._shapes.clear()
+            self._forget()
         modes = tuple([module.training for module in self._modules])
         learns = tuple([p.requires_grad for window in self._windows for p in window.parameters()])
         return (_signature(batch), modes, learns)

@@ -12,19 +12,19 @@ import copy
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from torch import Tensor
+
 from loopwright.train.capture.several import Several
-from loopwright.train.capture.state import State, bytes_of
+from loopwright.train.capture.state import Options, State, bytes_of
 from loopwright.train.data.batches import count_samples, tensors
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from loopwright.train.capture.step import CapturedStep
     from loopwright.train.loop import Loop
     from loopwright.train.run import Run
 
-MOST = 64
-"""Turns of a stretch; no signal is looked at between them."""
+MOST, LONGEST = 64, 0.5
+"""Turns of a stretch, and seconds: no signal is looked at between them."""
 
 
 class Replayed(Protocol):
@@ -70,6 +70,7 @@ class Stretches:
         self._step = step
         self._every = every
         self._singly_until = 0
+        self._each: float | None = None  # seconds of a turn, in the last stretch
 
     def made(self, loop: Loop) -> bool:
         """Make some turns of ``loop``; False where the next one has to be made by its body."""
@@ -87,10 +88,12 @@ class Stretches:
         run, limits, length = loop.run, loop.limits, loop.source.length
         if (
             length is None or run.ema is not None or run.moments.wanted("update")
+            # An epoch's first turn is its body's: until then the loop stands at the last one's end.
+            or loop.source.position == 0 or _moves_a_tensor(run)
             or (limits.minutes, limits.samples, limits.tokens) != (None, None, None)
         ):  # fmt: skip
             return 0
-        most = min(MOST, length - loop.source.position - 1)
+        most = min(MOST, length - loop.source.position - 1, self._in_time(loop))
         if limits.steps is not None:
             most = min(most, limits.steps - loop.turn - 1)
         if run.files is not None and run.policy.every_steps is not None:
@@ -98,6 +101,13 @@ class Stretches:
         if self._every is not None:
             most = min(most, self._every - loop.turn % self._every - 1)
         return most
+
+    def _in_time(self, loop: Loop) -> int:
+        """Return how many turns take no longer than `LONGEST`."""
+        each = self._each
+        if each is None:
+            each = loop.elapsed() / max(1, loop.turn - loop.turns_before)
+        return int(LONGEST / max(each, 1e-9))
 
     def _make(self, loop: Loop, shape: Replayed, batches: list[list[Tensor]]) -> bool:
         stepper, several, started = loop.run.stepper, shape.several, perf_counter()
@@ -128,7 +138,9 @@ class Stretches:
             samples=count_samples(batches[0]) or 1,
         )  # fmt: skip
         shape.stretched(rows)
-        loop.phase_backward += perf_counter() - started
+        seconds = perf_counter() - started
+        self._each = seconds / len(rows)
+        loop.phase_backward += seconds
         return True
 
 
@@ -141,10 +153,7 @@ class _Schedule:
         self._schedule = found if found is not None and found.kind == "update" else None
         if self._schedule is not None:
             self._state = copy.deepcopy(self._schedule.state_dict())
-            self._options = [
-                {name: value for name, value in group.items() if name != "params"}
-                for group in self._optimizer.param_groups
-            ]
+            self._options = Options(self._optimizer)
 
     def rows(self, shape: Replayed, most: int) -> list[list[float]]:
         """Return the numbers of the next updates, and stand where the schedule stands after them."""
@@ -168,5 +177,12 @@ class _Schedule:
         if self._schedule is None:
             return
         self._schedule.load_state_dict(self._state)
-        for group, options in zip(self._optimizer.param_groups, self._options, strict=True):
-            group.update(options)
+        self._options.put_back()
+
+
+def _moves_a_tensor(run: Run) -> bool:
+    """Whether a schedule that steps with each update writes into a learning rate: it has no states ahead."""
+    return any(schedule.kind == "update" for schedule in run.schedules.values()) and any(
+        isinstance(group["lr"], Tensor)
+        for optimizer in run.optimizers.values() for group in optimizer.param_groups
+    )  # fmt: skip

@@ -38,9 +38,13 @@ class Rows:
         self._bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         self._copies: list[Tensor] = []
         self._versions: list[int] = []
-        self._changes = (
-            False  # somebody writes to the data: a copy would have to be made again and again
+        self._asked = (
+            False  # whether a copy is to be made: once, since one of data that change is of no use
         )
+
+    def forget(self) -> None:
+        """Let the copy go."""
+        self._begin(())
 
     @property
     def at_once(self) -> int:
@@ -59,19 +63,20 @@ class Rows:
         ):
             self._begin(tensors)
         if self._copies and [tensor._version for tensor in tensors] != self._versions:
-            self._copies, self._changes = [], True
-        if not self._copies and self._pays():
-            self._versions = [tensor._version for tensor in tensors]
-            self._copies = self._transfer.copies(tensors)
-        if self._copies:
+            self._copies = []
+        if not self._asked and self._sent >= SENT * self._bytes > 0:
+            self._asked = True
+            if self._bytes <= self._transfer.room():
+                self._versions = [tensor._version for tensor in tensors]
+                self._copies = self._transfer.copies(tensors)
+        if self._copies and _are_rows(index, len(tensors[0])):
             return self._transfer.gathered(self._copies, index)
         rows = [tensor.index_select(0, index) for tensor in tensors]
         self._sent += sum(part.numel() * part.element_size() for part in rows)
         return self._transfer.chunk(rows)
 
-    def _pays(self) -> bool:
-        return (
-            not self._changes
-            and self._sent >= SENT * self._bytes
-            and 0 < self._bytes <= self._transfer.room()
-        )
+
+def _are_rows(index: Tensor, count: int) -> bool:
+    """Whether all are there: the host says which is not, a device breaks down."""
+    low, high = index.aminmax()
+    return low.item() >= 0 and high.item() < count

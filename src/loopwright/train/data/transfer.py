@@ -11,7 +11,7 @@ from loopwright.train.data.batches import map_tensors, tensors
 from loopwright.train.data.rows import Rows
 
 SHARE = 0.02
-"""Of a device's memory that a copy of the data may take, where half of it is free."""
+"""Of a device's memory that a copy of the data may take, where half of that memory is free."""
 
 
 class Transfer:
@@ -51,7 +51,7 @@ class Transfer:
 
     def room(self) -> float:
         """Return the bytes that a copy of the data may take on the device."""
-        if self._stream is None:
+        if self.device.type != "cuda":  # some GPUs of XPU do not tell
             return 0
         free, total = self._module.mem_get_info(self.device)
         return SHARE * total if free >= total / 2 else 0

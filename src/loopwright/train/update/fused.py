@@ -26,7 +26,9 @@ def fuse(optimizer: torch.optim.Optimizer) -> None:
         raise UsageError(f"a fused update of {kind} is not differentiable", slug="not-fused")
     state = optimizer.state_dict()
     for group in (optimizer.defaults, *state["param_groups"]):
-        group |= {"fused": True, "foreach": False}
+        group["fused"] = True
+        if group.get("foreach"):
+            group["foreach"] = None
     optimizer.load_state_dict(state)
     # torch's own names: the kernel takes found_inf; devices are looked at before the first step.
     for name in ("_step_supports_amp_scaling", "_need_device_dtype_check_for_fused"):
