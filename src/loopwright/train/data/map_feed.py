@@ -74,9 +74,8 @@ class MapFeed(Feed):
         gather = getattr(self.iterator, "_dataset_fetcher", None)
         gather = gather if isinstance(gather, Gather) and self._draws_at_once() else None
         if gather is not None and self.there is not None:
-            self.iterator._pin_memory = (
-                False  # the rows are there already, and what is not, is pinned when sent
-            )
+            # Rows are on the device already; what comes from the host is pinned when it is sent.
+            self.iterator._pin_memory = False
 
         def wrap(inner: Iterator[Any]) -> Iterator[Any]:
             inner = skip(inner) if position else self._watched(inner)
