@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import loopwright as lw
 from loopwright.errors import NonFiniteError
 from loopwright.train.capture.cuda import CudaShape
+from loopwright.train.capture.stretch import Stretches
 
 pytestmark = pytest.mark.usefixtures("accelerator")
 
@@ -227,6 +229,15 @@ def test_no_longer_than_half_a_second(stretches, monkeypatch):
     _, got = fitted(capture="exact")
     assert not stretches
     assert alike(got, expected)
+
+
+def test_how_many_take_so_long():
+    """Before the first stretch the turns so far tell, those of earlier processes among them."""
+    stretches = Stretches(None)
+    loop = SimpleNamespace(elapsed=lambda: 3600.0, turn=360_000, turns_before=359_990)
+    assert stretches._in_time(loop) == 50
+    stretches._each = 0.1
+    assert stretches._in_time(loop) == 5
 
 
 @pytest.mark.parametrize("schedule", [lw.warmup_cosine(0.3), "exponential", None])

@@ -104,9 +104,7 @@ class Stretches:
 
     def _in_time(self, loop: Loop) -> int:
         """Return how many turns take no longer than `LONGEST`."""
-        each = self._each
-        if each is None:
-            each = loop.elapsed() / max(1, loop.turn - loop.turns_before)
+        each = loop.elapsed() / max(1, loop.turn) if self._each is None else self._each
         return int(LONGEST / max(each, 1e-9))
 
     def _make(self, loop: Loop, shape: Replayed, batches: list[list[Tensor]]) -> bool:
