@@ -25,6 +25,7 @@ sys.path.insert(0, str(HERE))
 ON_A_GPU = ("tutorial", "tutorial again", "loop", "fit", "exact", "exact_fused", "exact_bf16", "fit_exact",
             "fit_exact_fused", "by_hand", "lightning", "accelerate")  # fmt: skip
 CONTESTANTS = ("tutorial", "tutorial again", "loop", "fit", "exact", "fit_exact", "tuned", "six_calls",
+               "checked_by_hand",
                "lightning", "accelerate", "ignite", "hf_trainer", "skorch_net", "keras_torch",
                "torchtnt_train")  # fmt: skip
 
