@@ -19,7 +19,7 @@ NAMES = {
     "tutorial again": "tutorial loop again (null)", "loop": "run.loop", "fit": "lw.fit",
     "exact": "run.compile_step", "fit_exact": 'lw.fit(capture="exact")', "tuned": "tuned",
     "six_calls": "the six calls alone (limit)",
-    "checked_by_hand": "the six calls, checked by hand (limit)",
+    "checked_by_hand": "six calls, checked by hand",
     "lightning": "Lightning", "accelerate": "Accelerate", "ignite": "Ignite",
     "hf_trainer": "HF Trainer", "skorch_net": "skorch", "keras_torch": "Keras on torch",
     "torchtnt_train": "torchtnt",
