@@ -160,9 +160,13 @@ def test_quiet(run_cli, tmp_path):
     ("number", "code", "words"),
     [
         (signal.SIGINT, 130, "error: interrupted (Ctrl-C)\nhint: the same command again"),
-        (signal.SIGTERM, 143, "error: ended by SIGTERM (signal 15)\nhint: the same command again"),
+        pytest.param(
+            signal.SIGTERM, 143,
+            "error: ended by SIGTERM (signal 15)\nhint: the same command again",
+            marks=pytest.mark.long,
+        ),
     ],
-)
+)  # fmt: skip
 def test_interrupted_and_again(start_program, run_cli, tmp_path, number, code, words):
     """A signal ends with its code after saving; the same command goes on, to the same bits."""
     write(tmp_path)

@@ -33,6 +33,7 @@ SETTINGS = {
     "plain": {}, "clip": {"clip": 0.1}, "bf16": {"precision": "bf16"}, "ema": {"ema": 0.9},
     "each update": {"scheduler": lw.warmup_cosine(0.3)}, "each epoch": {"scheduler": "each epoch"},
 }  # fmt: skip
+QUICK = (("sgd", "clip"), ("sgd", "each update"))
 
 
 @pytest.fixture
@@ -100,10 +101,16 @@ def test_same_bits(optimizer, stretches):
         assert not run.notes
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize(
-    "optimizer", ["sgd", pytest.param("momentum fused", marks=pytest.mark.long)]
-)
+    ("optimizer", "setting"),
+    [
+        pytest.param(
+            optimizer, setting,
+            marks=() if (optimizer, setting) in QUICK else pytest.mark.long,
+        )
+        for optimizer in ("sgd", "momentum fused") for setting in SETTINGS
+    ],
+)  # fmt: skip
 def test_same_bits_with_settings(optimizer, setting, stretches):
     """A rate that moves at each update, and an average that sees each, keep to one turn at a time."""
     _, expected = fitted(optimizer, capture=None, **SETTINGS[setting])

@@ -155,7 +155,9 @@ def difference(seed, *, precision="fp32", share=None):
     return worst([models[n].weight for n in NAMES], [ledger.models[n].weight for n in NAMES])
 
 
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize(
+    "block", [0, *(pytest.param(block, marks=pytest.mark.long) for block in range(1, 4))]
+)
 def test_random_programs_in_float64(block):
     """Windows, skips, joint and separate losses and updates in any order: the ledger's weights to 1e-12."""
     assert max(difference(seed) for seed in range(40 * block, 40 * block + 40)) < 1e-12
