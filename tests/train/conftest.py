@@ -6,3 +6,5 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from accelerator import accelerator, at_once  # noqa: F401 - fixtures

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerator import accelerator  # noqa: F401 - a fixture
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -34,21 +33,6 @@ SETTINGS = {
     "each update": {"scheduler": lw.warmup_cosine(0.3)}, "each epoch": {"scheduler": "each epoch"},
 }  # fmt: skip
 QUICK = (("sgd", "clip"), ("sgd", "each update"))
-
-
-@pytest.fixture
-def stretches(monkeypatch):
-    """How many turns each call made that were finite; some are made again one by one."""
-    counts = []
-    before = CudaShape._at_once
-
-    def counted(self, batches, rows):
-        losses, norms = before(self, batches, rows)
-        counts.append(len(losses))
-        return losses, norms
-
-    monkeypatch.setattr(CudaShape, "_at_once", counted)
-    return counts
 
 
 def data(spoiled=None):
@@ -85,7 +69,7 @@ def alike(one, other):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_same_bits(optimizer, stretches):
+def test_same_bits(optimizer, at_once):
     """Weights, buffers, losses, norms, the optimizer's state and the next draws are the plain loop's."""
     plain, expected = fitted(optimizer, capture=None)
     run, got = fitted(optimizer, capture="exact")
@@ -95,9 +79,9 @@ def test_same_bits(optimizer, stretches):
         (row.turn, row.values) for row in plain.history.epochs
     ]
     if optimizer == "adamw":
-        assert not stretches
+        assert not at_once
     else:
-        assert sum(stretches) > 30
+        assert sum(at_once) > 30
         assert not run.notes
 
 
@@ -111,39 +95,39 @@ def test_same_bits(optimizer, stretches):
         for optimizer in ("sgd", "momentum fused") for setting in SETTINGS
     ],
 )  # fmt: skip
-def test_same_bits_with_settings(optimizer, setting, stretches):
+def test_same_bits_with_settings(optimizer, setting, at_once):
     """A rate that moves at each update, and an average that sees each, keep to one turn at a time."""
     _, expected = fitted(optimizer, capture=None, **SETTINGS[setting])
     run, got = fitted(optimizer, capture="exact", **SETTINGS[setting])
     assert alike(got, expected)
-    assert bool(stretches) == (setting not in ("each update", "ema")), run.notes
+    assert bool(at_once) == (setting not in ("each update", "ema")), run.notes
 
 
 @pytest.mark.parametrize("limits", [{"epochs": None, "steps": 41}, {"evaluate_every": 5}])
-def test_what_a_turn_is_for(limits, stretches):
+def test_what_a_turn_is_for(limits, at_once):
     """No turn that ends something, or validates, is inside of a stretch."""
     valid = {"valid_loader": DataLoader(data(), 128)} if "evaluate_every" in limits else {}
     plain, expected = fitted(capture=None, **limits, **valid)
     run, got = fitted(capture="exact", **limits, **valid)
-    assert stretches
+    assert at_once
     assert alike(got, expected)
     for name in plain.history.series:
         assert run.history.series[name] == plain.history.series[name]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum fused"])
-def test_a_turn_that_is_not_finite_is_skipped(optimizer, stretches):
+def test_a_turn_that_is_not_finite_is_skipped(optimizer, at_once):
     """What came after it in the same call is put back, and made again."""
     given = {"given": data(spoiled=200), "nonfinite": "skip", "norm": False}
     plain, expected = fitted(optimizer, capture=None, **given)
     run, got = fitted(optimizer, capture="exact", **given)
-    assert any(0 < one < 11 for one in stretches), "one broke off"
+    assert any(0 < one < 11 for one in at_once), "one broke off"
     assert run.nonfinite.skipped == plain.nonfinite.skipped == EPOCHS
     finite = [torch.nan_to_num(one, nan=7.0, posinf=8.0) for one in got]
     assert alike(finite, [torch.nan_to_num(one, nan=7.0, posinf=8.0) for one in expected])
 
 
-def test_a_run_that_stops_there(stretches):
+def test_a_run_that_stops_there(at_once):
     """The message is that of the turns made one by one."""
     messages = []
     for capture in (None, "exact"):
@@ -154,7 +138,7 @@ def test_a_run_that_stops_there(stretches):
     assert "has not stepped" in messages[0]
 
 
-def test_other_bits_are_found(stretches, monkeypatch):
+def test_other_bits_are_found(at_once, monkeypatch):
     """Several turns in one call are compared with the same turns one by one, once."""
     right = CudaShape._at_once
 
@@ -165,17 +149,17 @@ def test_other_bits_are_found(stretches, monkeypatch):
     _, expected = fitted(capture=None)
     run, got = fitted(capture="exact")
     assert alike(got, expected)
-    assert len(stretches) == 1
+    assert len(at_once) == 1
     assert "several in one call had other bits" in run.notes[0]
 
 
-def test_weights_that_are_too_many(stretches, monkeypatch):
+def test_weights_that_are_too_many(at_once, monkeypatch):
     """Where a copy of all weights would cost too much, turns are made one by one."""
     monkeypatch.setattr("loopwright.train.capture.cuda.LARGEST", 100)
     _, expected = fitted(capture=None)
     run, got = fitted(capture="exact")
     assert alike(got, expected)
-    assert not stretches
+    assert not at_once
     assert not run.notes
 
 
@@ -192,7 +176,7 @@ def long(**settings):
     return [p.detach().clone() for p in net.parameters()], run.totals
 
 
-def test_checkpoints_every_few_turns(tmp_path, stretches):
+def test_checkpoints_every_few_turns(tmp_path, at_once):
     """Each stands after the turn that it is due at, also at an epoch's beginning."""
     seen = {}
     for capture in (None, "exact"):
@@ -202,7 +186,7 @@ def test_checkpoints_every_few_turns(tmp_path, stretches):
             checkpoint=lw.Checkpoint(every_steps=5),
             callbacks=[lambda run, turns=turns: run.on("checkpoint", lambda e: turns.append(e.turn))],
         )  # fmt: skip
-    assert stretches
+    assert at_once
     assert seen[None] == seen["exact"]
     assert len(seen[None]) > 20
 
@@ -229,12 +213,12 @@ def test_a_signal_in_an_epochs_first_turns(tmp_path, monkeypatch):
     assert counted["turns"] == totals["turns"]
 
 
-def test_no_longer_than_half_a_second(stretches, monkeypatch):
-    """Where turns are long, fewer of them are made in one call: nobody looks at a signal meanwhile."""
+def test_no_longer_than_half_a_second(at_once, monkeypatch):
+    """Where turns are long, two of them are made in one call: nobody looks at a signal meanwhile."""
     monkeypatch.setattr("loopwright.train.capture.stretch.LONGEST", 1e-9)
     _, expected = fitted(capture=None)
     _, got = fitted(capture="exact")
-    assert not stretches
+    assert set(at_once) == {2}
     assert alike(got, expected)
 
 
@@ -245,6 +229,8 @@ def test_how_many_take_so_long():
     assert stretches._in_time(loop) == 50
     stretches._each = 0.1
     assert stretches._in_time(loop) == 5
+    stretches._each = 30.0  # the machine was asleep
+    assert stretches._in_time(loop) == 2
 
 
 @pytest.mark.parametrize("schedule", [lw.warmup_cosine(0.3), "exponential", None])

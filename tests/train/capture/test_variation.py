@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from accelerator import Graph, accelerator  # noqa: F401 - a fixture
+from accelerator import Graph
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset

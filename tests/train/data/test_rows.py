@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from accelerator import accelerator  # noqa: F401 - a fixture
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data._utils import pin_memory
@@ -102,7 +101,7 @@ def test_let_go():
 
 
 @pytest.mark.filterwarnings("ignore:.*pin_memory")
-def test_a_loader_that_pins(accelerator, monkeypatch):  # noqa: F811
+def test_a_loader_that_pins(accelerator, monkeypatch):
     """What is on the device is not pinned: ``pin_memory=True`` is for what comes from the host."""
     pinned = []
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
@@ -131,7 +130,7 @@ def test_another_data_set():
 
 
 @pytest.mark.parametrize("writes", [False, True])
-def test_the_loops_batches(accelerator, writes):  # noqa: F811
+def test_the_loops_batches(accelerator, writes):
     """What the loop hands out is what the loader gives, over epochs, also while the body writes to it."""
 
     def batches(through):

@@ -25,6 +25,7 @@ from loopwright.train.capture.several import Several
 from loopwright.train.capture.state import (
     Options,
     State,
+    bytes_of,
     counts_in_python,
     plain_options,
     same_bits,
@@ -196,10 +197,9 @@ class CudaShape:
             torch.clear_autocast_cache()
         self._update = graph
         self._made_with_update = made
-        if made.joined is not None and not isinstance(made.weight, Tensor):
-            self.several = Several(
-                self._run, self._at_once, self._one, LARGEST, varies=lambda: self._varies
-            )
+        plain = made.joined is not None and not isinstance(made.weight, Tensor)
+        if plain and bytes_of(self._run) <= LARGEST:
+            self.several = Several(self._run, self._at_once, self._one, lambda: self._varies)
 
     @contextmanager
     def _capturable(self) -> Iterator[None]:

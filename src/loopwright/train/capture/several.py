@@ -30,7 +30,6 @@ class Several:
         at_once: trains on batches, an update for each row of numbers; returns the losses and norms of the
             turns before the first that is not finite. What it has done after that is put back by the caller.
         one: trains on one batch; returns its loss and norm.
-        largest: bytes of weights and optimizer state with which a copy before them costs too much.
         varies: whether the step itself has other bits each time it is run.
 
     Attributes:
@@ -42,11 +41,9 @@ class Several:
         run: Run,
         at_once: Callable[[Sequence[Batch], Sequence[Row]], tuple[list[float], list[float]]],
         one: Callable[[Batch, Row], tuple[float, float]],
-        largest: int,
         varies: Callable[[], bool] = lambda: False,
     ):
         self.works = True
-        self.largest = largest
         self._run = run
         self._at_once = at_once
         self._one = one

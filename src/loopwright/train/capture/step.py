@@ -31,7 +31,13 @@ from loopwright.train.capture.graph import Graph, as_written
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Operation, Recording, Refused
 from loopwright.train.capture.several import Several
-from loopwright.train.capture.state import State, counts_in_python, plain_options, same_bits
+from loopwright.train.capture.state import (
+    State,
+    bytes_of,
+    counts_in_python,
+    plain_options,
+    same_bits,
+)
 from loopwright.train.capture.stretch import Stretches
 from loopwright.train.capture.turns import Turns
 from loopwright.train.data.batches import count_samples, tensors
@@ -246,12 +252,12 @@ class Shape:
             self._update = Graph(operations, [*grads, total], [total])
             self._parameters = parameters
             self._proofs.begin(numbers)
-            if self._fast is None and not weights:
+            if self._fast is None and not weights and bytes_of(self._run) <= LARGEST:
                 with suppress(Refused):  # one turn a call it is, then
                     turns = Turns(
                         forward.operations, operations, inputs, [loss, total, *grads], len(numbers)
                     )
-                    self.several = Several(self._run, turns, self._one, LARGEST)
+                    self.several = Several(self._run, turns, self._one)
             if self._fast is not None:
                 outputs = [loss, total, *weights]
                 self._fast.keep(forward.operations, operations, inputs, outputs, len(numbers))

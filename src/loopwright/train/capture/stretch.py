@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 
 from loopwright.train.capture.several import Several
-from loopwright.train.capture.state import Options, State, bytes_of
+from loopwright.train.capture.state import Options, State
 from loopwright.train.data.batches import count_samples, tensors
 
 if TYPE_CHECKING:
@@ -103,14 +103,14 @@ class Stretches:
         return most
 
     def _in_time(self, loop: Loop) -> int:
-        """Return how many turns take no longer than `LONGEST`."""
+        """Return how many turns take no longer than `LONGEST`; two, so that a hiccup is made up for."""
         each = loop.elapsed() / max(1, loop.turn) if self._each is None else self._each
-        return int(LONGEST / max(each, 1e-9))
+        return max(2, int(LONGEST / max(each, 1e-9)))
 
     def _make(self, loop: Loop, shape: Replayed, batches: list[list[Tensor]]) -> bool:
         stepper, several, started = loop.run.stepper, shape.several, perf_counter()
         assert several is not None
-        if not several.works or bytes_of(loop.run) > several.largest:
+        if not several.works:
             shape.several = None
             return False
         before = State(loop.run, python=False)

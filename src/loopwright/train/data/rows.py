@@ -38,9 +38,7 @@ class Rows:
         self._bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         self._copies: list[Tensor] = []
         self._versions: list[int] = []
-        self._asked = (
-            False  # whether a copy is to be made: once, since one of data that change is of no use
-        )
+        self._asked = False  # a copy is made once: of data that change it is of no use
 
     def forget(self) -> None:
         """Let the copy go."""
