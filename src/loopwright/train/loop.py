@@ -20,7 +20,7 @@ from loopwright.train.display.progress import Progress, going_forward
 from loopwright.train.leaving import frame_that_left, left_without_exception
 from loopwright.train.limits import Limits
 from loopwright.train.state.boundary import Boundary
-from loopwright.train.step import Step
+from loopwright.train.step import Step, unseen
 from loopwright.train.update.window import Window
 from loopwright.train.values import Values
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 HOST_EVERY = 0.5
 """Seconds between two visits of values to the host: at most twice a second."""
 
-_NOTHING = object()
+_NOTHING, _LATER = object(), object()
 
 
 class Loop:
@@ -112,6 +112,7 @@ class Loop:
                 while True:
                     self.boundary.note()
                     if self.ahead is not None and self.ahead(self):
+                        step = unseen(self)
                         self._look_around(step)
                         if run.stopped is not None:
                             break
@@ -247,13 +248,17 @@ class Loop:
         self.phase_transfer += perf_counter() - now
         return sent
 
+    def _after(self) -> Any:
+        """Return the batch after the one that comes now, ``_LATER`` where fetching it draws."""
+        return _LATER if self.source.draws_next else self._fetch()
+
     def _next_batch(self) -> Any:
         """Return the next batch, ``_NOTHING`` at the epoch's end."""
         if self._look_ahead:
-            sent = self._ahead
+            sent = self._fetch() if self._ahead is _LATER else self._ahead
             if sent is not _NOTHING:
                 watched, self._watched = self._watched, True
-                self._ahead = self._fetch() if watched else draws.watched(self.run, self._fetch)
+                self._ahead = self._after() if watched else draws.watched(self.run, self._after)
         else:
             sent = self._fetch()
         length, position = self.source.length, self.source.position
@@ -375,8 +380,9 @@ class Loop:
 
     def coming(self) -> list[Any]:
         """Return batches to come that are there already, on the device."""
-        ready = self.source.ready()
-        return [self._ahead[0], *ready] if self._look_ahead and ready else ready
+        ahead = self._ahead
+        ready = [] if ahead is _LATER else self.source.ready()
+        return [ahead[0], *ready] if self._look_ahead and ready else ready
 
     def pass_over(self, count: int) -> None:
         """Take so many of the batches that are ``coming``: they were trained on."""
@@ -385,7 +391,7 @@ class Loop:
             return
         self.source.hand_out()
         self.source.pass_over(count - 1)
-        self._ahead = self._fetch()
+        self._ahead = self._after()
 
     def _look_around(self, step: Step) -> None:
         """See, after a turn, whether something is due: a visit to the host, a checkpoint, an end."""

@@ -273,3 +273,10 @@ class Step:
             slug="update-before-backward", where=where(site),
             hint="step.backward(loss) first, then step.update()",
         )  # fmt: skip
+
+
+def unseen(loop: Loop) -> Step:
+    """Return the last of the turns that no body saw: neither its epoch's last nor the loop's."""
+    return Step(
+        loop, None, loop.turn - 1, loop.epoch, updates=True, ends_epoch=False, ends_run=False
+    )

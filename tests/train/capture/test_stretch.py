@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 from capturable import MODELS, OPTIMIZERS, SETTINGS, numbers
@@ -10,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import loopwright as lw
 from loopwright.errors import NonFiniteError
+from loopwright.train.capture.stretch import Stretches
 from loopwright.train.capture.turns import Turns
 
 BATCH, SAMPLES = 64, 64 * 12 + 5  # memory of such a batch begins where batches of a chunk may
@@ -223,21 +226,32 @@ def test_other_bits_are_found(stretches, monkeypatch):
     assert "several in one call had other bits" in run.notes[0]
 
 
-def test_an_error_within(monkeypatch, tmp_path):
-    """What fails in the middle has changed nothing: the state before it is saved, and goes on."""
-    right, calls = Turns.__call__, []
+@pytest.mark.parametrize("at_first", [True, False], ids=["an epoch's first turns", "later ones"])
+@pytest.mark.parametrize("how", ["error", "signal"])
+def test_an_end_within(how, at_first, monkeypatch, tmp_path):
+    """What fails there has changed nothing; a signal ends after it; both go on as if nothing had been."""
+    makes, right, beginnings = Stretches._make, Turns.__call__, []
 
-    def fails(self, batches, rates):
-        calls.append(right(self, batches, rates))
-        if len(calls) == 3:
-            raise RuntimeError("no more memory")
-        return calls[-1]
+    def make(self, loop, shape, batches):
+        beginnings.append(loop.source.position == 0)
+        return makes(self, loop, shape, batches)
 
-    _, expected = fitted(capture=None)
-    monkeypatch.setattr(Turns, "__call__", fails)
-    with pytest.raises(RuntimeError, match="no more memory"):
-        fitted(capture="exact", out=tmp_path / "run")
-    _, got = fitted(capture="exact", out=tmp_path / "run")
+    def ends(self, batches, rates):
+        made = right(self, batches, rates)
+        if beginnings[-1] == at_first and sum(beginnings) >= at_first and len(beginnings) > 2:
+            if how == "error":
+                raise RuntimeError("no more memory")
+            signal.raise_signal(signal.SIGINT)
+        return made
+
+    _, expected = fitted(capture=None, epochs=6)
+    with monkeypatch.context() as patched:
+        patched.setattr(Stretches, "_make", make)
+        patched.setattr(Turns, "__call__", ends)
+        with pytest.raises(RuntimeError if how == "error" else KeyboardInterrupt):
+            fitted(capture="exact", out=tmp_path / "run", epochs=6)
+    assert beginnings[-1] == at_first
+    _, got = fitted(capture="exact", out=tmp_path / "run", epochs=6)
     assert alike(got[:-4], expected[:-4])
     assert alike(got[-1:], expected[-1:])
 

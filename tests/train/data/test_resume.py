@@ -17,6 +17,7 @@ from torch.utils.data import (
     Sampler,
     Subset,
     SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
 )
 
@@ -399,3 +400,32 @@ def test_a_persistent_loader_is_still_the_users():
     started = loader(num_workers=2, persistent_workers=True)
     assert len(list(started)) == 6
     assert len(play(Source(started), epochs=1)) == 7
+
+
+@pytest.mark.parametrize("samples", [256, 300])
+@pytest.mark.parametrize("turn", [1, 4, 5, 7])
+def test_a_sampler_that_draws_at_its_end(samples, turn, tmp_path):
+    """Its generator draws once more after an epoch: batches that are gathered ahead must not make it."""
+    data = TensorDataset(torch.randn(samples, 64), torch.randn(samples, 1))
+
+    def train(folder, until=None):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(64, 1)
+        shuffled = torch.Generator().manual_seed(5)
+        batches = DataLoader(data, 64, shuffle=True, generator=shuffled)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        policy = lw.Checkpoint(every_steps=1, every_epochs=None)
+        with lw.Run(
+            tmp_path / folder, model=model, optimizer=optimizer, checkpoint=policy, progress=False
+        ) as run:
+            for step in run.loop(batches, epochs=4):
+                if step.index == until:
+                    raise InterruptedError
+                inputs, target = step.batch
+                step.backward(((run.model(inputs) - target) ** 2).mean())
+                step.update()
+        return model.weight.detach()
+
+    with pytest.raises(InterruptedError):
+        train("cut", turn)
+    assert torch.equal(train("cut"), train("whole"))

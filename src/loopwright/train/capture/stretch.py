@@ -1,6 +1,6 @@
 """Turns between which nothing is to be done: ``lw.fit`` lets them be replayed in one call.
 
-A stretch is what follows a turn that was replayed, as far as the batches are there and none of its turns is
+A stretch is made of turns like one that was recorded, as far as their batches are there and none of them is
 to be compared with the step as it stands, validates, ends an epoch or the loop, or is followed by a
 checkpoint (but the last). It begins with a copy of all that a turn changes: where a loss or a gradient is not
 finite everything is put back, and the same turns are made one by one, where it is known what to do.
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from loopwright.train.capture.several import Several
 from loopwright.train.capture.state import Options, State
-from loopwright.train.data.batches import count_samples, tensors
+from loopwright.train.data.batches import count_samples
 
 if TYPE_CHECKING:
     from loopwright.train.capture.step import CapturedStep
@@ -88,8 +88,7 @@ class Stretches:
         run, limits, length = loop.run, loop.limits, loop.source.length
         if (
             length is None or run.ema is not None or run.moments.wanted("update")
-            # An epoch's first turn is its body's: until then the loop stands at the last one's end.
-            or loop.source.position == 0 or _moves_a_tensor(run)
+            or _moves_a_tensor(run)
             or (limits.minutes, limits.samples, limits.tokens) != (None, None, None)
         ):  # fmt: skip
             return 0
@@ -121,7 +120,7 @@ class Stretches:
         try:
             rows = schedule.rows(shape, len(batches))
             if len(rows) > 1:
-                losses, norms = several([list(tensors(b)) for b in batches[: len(rows)]], rows)
+                losses, norms = several(batches[: len(rows)], rows)
         finally:
             if not losses or len(losses) < len(rows):
                 before.put_back()

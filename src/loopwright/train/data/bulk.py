@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, chain, islice, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,11 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data._utils.collate import default_collate
 
 if TYPE_CHECKING:
+    from loopwright.train.data.permutation import Permutation
     from loopwright.train.data.rows import Rows
+
+Indices = list[int] | memoryview
+"""Of a batch's samples."""
 
 CHUNK = 1 << 20
 """Bytes that are gathered at once: on a CPU they stay in a core's cache until they are used."""
@@ -40,19 +44,22 @@ class Gather:
     def __init__(self, tensors: tuple[Tensor, ...], rows: Tensor | None):
         self._tensors = tensors
         self._rows = rows
-        self._ready: deque[tuple[list[int], list[Tensor], memoryview | None]] = deque()
+        self._ready: deque[tuple[Indices, list[Tensor], memoryview | None]] = deque()
         self.numbers: memoryview | None = None
         self._versions: list[int] = []
         # Memory that torch does not own (numpy's) may be written to without torch's knowing.
         self._owned = all(tensor.untyped_storage().resizable() for tensor in tensors)
 
-    def fetch(self, indices: list[int]) -> list[Tensor]:
+    def fetch(self, indices: Indices) -> list[Tensor]:
         """Return the batch of these samples."""
         self.numbers = None
         if self._ready and self._ready[0][0] is indices:
             _, batch, self.numbers = self._ready.popleft()
             if self._versions == [tensor._version for tensor in self._tensors]:
                 return batch
+        if isinstance(indices, memoryview):
+            self.numbers = indices
+            return self._gathered(torch.frombuffer(indices, dtype=torch.int64))
         return self._gathered(_as_tensor(indices, _as_array(indices)))
 
     def ready(self) -> list[list[Tensor]]:
@@ -81,32 +88,69 @@ class Gather:
         first = next(inner, None)
         if first is None:
             return
-        if any(tensor.device.type != "cpu" for tensor in self._tensors):
-            there = None  # the user keeps them on a device
-        sizes = [_bytes_of(tensor) * len(first) for tensor in self._tensors]
-        each = max(1, sum(sizes))
-
-        def count() -> int:
-            return (CHUNK if there is None else there.at_once) // each
-
-        if count() < 2 or not self._owned or any(size % ALIGNED for size in sizes):
-            yield first
+        there = self._from(there)
+        count = self._counter(len(first), there)
+        inner = chain([first], inner)
+        if count() == 1:
             yield from inner
             return
-        inner = chain([first], inner)
         while lists := list(islice(inner, count())):
-            parts = [len(some) for some in lists]
-            self._versions = [tensor._version for tensor in self._tensors]
             flat = list(chain.from_iterable(lists))
             side_by_side = _as_array(flat)
-            chunk = self._gathered(_as_tensor(flat, side_by_side), there)
-            split = [tensor.split(parts) for tensor in chunk]
-            batches = map(list, zip(*split, strict=True))
-            numbers = (
-                repeat(None, len(parts)) if side_by_side is None else _cut(side_by_side, parts)
-            )
-            self._ready = deque(zip(lists, batches, numbers, strict=True))
+            parts = [len(some) for some in lists]
+            numbers = None if side_by_side is None else _cut(side_by_side, parts)
+            self._prepare(lists, numbers, _as_tensor(flat, side_by_side), there)
             yield from lists
+
+    def along(
+        self, order: Permutation, first: int, there: Rows | None = None
+    ) -> Iterator[memoryview]:
+        """Yield the index batches of an order; the samples of a chunk are gathered at once.
+
+        Args:
+            order: of the epoch.
+            first: the number of the first batch.
+            there: brings a chunk's rows to a device.
+        """
+        there = self._from(there)
+        count = self._counter(order.size, there)
+
+        def prepare(parts: list[memoryview], index: Tensor) -> None:
+            if len(parts) > 1:
+                self._prepare(parts, parts, index, there)
+
+        return order.batches(first, count, prepare)
+
+    def _from(self, there: Rows | None) -> Rows | None:
+        """Return what brings rows to a device, None where the user keeps them on one."""
+        return there if all(tensor.device.type == "cpu" for tensor in self._tensors) else None
+
+    def _counter(self, size: int, there: Rows | None) -> Callable[[], int]:
+        """Return what says how many batches are gathered at once, one for singly."""
+        sizes = [_bytes_of(tensor) * size for tensor in self._tensors]
+        each = max(1, sum(sizes))
+        if not self._owned or any(size % ALIGNED for size in sizes):
+            return lambda: 1
+        return lambda: max(1, (CHUNK if there is None else there.at_once) // each)
+
+    def _prepare(
+        self,
+        batches: Sequence[Indices],
+        numbers: Sequence[memoryview] | None,
+        index: Tensor,
+        there: Rows | None,
+    ) -> None:
+        """Gather batches that follow one another."""
+        sizes = [len(some) for some in batches]
+        self._versions = [tensor._version for tensor in self._tensors]
+        split = [tensor.split(sizes) for tensor in self._gathered(index, there)]
+        made = map(list, zip(*split, strict=True))
+        self._ready = deque(zip(batches, made, numbers or repeat(None, len(sizes)), strict=True))
+
+    def pass_over(self, count: int) -> None:
+        """Let go of as many of the ``ready`` batches."""
+        for _ in range(count):
+            self._ready.popleft()
 
 
 def _as_array(indices: list[int]) -> array[int] | None:

@@ -12,7 +12,7 @@ from loopwright.train.data import workers
 from loopwright.train.data.bulk import Gather, gather_in_bulk
 from loopwright.train.data.draws import Draws
 from loopwright.train.data.feed import Account, Counter, Feed, warn_other_order, warn_taken_over
-from loopwright.train.data.order import Order, ahead, draws_at_once
+from loopwright.train.data.order import Order, ahead, draws_at_its_end, draws_at_once
 from loopwright.train.data.workers import Workers
 
 
@@ -77,11 +77,22 @@ class MapFeed(Feed):
             # Rows are on the device already; what comes from the host is pinned when it is sent.
             self.iterator._pin_memory = False
 
+        order = None
+        if gather is not None:
+            from loopwright.train.data.permutation import permutation_of
+
+            order = permutation_of(self.loader)
+        if order is not None and position:
+            order.begin(position)  # its draws are drawn now
+
         def wrap(inner: Iterator[Any]) -> Iterator[Any]:
-            inner = skip(inner) if position else self._watched(inner)
-            self._order = Order(
-                inner if gather is None else gather.ahead(inner, self.there), position, digest
-            )
+            if gather is not None and order is not None:
+                inner = gather.along(order, position, self.there)
+            else:
+                inner = skip(inner) if position else self._watched(inner)
+                if gather is not None and not draws_at_its_end(self.loader.sampler):
+                    inner = gather.ahead(inner, self.there)
+            self._order = Order(inner, position, digest)
             return self._order
 
         self._gather = gather if gather is not None and self._is_plain() else None
@@ -132,7 +143,20 @@ class MapFeed(Feed):
 
     def ready(self) -> list[Any]:
         """Return batches to come that are there already."""
-        return [] if self._gather is None else self._gather.ready()
+        if self._gather is None or _is_watched():
+            return []
+        assert self._order is not None
+        self._order.begin()
+        return self._gather.ready()
+
+    def pass_over(self, count: int) -> Account:
+        """Take some of the batches that are ready."""
+        assert self._gather is not None
+        assert self._order is not None
+        self._gather.pass_over(count)
+        self._order.pass_over(count)
+        self.iterator._num_yielded += count
+        return self.account()
 
     def account(self) -> Account:
         """Return the indices of the batch that was fetched last, and what the workers have reported."""

@@ -6,7 +6,7 @@ import zlib
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from torch.utils.data import (
@@ -53,10 +53,19 @@ class Order:
             numbers: its indices side by side, where somebody has them so: 0.3 µs instead of 3.
         """
         self.handed = self._waiting.popleft()
-        if numbers is None:
-            self.digest = _add(self.digest, self.handed)
-        else:
-            self.digest = zlib.crc32(numbers, self.digest)
+        self.digest = _add(self.digest, self.handed if numbers is None else numbers)
+
+    def begin(self) -> None:
+        """Draw the order, where that is not done: the batches of an epoch's first turns are then gathered."""
+        if self.drawn == 0 and (first := next(self.inner, None)) is not None:
+            self.inner = chain([first], self.inner)
+
+    def pass_over(self, count: int) -> None:
+        """Draw batches and hand them out."""
+        for indices in islice(self.inner, count):
+            self.drawn += 1
+            self._waiting.append(indices)
+            self.hand_out()
 
     @property
     def next_up(self) -> Any:
@@ -70,6 +79,8 @@ class Order:
 
 
 def _add(digest: int, indices: Any) -> int:
+    if isinstance(indices, memoryview):
+        return zlib.crc32(indices, digest)
     try:
         return zlib.crc32(array("q", indices), digest)
     except TypeError:  # not a list of integers: a single index, text, a tensor
@@ -107,4 +118,12 @@ def draws_at_once(sampler: Any) -> bool:
         return hasattr(sampler.sampler, "__len__")
     return type(sampler) in (
         SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler
+    )  # fmt: skip
+
+
+def draws_at_its_end(sampler: Any) -> bool:
+    """Whether a sampler draws from a generator that others may have, when it has nothing more to give."""
+    return (
+        type(sampler) is RandomSampler and sampler.generator is not None and not sampler.replacement
+        and sampler.num_samples >= len(sampler.data_source)
     )  # fmt: skip

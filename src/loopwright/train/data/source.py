@@ -25,7 +25,7 @@ from torch.utils.data import (
 from loopwright.train.data.feed import NOTHING, Account, Counter, Feed, PlainFeed, is_torchs
 from loopwright.train.data.loaders import Spent, as_loader, length_of
 from loopwright.train.data.map_feed import MapFeed
-from loopwright.train.data.order import draws_at_once
+from loopwright.train.data.order import draws_at_its_end, draws_at_once
 from loopwright.train.data.own_state import OwnState, generators_of, iterators_of
 from loopwright.train.data.stream_feed import StreamFeed
 from loopwright.train.process import randomness
@@ -64,6 +64,7 @@ class Source:
             check(self.loader)
         self.given_length = self.length = self._length()
         self._take_share()
+        self._ends_with_a_draw = draws_at_its_end(getattr(self.loader, "sampler", None))
         self.position = 0
         self.own = OwnState(loader=self.loader, body=generators_of(around))
         self.iterators = iterators_of(around, but=loader)
@@ -112,6 +113,13 @@ class Source:
             dataset = dataset.dataset
         return type(dataset) is TensorDataset and loader.collate_fn is default_collate
 
+    @property
+    def draws_next(self) -> bool:
+        """Whether fetching the next batch may draw from a generator that others have: an epoch's last one."""
+        if not self._ends_with_a_draw or self.length is None:
+            return False
+        return self.fetched >= self.length - 1
+
     def look_ahead(self) -> None:
         """Prepare for batches that are fetched before the one before them is handed out."""
         self._feed.looks_ahead = True
@@ -128,12 +136,12 @@ class Source:
     @property
     def indices(self) -> Any:
         """Indices of the samples in the batch that was handed out last, None where nobody knows them."""
-        return self._account.indices
+        return _listed(self._account.indices)
 
     @property
     def next_up(self) -> Any:
         """Indices of the samples in the batch that is being fetched, None where nobody knows them."""
-        return self._feed.next_up
+        return _listed(self._feed.next_up)
 
     # -- one epoch ---------------------------------------------------------------------------
 
@@ -315,6 +323,10 @@ class Source:
         """Take over what an ended loop left, for the loops after it."""
         self.restore(state)
         self._feed.leave(state["feed"])
+
+
+def _listed(indices: Any) -> Any:
+    return indices.tolist() if isinstance(indices, memoryview) else indices
 
 
 def make_feed(loader: Any) -> Feed:
