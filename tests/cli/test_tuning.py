@@ -46,7 +46,7 @@ def test_one_after_the_other(machine, tmp_path, capsys):
     times = {
         "": 4.0, "--threads 2": 3.0, "--threads 4": 2.9, "--threads 2 --fused": 2.5,
         "--threads 2 --fused --precision bf16": 5.0, "--threads 2 --fused --capture exact": 1.5,
-        "--threads 2 --capture fast": 1.0,
+        "--threads 2 --capture fast": 1.0, "--threads 2 --precision bf16 --capture fast": 0.99,
     }  # fmt: skip
     assert torch.get_num_threads() == 1
     seen = machine(["digits", "--tune"], times)
@@ -83,12 +83,29 @@ def test_nothing_helps(machine, tmp_path, capsys):
     times = {
         "": 1.0, "--threads 2": 0.99, "--threads 4": LoopwrightError("failed: no memory", slug="x"),
         "--fused": 1.0, "--precision bf16": 1.5, "--capture exact": 0.97, "--capture fast": 1.0,
+        "--precision bf16 --capture fast": 1.2,
     }  # fmt: skip
     machine(["digits", "--tune"], times)
     assert list(tmp_path.iterdir()) == []
     captured = capsys.readouterr()
     assert "nothing is clearly faster" in captured.out
     assert "--threads 4: failed: no memory" in captured.err
+
+
+def test_two_that_help_together(machine, tmp_path):
+    """bf16 by itself is slower, and in a fast step the fastest; nothing is tried twice."""
+    times = {
+        "": 4.0, "--threads 2": 4.0, "--threads 4": 4.0, "--fused": 4.0, "--precision bf16": 4.2,
+        "--capture exact": 4.0, "--capture fast": 3.9, "--precision bf16 --capture fast": 2.0,
+    }  # fmt: skip
+    assert machine(["digits", "--tune"], times) == [*times, ""]
+    written = tomllib.loads((tmp_path / "digits-tuned.toml").read_text())
+    assert (written["precision"], written["capture"]) == ("bf16", "fast")
+    seen = machine(
+        ["digits", "--tune"],
+        times | {"--precision bf16": 3.0, "--precision bf16 --capture exact": 3.0},
+    )
+    assert seen.count("--precision bf16 --capture fast") == 1
 
 
 TRIAL = """\

@@ -58,11 +58,14 @@ def tune(asked: Asked, job: Job) -> None:
     base = _words(asked)
     plain = _trial(base, out)
     rows = [("as it is", plain, "", True)]
-    best, chosen = plain, list[Setting]()
+    best, chosen, tried = plain, list[Setting](), {tuple(base)}
     for setting in candidates(asked, job):
         replaced = {setting.words[0], *setting.instead_of}
         others = [one for one in chosen if one.words[0] not in replaced]
         words = [*base, *(word for one in [*others, setting] for word in one.words)]
+        if tuple(words) in tried:
+            continue
+        tried.add(tuple(words))
         try:
             trial = _trial(words, out)
         except LoopwrightError as error:
@@ -104,6 +107,10 @@ def candidates(asked: Asked, job: Job) -> Iterator[Setting]:
         yield Setting(("--capture", "exact"), "the same bits")
         # compiled, the update is fused with all else, where it is not torch's own kernel
         yield Setting(("--capture", "fast"), "other roundings", instead_of=("--fused",))
+        if loop.precision is None:
+            # Alone, bf16 may be lost by one slow kernel that a fast step computes in fp32.
+            both = ("--precision", "bf16", "--capture", "fast")
+            yield Setting(both, "bfloat16", instead_of=("--capture", "--fused"))
 
 
 def thread_counts() -> list[int]:
@@ -273,12 +280,13 @@ def write(asked: Asked, chosen: Sequence[Setting]) -> Path:
     for key, value in values.items():
         if value is not None:
             lines.append(f"{key} = {_toml(value)}")
-    for one in chosen:
-        key = one.words[0].removeprefix("--").replace("-", "_")
-        value = one.words[1] if len(one.words) > 1 else "true"
-        lines.append(
-            f"{key} = {value if value.isdigit() or value == 'true' else json.dumps(value)}"
-        )
+    words = [word for one in chosen for word in one.words]
+    for flag, after in zip(words, [*words[1:], "--"], strict=True):
+        if flag.startswith("--"):
+            value = "true" if after.startswith("--") else after
+            plain = value.isdigit() or value == "true"
+            key = flag.removeprefix("--").replace("-", "_")
+            lines.append(f"{key} = {value if plain else json.dumps(value)}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 

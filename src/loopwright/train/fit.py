@@ -85,7 +85,8 @@ def fit(
         evaluate_every: validate also every so many turns.
         capture: ``"exact"`` records the whole step once and replays it without Python, with the same
             bits (see ``Run.compile_step``); where it cannot, the run's notes say why. ``"fast"``
-            compiles it as well where that pays; the numbers then differ by rounding.
+            compiles it, and computes in fp32 what is slower in bf16, where that pays; the numbers then
+            differ by rounding.
         finish: called with the run at the end; the text it returns is shown in the report.
         out: the run's folder.
         **settings: every other keyword of ``Run``.

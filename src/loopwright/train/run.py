@@ -275,7 +275,7 @@ class Run:
 
         Args:
             fn: ``fn(batch)`` returns the loss.
-            mode: ``"fast"`` may compile it as well, with other roundings, where that pays.
+            mode: ``"fast"`` may compile it, and compute in fp32 what is slower in bf16, where that pays.
 
         Example::
 

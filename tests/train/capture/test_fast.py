@@ -204,7 +204,7 @@ def test_too_short_to_pay(monkeypatch):
 class Wrong:
     """A compiled step that forgets the learning rate's factor."""
 
-    def __init__(self, forward, update, inputs, outputs, count):
+    def __init__(self, recorded):
         pass
 
     def __call__(self, inputs, numbers):

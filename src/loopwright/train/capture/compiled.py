@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from loopwright.train.capture.record import Operation, Refused
+from loopwright.train.capture.record import Operation, Recorded, Refused
 from loopwright.train.capture.scalars import Number
-from loopwright.train.capture.simplify import needed, tensors
+from loopwright.train.capture.simplify import draws, needed, tensors
 
 _aten = torch.ops.aten
 _SUMS = {"add": _aten.add.Tensor, "add_": _aten.add_.Tensor,
@@ -33,25 +33,15 @@ class Compiled:
     """A function of a batch's tensors and an optimizer's numbers.
 
     Args:
-        forward: the operations up to the gradient's norm.
-        update: those that follow, with a `Number` where the optimizer's numbers stand.
-        inputs: tensors that are other ones at each call.
-        outputs: the loss, the gradient's norm, and what else is handed back.
-        count: how many numbers the optimizer has.
+        recorded: the step.
 
     Raises:
         Refused: an operation that takes a changing number where a graph can only have a fixed one, or
             that inductor does not compile; the reason is its.
     """
 
-    def __init__(
-        self,
-        forward: Sequence[Operation],
-        update: Sequence[Operation],
-        inputs: Sequence[Tensor],
-        outputs: Sequence[Tensor],
-        count: int,
-    ):
+    def __init__(self, recorded: Recorded):
+        forward, update, inputs, outputs, _, count = recorded
         with warnings.catch_warnings():  # torch's modules warn of each other when they are imported
             warnings.simplefilter("ignore", DeprecationWarning)
             from torch._inductor.compile_fx import compile_fx
@@ -123,7 +113,7 @@ class _Writer:
             if operation.function._schema.name in _EMPTY
         }
         for operation in self.operations:
-            if torch.Tag.nondeterministic_seeded not in operation.function.tags:
+            if not draws(operation):
                 continue
             name = operation.function._schema.name
             filled = operation.arguments[0] if operation.arguments else None

@@ -1,23 +1,24 @@
-"""Whether a step is compiled: only where what is left to train pays for it, and only what is faster.
+"""Whether a step rounds otherwise: only what is faster, and what is compiled only where that pays.
 
-The exact graphs come first and are what a compiled one is measured against. It is compiled when the time
-that it is expected to save is more than compiling is expected to take; both are tried on real turns, in
-turn, and the faster one stays.
+The exact graphs come first and are what the others are measured against. A step is compiled when the time
+that it is expected to save is more than compiling is expected to take; each is tried on real turns, in
+turn with the best so far, and the faster one stays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from contextlib import suppress
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from loopwright.train.capture.compiled import Compiled
-from loopwright.train.capture.record import Operation, Refused
+from loopwright.train.capture.record import Recorded, Refused
+from loopwright.train.capture.widened import Widened, widened
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run
@@ -26,6 +27,8 @@ WATCHED = 20
 """Turns by the exact graphs whose time is taken before it is decided."""
 TRIED = 20
 """Turns by each of the two, alternately."""
+WIDENED_TRIED = 5
+"""The same, where operations were timed before."""
 SECONDS, SECONDS_PER_OPERATION = 3.0, 0.08
 """What compiling takes: 4 to 15 s for steps of 30 to 150 operations on two cores."""
 SAVED = 0.4
@@ -33,91 +36,138 @@ SAVED = 0.4
 
 
 class Fast:
-    """The compiled graph of one batch shape, from the decision on.
+    """What a batch shape's turns are replayed by, from the first decision on.
 
-    Attributes:
-        graph: once compiled; None before, and where it was given up.
-        chosen: whether turns are run by it.
+    Two graphs are tried, each against the best so far: the recorded one with those of its operations in fp32
+    that are faster so, which takes no time to make, and a compiled one.
     """
 
     def __init__(self, run: Run):
-        self.graph: Compiled | None = None
-        self.chosen = False
         self._run = run
-        self._recorded: tuple[Any, ...] | None = None
-        self._operations = 0
-        self._exact: list[float] = []
-        self._compiled: list[float] = []
+        self._recorded: Recorded | None = None
+        self._best: Widened | Compiled | None = None  # None for the exact graphs
+        self._trial: Widened | Compiled | None = None
+        self._on_trial = False
+        self._name = ""  # of what is tried, or was last
+        self._begun = False
+        self._exact: list[float] = []  # seconds of turns by the best so far
+        self._tried: list[float] = []
+        self._tries = TRIED
         self._seconds = 0.0
 
-    def keep(
-        self,
-        forward: Sequence[Operation],
-        update: Sequence[Operation],
-        inputs: Sequence[Tensor],
-        outputs: Sequence[Tensor],
-        count: int,
-    ) -> None:
-        """Take a recording; it is held until it is decided."""
-        self._recorded = (forward, update, inputs, outputs, count)
-        self._operations = len(forward) + len(update)
+    @property
+    def graph(self) -> Widened | Compiled | None:
+        """What the next turn is run by; None for the exact graphs."""
+        return self._trial if self._on_trial else self._best
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the next turn rounds otherwise."""
+        return self.graph is not None
+
+    def keep(self, recorded: Recorded) -> None:
+        """Take a recording; it is held until all is decided."""
+        self._recorded = recorded
 
     @property
     def due(self) -> bool:
-        """Whether enough turns were timed to decide."""
-        return self._recorded is not None and len(self._exact) >= WATCHED
+        """Whether enough turns were timed for the next decision."""
+        if self._recorded is None or self._trial is not None:
+            return False
+        return len(self._exact) >= (WATCHED if self._begun else 1)
 
-    def decide(self) -> None:
-        """Compile if it pays; notes say which."""
+    def decide(self) -> bool:
+        """Make the next graph if it pays; notes say so where not. Returns whether one is to be tried."""
         assert self._recorded is not None
-        recorded, self._recorded = self._recorded, None
+        if not self._begun:
+            self._begun = True
+            self._widen(self._recorded)
+        else:
+            recorded, self._recorded = self._recorded, None
+            self._compile(recorded)
+        return self._trial is not None
+
+    def _widen(self, recorded: Recorded) -> None:
+        forward, found = widened(recorded.forward)
+        if not found:
+            return
+        with suppress(
+            Refused
+        ):  # an operation that it cannot write down: then there is nothing to try
+            graph = Widened(recorded._replace(forward=forward))
+            which = ", ".join(
+                f"{name.lstrip('_')} ({times:.1f} times as fast as in bf16)"
+                for name, times in found.items()
+            )
+            self._try(graph, f"the step with {which} in fp32", WIDENED_TRIED)
+
+    def _compile(self, recorded: Recorded) -> None:
+        if isinstance(self._best, Widened):
+            recorded = self._best.recorded
         turn = median(self._exact)
         left = turns_left(self._run)
-        cost = SECONDS + SECONDS_PER_OPERATION * self._operations
+        cost = SECONDS + SECONDS_PER_OPERATION * (len(recorded.forward) + len(recorded.update))
         if left is not None and left * turn * SAVED < cost:
             self._run.note(
-                f"steps are captured exactly and not compiled: {left} turns of {turn * 1e3:.2f} ms are "
-                f"left, too few to pay for about {cost:.0f} s of compiling (it would from "
+                f"steps are captured{self._exactly} and not compiled: {left} turns of {turn * 1e3:.2f} ms "
+                f"are left, too few to pay for about {cost:.0f} s of compiling (it would from "
                 f"{math.ceil(cost / (turn * SAVED))} on)"
             )
             return
         started = perf_counter()
         try:
-            self.graph = Compiled(*recorded)
+            graph = Compiled(recorded)
         except Refused as refused:
-            self._run.note(f"steps are captured exactly and not compiled: {refused}")
+            self._run.note(f"steps are captured{self._exactly} and not compiled: {refused}")
             return
+        self._try(graph, "the compiled step", TRIED)
         self._seconds = perf_counter() - started
+
+    @property
+    def _exactly(self) -> str:
+        return " exactly" if self._best is None else ""
+
+    def _try(self, graph: Widened | Compiled, name: str, tries: int) -> None:
+        self._trial, self._name, self._tries = graph, name, tries
+        self._on_trial = True
         self._exact.clear()
-        self.chosen = True
 
     def took(self, seconds: float) -> None:
         """Take the time of a replayed turn; decide which of the two is faster once both were tried."""
-        if self.graph is None:
+        if self._trial is None:
             if self._recorded is not None:
                 self._exact.append(seconds)
             return
-        if len(self._exact) >= TRIED:
+        (self._tried if self._on_trial else self._exact).append(seconds)
+        self._on_trial = not self._on_trial
+        if min(len(self._exact), len(self._tried)) < self._tries:
             return
-        (self._compiled if self.chosen else self._exact).append(seconds)
-        self.chosen = not self.chosen
-        if min(len(self._exact), len(self._compiled)) < TRIED:
-            return
-        exact, compiled = median(self._exact), median(self._compiled)
-        self.chosen = compiled < exact
-        if self.chosen:
-            pays = math.ceil(self._seconds / (exact - compiled))
-            verdict = f"used; compiling took {self._seconds:.1f} s, which {pays} turns make good"
-        else:
-            self.graph, verdict = None, "not used"
+        before, after = median(self._exact), median(self._tried)
+        verdict = "not used"
+        if after < before:
+            self._best, verdict = self._trial, "used"
+            if isinstance(self._trial, Compiled):
+                pays = math.ceil(self._seconds / (before - after))
+                verdict = (
+                    f"used; compiling took {self._seconds:.1f} s, which {pays} turns make good"
+                )
+        self._end_trial()
         self._run.note(
-            f"the compiled step takes {compiled * 1e3:.2f} ms instead of {exact * 1e3:.2f} ms: {verdict}"
+            f"{self._name} takes {after * 1e3:.2f} ms instead of {before * 1e3:.2f} ms: {verdict}"
         )
 
+    def _end_trial(self) -> None:
+        self._trial, self._on_trial = None, False
+        self._exact.clear()
+        self._tried.clear()
+
     def give_up(self, why: str) -> None:
-        """Go on with the exact graphs."""
-        self.graph, self.chosen = None, False
-        self._run.note(f"the compiled step is not used: {why}")
+        """Go on without the graph that the next turn is run by."""
+        if self._on_trial:
+            self._end_trial()
+        else:
+            self._best = None
+        self._run.note(f"{self._name} is not used: {why}")
 
 
 def turns_left(run: Run) -> int | None:

@@ -7,8 +7,9 @@ results are used, nothing is traced symbolically, and what is replayed later are
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,26 @@ class Operation:
     function: Any
     arguments: list[Any]
     outputs: Any
+
+
+class Recorded(NamedTuple):
+    """A step's operations, and what goes in and out.
+
+    Attributes:
+        forward: the operations up to the gradient's norm.
+        update: those that follow, with a `Number` where the optimizer's numbers stand.
+        inputs: tensors that are other ones at each call.
+        outputs: the loss, the gradient's norm, and what else is handed back.
+        grads: the gradients that the update takes.
+        count: how many numbers the optimizer has.
+    """
+
+    forward: Sequence[Operation]
+    update: Sequence[Operation]
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    count: int
 
 
 class Refused(Exception):  # noqa: N818 - not an error: the step is run as it stands

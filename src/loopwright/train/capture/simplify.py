@@ -20,6 +20,14 @@ def tensors(value: Any) -> list[Tensor]:
     return []
 
 
+def draws(operation: Operation) -> bool:
+    """Whether an operation draws random numbers: attention does not where no share is dropped."""
+    if torch.Tag.nondeterministic_seeded not in operation.function.tags:
+        return False
+    names = [argument.name for argument in operation.function._schema.arguments]
+    return dict(zip(names, operation.arguments, strict=True)).get("dropout_p") != 0.0
+
+
 def place(tensor: Tensor) -> Any:
     """Return the same for two tensors that show the same elements of the same memory."""
     if tensor.numel() == 0 or tensor.layout != torch.strided:
@@ -35,9 +43,8 @@ def needed(operations: Sequence[Operation], outputs: Sequence[Tensor]) -> list[O
     for operation in reversed(operations):
         schema = operation.function._schema
         writes = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
-        draws = torch.Tag.nondeterministic_seeded in operation.function.tags
         made = {id(t) for t in tensors(operation.outputs)}
-        if writes or draws or made & wanted:
+        if writes or draws(operation) or made & wanted:
             kept.append(operation)
             wanted |= {id(t) for value in operation.arguments for t in tensors(value)}
     return kept[::-1]

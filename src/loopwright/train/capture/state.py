@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,8 @@ from loopwright.train.process import randomness
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run
+
+_ALL = torch.tensor(True)
 
 
 class State:
@@ -51,26 +53,26 @@ class State:
             return "it draws other random numbers"
         return None
 
-    def far_from(self, before: State, noise: Collection[int] = ()) -> str | None:
+    def far_from(self, before: State, noise: Mapping[int, Tensor | None]) -> str | None:
         """Say what has not moved from ``before`` as it had moved to here; None where all has.
 
         Of each tensor the difference may be a tenth of its move, and rounding.
 
         Args:
             before: where both began.
-            noise: ids of tensors that are left out: where the gradient is nothing but rounding, which
-                Adam makes whole steps of.
+            noise: which elements of a tensor count, by its id; None for none of them. Where the gradient is
+                nothing but rounding, Adam makes whole steps of it.
         """
         for (tensor, then), (_, start) in zip(self._tensors, before._tensors, strict=True):
-            if id(tensor) in noise:
+            counts = noise.get(id(tensor), _ALL)
+            if counts is None or torch.equal(tensor, then):  # a mask may hold infinities
                 continue
             if not tensor.is_floating_point():
-                if not torch.equal(tensor, then):
-                    return f"a tensor of shape {tuple(tensor.shape)} has other whole numbers"
-                continue
-            now = tensor.detach().double()
-            apart = (now - then.double()).norm().item()
-            moved = (now - start.double()).norm().item()
+                return f"a tensor of shape {tuple(tensor.shape)} has other whole numbers"
+            now, then, start = (part.detach().double() for part in (tensor, then, start))
+            if counts is not _ALL:
+                now, then, start = now[counts], then[counts], start[counts]
+            apart, moved = (now - then).norm().item(), (now - start).norm().item()
             if not apart <= 0.1 * moved + 1e-5 * now.norm().item():
                 return (
                     f"a tensor of shape {tuple(tensor.shape)} moved by {moved:.3g} "

@@ -29,7 +29,7 @@ from loopwright.train.capture.cuda_graphs import CudaGraphs
 from loopwright.train.capture.fast import Fast, alike
 from loopwright.train.capture.graph import Graph, as_written
 from loopwright.train.capture.proof import Proofs
-from loopwright.train.capture.record import Operation, Recording, Refused
+from loopwright.train.capture.record import Operation, Recorded, Recording, Refused
 from loopwright.train.capture.several import Several
 from loopwright.train.capture.state import (
     State,
@@ -57,6 +57,9 @@ LARGEST = 16 << 20
 NOTHING = 1e-5
 """Share of the gradient's norm below which a parameter's own is taken for rounding: of a bias before a
 batch norm, say, whose gradient is 0 but for that."""
+NOTHING_IN_BF16 = 1e-3
+SMALL = 0.05
+"""Share of the root mean square of a parameter's gradient below which Adam may step the other way."""
 
 
 class CapturedStep:
@@ -201,10 +204,8 @@ class Shape:
         if self._forward is None:
             return self._record(step, site)
         numbers = scalars.of(self._optimizer)
-        if self._fast is not None and self._fast.due:
-            self._fast.decide()
-            if self._fast.graph is not None:
-                self._proofs.begin(numbers)
+        if self._fast is not None and self._fast.due and self._fast.decide():
+            self._proofs.begin(numbers)
         if self._proofs.due(step, numbers) or not self.has_its_options():
             return self._prove(step, numbers)
         self._owner.replayed += 1
@@ -260,7 +261,8 @@ class Shape:
                     self.several = Several(self._run, turns, self._one)
             if self._fast is not None:
                 outputs = [loss, total, *weights]
-                self._fast.keep(forward.operations, operations, inputs, outputs, len(numbers))
+                recorded = (forward.operations, operations, inputs, outputs, grads, len(numbers))
+                self._fast.keep(Recorded(*recorded))
         except Refused as refused:
             self._owner.give_up(str(refused))
         for parameter in parameters:
@@ -312,7 +314,7 @@ class Shape:
         loss, *_ = self._run_graphs(step, numbers)
         replayed = State(self._run)
         before.put_back()
-        noise: set[int] = set()
+        noise: dict[int, Tensor | None] = {}
         if rounds:
             noise = self._of_rounding(step)
             before.put_back()
@@ -333,15 +335,24 @@ class Shape:
         self._proofs.passed(step)
         return expected
 
-    def _of_rounding(self, step: Step) -> set[int]:
-        """Ids of parameters, and of their states, whose gradient is nothing beside the others'."""
+    def _of_rounding(self, step: Step) -> dict[int, Tensor | None]:
+        """Return which elements of parameters, and of their states, count, where not all do.
+
+        None do of a parameter whose gradient is nothing beside the others'. Where the optimizer keeps
+        something for each element, which is compared as a whole, those of a parameter do not whose gradient
+        is small: of the bias of an attention's keys, say, which stands in one tensor with two others'.
+        """
         assert self._forward is not None
+        nothing = NOTHING_IN_BF16 if self._run.precision.name == "bf16" else NOTHING
         _, total, *rest = self._forward(tensors(step.batch))
-        found: set[int] = set()
+        found: dict[int, Tensor | None] = {}
         for parameter, grad in zip(self._parameters, rest[self._weighs :], strict=True):
-            if grad.norm() <= NOTHING * total:
-                state = self._optimizer.state.get(parameter, {})
-                found |= {id(parameter), *map(id, state.values())}
+            state = self._optimizer.state.get(parameter, {})
+            size = grad.abs()
+            if grad.norm() <= nothing * total:
+                found |= dict.fromkeys([id(parameter), *map(id, state.values())])
+            elif any(getattr(kept, "shape", None) == grad.shape for kept in state.values()):
+                found[id(parameter)] = size > SMALL * size.square().mean().sqrt()
         return found
 
     # -- replay --------------------------------------------------------------------------------
