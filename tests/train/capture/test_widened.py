@@ -84,7 +84,7 @@ def test_used_and_near(fp32_is_faster, optimizer):
 
 
 def test_what_is_made_of_all_of_them(fp32_is_faster):
-    """Each result has the dtype, shape and strides that were recorded; gradients differ by bf16's rounding."""
+    """Each result has the recorded dtype, shape and strides; gradients differ by bf16's rounding."""
     torch.manual_seed(0)
     net, inputs = Causal(), torch.randint(16, (8, LENGTH))
     grads = {}
