@@ -15,7 +15,7 @@ from torch import Tensor
 
 from loopwright.train.capture.record import Operation, Refused
 from loopwright.train.capture.scalars import Number
-from loopwright.train.capture.simplify import needed, place, without_copies
+from loopwright.train.capture.simplify import simplified
 
 _CODES: dict[Any, int] = {torch.uint8: 0, torch.int8: 1, torch.int16: 2, torch.int32: 3, torch.int64: 4,
            torch.float16: 5, torch.float32: 6, torch.float64: 7, torch.complex64: 9,
@@ -48,8 +48,8 @@ class Graph:
         outputs: Sequence[Tensor],
     ):
         writer = Writer(inputs)
-        operations, outputs = without_copies(operations, outputs)
-        for operation in needed(operations, outputs):
+        operations, outputs = simplified(operations, outputs)
+        for operation in operations:
             writer.operation(operation)
         self.text, self._floats = writer.finish(outputs)
         self.constants = writer.constants
@@ -106,7 +106,6 @@ class Writer:
     def __init__(self, inputs: Sequence[Tensor]):
         self.constants: list[Tensor] = []
         self._names: dict[int, str] = {}
-        self._places: dict[Any, str] = {}
         self._keep: list[Any] = []
         self._lines: list[str] = []
         self._literals: dict[Any, str] = {}
@@ -129,8 +128,7 @@ class Writer:
 
     def also(self, tensor: Tensor, same: Tensor) -> None:
         """Let a tensor share the name of another, which an operation made."""
-        name = self._names[id(tensor)] = self._tensor(same)
-        self._places.setdefault(place(tensor), name)
+        self._names[id(tensor)] = self._tensor(same)
         self._keep.append(tensor)
 
     def names(self, tensors: Sequence[Tensor]) -> list[str]:
@@ -145,8 +143,6 @@ class Writer:
     def operation(self, operation: Operation) -> None:
         """Write one operation."""
         schema = operation.function._schema
-        if self._is_a_name(operation):
-            return
         arguments = [
             self._value(value, str(argument.type))
             for value, argument in zip(operation.arguments, schema.arguments, strict=True)
@@ -175,25 +171,6 @@ class Writer:
             parts = [f"{self._name(tensor)} : Tensor" for tensor in tensors]
             self._line(", ".join(parts), f"prim::ListUnpack({name})")
 
-    def _is_a_name(self, operation: Operation) -> bool:
-        """Whether a view shows the same elements as something that has a name; it then shares the name."""
-        value = operation.outputs
-        returned = operation.function._schema.returns
-        if not isinstance(value, Tensor) or len(returned) != 1 or id(value) in self._names:
-            return False
-        alias = returned[0].alias_info
-        if alias is None or alias.is_write:
-            return False
-        for argument in operation.arguments:
-            if isinstance(argument, Tensor):
-                self._tensor(argument)
-        name = self._places.get(place(value))
-        if name is None:
-            return False
-        self._names[id(value)] = name
-        self._keep.append(value)
-        return True
-
     def _line(self, results: str, call: str) -> None:
         self._lines.append(f"  {results} = {call}" if results else f"  {call}")
 
@@ -203,7 +180,6 @@ class Writer:
 
     def _name(self, tensor: Tensor) -> str:
         name = self._names[id(tensor)] = self._new()
-        self._places.setdefault(place(tensor), name)
         self._keep.append(tensor)
         return name
 

@@ -1,4 +1,4 @@
-"""What of a recording need not be replayed: copies that only it caused, names, results that nobody uses."""
+"""What of a recording need not be replayed: copies that only it caused, names, constants, unused results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ import torch
 from torch import Tensor
 
 from loopwright.train.capture.record import Operation
+from loopwright.train.capture.scalars import Number
+
+SMALL = 4096
+"""Numbers of a tensor that is kept instead of being filled again."""
+FILLS = tuple(
+    f"aten::{name}" for name in (
+        "ones_like", "zeros_like", "full_like", "ones", "zeros", "full", "arange", "scalar_tensor",
+        "new_ones", "new_zeros", "new_full",
+    )
+)  # fmt: skip
 
 
 def tensors(value: Any) -> list[Tensor]:
@@ -34,6 +44,69 @@ def place(tensor: Tensor) -> Any:
         return id(tensor)
     memory = tensor.untyped_storage().data_ptr()
     return (memory, tensor.storage_offset(), tensor.dtype, tensor.shape, tensor.stride())
+
+
+def simplified(
+    operations: Sequence[Operation], outputs: Sequence[Tensor]
+) -> tuple[list[Operation], list[Tensor]]:
+    """Return the operations that have to be replayed, and what stands for the outputs then."""
+    kept, made = without_copies(*without_names(without_constants(operations, outputs), outputs))
+    return needed(kept, made), made
+
+
+def without_constants(
+    operations: Sequence[Operation], outputs: Sequence[Tensor]
+) -> list[Operation]:
+    """Leave out what fills small tensors with the same numbers each time: the recorded ones stand for them.
+
+    The gradient that a backward pass begins with, say, which is 1.
+    """
+    held = {_memory(tensor) for tensor in outputs}
+    held |= {memory for op in operations if not _fills(op) for memory in _written(op, made=False)}
+    return [
+        op for op in operations
+        if not _fills(op) or op.outputs.numel() > SMALL or _memory(op.outputs) in held
+    ]  # fmt: skip
+
+
+def _fills(operation: Operation) -> bool:
+    moves = any(
+        isinstance(value, Number) for value in operation.arguments
+    )  # with the learning rate
+    return (
+        not moves
+        and operation.function._schema.name in FILLS
+        and isinstance(operation.outputs, Tensor)
+    )
+
+
+def without_names(
+    operations: Sequence[Operation], outputs: Sequence[Tensor]
+) -> tuple[list[Operation], list[Tensor]]:
+    """Leave out views that show the same elements as a tensor that is there already."""
+    there: dict[Any, Tensor] = {}
+    source: dict[int, Tensor] = {}
+    kept = []
+    for given in operations:
+        op = _with(given, source)
+        for tensor in tensors(op.arguments):
+            there.setdefault(place(tensor), tensor)
+        same = there.get(place(op.outputs)) if is_a_view(op) else None
+        if same is not None and same is not op.outputs:
+            source[id(op.outputs)] = same
+            continue
+        kept.append(op)
+        for tensor in tensors(op.outputs):
+            there.setdefault(place(tensor), tensor)
+    return kept, [source.get(id(tensor), tensor) for tensor in outputs]
+
+
+def is_a_view(operation: Operation) -> bool:
+    """Whether an operation gives one tensor that shows elements of an argument, and writes nothing."""
+    returned = operation.function._schema.returns
+    if len(returned) != 1 or not isinstance(operation.outputs, Tensor):
+        return False
+    return returned[0].alias_info is not None and not returned[0].alias_info.is_write
 
 
 def needed(operations: Sequence[Operation], outputs: Sequence[Tensor]) -> list[Operation]:
@@ -103,14 +176,14 @@ def _memory_made(operations: Sequence[Operation]) -> set[int]:
     }
 
 
-def _written(op: Operation) -> set[int]:
-    """Return the memory that an operation writes to, what it makes included."""
+def _written(op: Operation, *, made: bool = True) -> set[int]:
+    """Return the memory that an operation writes to, with what it makes."""
     schema = op.function._schema
     into = [
         value for value, argument in zip(op.arguments, schema.arguments, strict=True)
         if argument.alias_info is not None and argument.alias_info.is_write
     ]  # fmt: skip
-    if all(returned.alias_info is None for returned in schema.returns):
+    if made and all(returned.alias_info is None for returned in schema.returns):
         into.append(op.outputs)
     return {_memory(tensor) for value in into for tensor in tensors(value)}
 

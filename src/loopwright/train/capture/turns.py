@@ -12,13 +12,14 @@ from torch import Tensor
 
 from loopwright.train.capture.graph import Writer, as_written, function_of
 from loopwright.train.capture.record import Operation
-from loopwright.train.capture.simplify import needed, without_copies
+from loopwright.train.capture.simplify import is_a_view, simplified, tensors
 
 _TEXT = """graph({head}):
   %losses : float[] = prim::ListConstruct()
   %norms : float[] = prim::ListConstruct()
   %on : bool = prim::Constant[value=1]()
   %numbers_each : int = prim::Constant[value={each}]()
+{once}
   prim::Loop(%count, %on)
     block0(%turn : int):
 {taken}
@@ -67,15 +68,19 @@ class Turns:
         each: int,
     ):
         writer = Writer(inputs)
-        forward, made = without_copies(forward, outputs)
-        for operation in needed(forward, made):
+        forward, made = simplified(forward, outputs)
+        before, forward = _of_constants(forward, inputs)
+        for operation in before:
+            writer.operation(operation)
+        once = writer.take()
+        for operation in forward:
             writer.operation(operation)
         for given, same in zip(outputs, made, strict=True):
             writer.also(given, same)
         first = writer.take()
         assert all(kind is None for kind, _ in writer.floats), "a forward pass knows no rate"
-        update, _ = without_copies(update, [outputs[1]])
-        for operation in needed(update, [outputs[1]]):
+        update, _ = simplified(update, [outputs[1]])
+        for operation in update:
             writer.operation(operation)
         loss, norm = writer.names(made[:2])
         moving = [(f"%f{i}", kind) for i, (kind, _) in enumerate(writer.floats) if kind is not None]
@@ -99,7 +104,7 @@ class Turns:
             ]
         self.text = _TEXT.format(
             head=", ".join(head), each=each, loss=loss, norm=norm,
-            taken=_indented(taken, 6), forward=_indented(first, 6),
+            once=_indented(once, 2), taken=_indented(taken, 6), forward=_indented(first, 6),
             numbers=_indented(numbers, 10), update=_indented(writer.take(), 10),
         )  # fmt: skip
         self._function = function_of(self.text)
@@ -117,6 +122,21 @@ class Turns:
         numbers = [number for row in rows for number in row]
         with as_written():
             return self._function(len(batches), *columns, numbers, *self._constants, *self._fixed)
+
+
+def _of_constants(
+    operations: Sequence[Operation], inputs: Sequence[Tensor]
+) -> tuple[list[Operation], list[Operation]]:
+    """Return the views of what is no turn's own, which are made before the first, and the rest."""
+    own = {id(tensor) for tensor in inputs}
+    before, rest = [], []
+    for operation in operations:
+        if is_a_view(operation) and not any(id(t) in own for t in tensors(operation.arguments)):
+            before.append(operation)
+            continue
+        rest.append(operation)
+        own |= {id(tensor) for tensor in tensors(operation.outputs)}
+    return before, rest
 
 
 def _indented(lines: Sequence[str], by: int) -> str:
