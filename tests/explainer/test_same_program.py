@@ -27,7 +27,16 @@ def recorded(train, **settings):
     return left, recording
 
 
-@pytest.mark.parametrize("train", TRAININGS, ids=lambda train: train.__name__)
+SLOW = ("transforms", "custom_optimizer", "fused")
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        pytest.param(one, id=one.__name__, marks=pytest.mark.long if one.__name__ in SLOW else ())
+        for one in TRAININGS
+    ],
+)
 def test_same_numbers(train):
     """A recorded training, what-ifs and all, has the same losses, weights, generator states and pickles."""
     before = everything(train)

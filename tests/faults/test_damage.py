@@ -116,6 +116,11 @@ def test_the_folder_has_all_kinds_of_files(base):
         assert {"final.safetensors", "raw.safetensors", "protected.json", "report.html"} <= names
 
 
+@pytest.mark.parametrize(
+    "base",
+    [pytest.param("interrupted", marks=pytest.mark.long), "finished"],
+    indirect=True, scope="module",
+)  # fmt: skip
 def test_some_flipped_bits(case, whole, base):
     """A bit flipped in each file: the same bits, or a refusal that says why."""
     assert with_bits_flipped(case, base, whole, 1) == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from loopwright.report import compare
@@ -20,8 +22,13 @@ def box_of(page, selector):
     return page.locator(selector).first.bounding_box()
 
 
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("width", [375, 820, 1280])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        pytest.param(*one, marks=pytest.mark.long if one in (("huge", 820), ("huge", 1280)) else ())
+        for one in product(ALL, [375, 820, 1280])
+    ],
+)
 def test_pages_fit_their_width(visit, samples, name, width):
     """No page scrolls sideways, on a phone, a tablet or a desk; none logs or loads anything."""
     page = visit(render(getattr(samples, name)()), viewport={"width": width, "height": 800})

@@ -198,7 +198,14 @@ class AtOneTime:
 
 
 @pytest.mark.parametrize(
-    "turn", [in_parts, of_two_sizes, side_by_side, on_one_trunk, retained_for_nothing]
+    "turn",
+    [
+        pytest.param(in_parts, marks=pytest.mark.long),
+        of_two_sizes,
+        side_by_side,
+        on_one_trunk,
+        pytest.param(retained_for_nothing, marks=pytest.mark.long),
+    ],
 )
 def test_what_is_kept_at_one_time(turn):
     """The most that graphs of a step held at any one moment, as weak references to storages say."""

@@ -128,7 +128,7 @@ def phases(model, optimizer, x, y, held, *, by_turn):
             run(phase)
 
 
-@pytest.mark.parametrize("by_turn", [False, True])
+@pytest.mark.parametrize("by_turn", [pytest.param(False, marks=pytest.mark.long), True])
 def test_turns_of_one_loop_that_train_and_that_evaluate(by_turn):
     """They are two loops, each with its own turns, losses and times, wherever the mode is set."""
     held = {"train": [], "valid": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 
 import numpy as np
 import pytest
@@ -127,9 +128,16 @@ def _visit_at_each_turn(monkeypatch):
     monkeypatch.setattr("loopwright.train.state.boundary.APART", 0.0)
 
 
-@pytest.mark.parametrize("place", ["begin", "forward", "backward"])
-@pytest.mark.parametrize("turn", [1, 6, 11])
-@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize(
+    ("kind", "turn", "place"),
+    [
+        pytest.param(
+            *one,
+            marks=pytest.mark.long if one[0] == "workers" and one[1:] != (6, "forward") else (),
+        )
+        for one in product(LOADERS, [1, 6, 11], ["begin", "forward", "backward"])
+    ],
+)
 def test_an_exception_before_the_update(tmp_path, kind, turn, place):
     """The turn's beginning is saved, and the same command goes on there with the same bits."""
     expected, got, seen = interrupted(tmp_path, LOADERS[kind], (turn, place))

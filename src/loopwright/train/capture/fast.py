@@ -48,7 +48,7 @@ class Fast:
         self._best: Widened | Compiled | None = None  # None for the exact graphs
         self._trial: Widened | Compiled | None = None
         self._on_trial = False
-        self._name = ""  # of what is tried, or was last
+        self._best_name = self._trial_name = ""
         self._begun = False
         self._exact: list[float] = []  # seconds of turns by the best so far
         self._tried: list[float] = []
@@ -128,7 +128,7 @@ class Fast:
         return " exactly" if self._best is None else ""
 
     def _try(self, graph: Widened | Compiled, name: str, tries: int) -> None:
-        self._trial, self._name, self._tries = graph, name, tries
+        self._trial, self._trial_name, self._tries = graph, name, tries
         self._on_trial = True
         self._exact.clear()
 
@@ -145,7 +145,7 @@ class Fast:
         before, after = median(self._exact), median(self._tried)
         verdict = "not used"
         if after < before:
-            self._best, verdict = self._trial, "used"
+            self._best, self._best_name, verdict = self._trial, self._trial_name, "used"
             if isinstance(self._trial, Compiled):
                 pays = math.ceil(self._seconds / (before - after))
                 verdict = (
@@ -153,7 +153,7 @@ class Fast:
                 )
         self._end_trial()
         self._run.note(
-            f"{self._name} takes {after * 1e3:.2f} ms instead of {before * 1e3:.2f} ms: {verdict}"
+            f"{self._trial_name} takes {after * 1e3:.2f} ms instead of {before * 1e3:.2f} ms: {verdict}"
         )
 
     def _end_trial(self) -> None:
@@ -163,11 +163,12 @@ class Fast:
 
     def give_up(self, why: str) -> None:
         """Go on without the graph that the next turn is run by."""
+        name = self._trial_name if self._on_trial else self._best_name
         if self._on_trial:
             self._end_trial()
         else:
             self._best = None
-        self._run.note(f"{self._name} is not used: {why}")
+        self._run.note(f"{name} is not used: {why}")
 
 
 def turns_left(run: Run) -> int | None:

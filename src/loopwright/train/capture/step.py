@@ -144,6 +144,11 @@ class CapturedStep:
         """Return what is recorded for batches like this one; None where nothing is."""
         return self._shapes.get(self._key(batch))
 
+    @property
+    def begun(self) -> bool:
+        """Whether a turn was made, and the graphs since then were not let go."""
+        return bool(self._shapes)
+
     def stretches(self, every: int | None = None) -> Callable[[Loop], bool]:
         """Return what makes those turns of a loop whose body does nothing but to call this step.
 

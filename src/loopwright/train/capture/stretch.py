@@ -74,7 +74,8 @@ class Stretches:
 
     def made(self, loop: Loop) -> bool:
         """Make some turns of ``loop``; False where the next one has to be made by its body."""
-        if self._step.why_not is not None or loop.turn < self._singly_until:
+        step = self._step
+        if step.why_not is not None or not step.begun or loop.turn < self._singly_until:
             return False
         most = self._most(loop)
         batches = loop.coming()[:most] if most > 1 else []

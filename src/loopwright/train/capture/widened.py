@@ -114,10 +114,12 @@ def _shown(value: Any) -> Any:
 
 
 def _can_be_run_again(operation: Operation) -> bool:
-    """Whether an operation only computes: it writes to no argument, is no view and draws nothing."""
+    """Whether an operation only computes: it is torch's, writes to no argument, is no view, draws nothing."""
     schema = operation.function._schema
-    return not draws(operation) and all(
-        argument.alias_info is None for argument in (*schema.arguments, *schema.returns)
+    return (
+        operation.function.namespace == "aten"
+        and not draws(operation)
+        and all(argument.alias_info is None for argument in (*schema.arguments, *schema.returns))
     )
 
 
