@@ -69,7 +69,7 @@ KINDS = {
         Row("verify none", 2, "none is not there (command line)", "runs/digits/1"),
         Row("train digits --init none.safetensors", 3, "there is no such file (none.safetensors)"),
         Row("train digits --resume always --out gone", 3, "gone holds no run to resume",
-            'resume="auto" begins one'),
+            "--resume auto begins one"),
         Row("predict run none.csv", 2, "recipe mine does not say how to read new data", run=True),
     ],
     "files that are in the way": [

@@ -17,10 +17,7 @@ from torch.overrides import has_torch_function
 
 _engine: Any = getattr(graph, "_engine_run_backward", None)
 _is_transformed: Any = getattr(torch._C, "_are_functorch_transforms_active", None)
-_CODE = torch.autograd.backward.__code__
-_KNOWN = (
-    _engine is not None and _is_transformed is not None and _CODE.co_filename == torch.autograd.__file__
-)  # fmt: skip
+_KNOWN = _engine is not None and _is_transformed is not None
 
 
 def backward_of(
@@ -38,10 +35,15 @@ def backward_of(
     """
     if (
         not _KNOWN or inputs is not None or has_torch_function((loss,)) or _is_transformed()
-        or torch.autograd.backward.__code__ is not _CODE or not loss.is_floating_point()
+        or _is_watched() or not loss.is_floating_point()
     ):  # fmt: skip
         return partial(torch.autograd.backward, loss, retain_graph=retain_graph, inputs=inputs)
     return partial(
         _engine, (loss,), (torch.ones_like(loss),), retain_graph, False, (),
         allow_unreachable=True, accumulate_grad=True,
     )  # fmt: skip
+
+
+def _is_watched() -> bool:
+    """Whether other code stands in torch's function, from before this module was imported or since."""
+    return "_engine_run_backward" not in torch.autograd.backward.__code__.co_names
