@@ -74,6 +74,12 @@ class Site:
         """True when an installed library made the call."""
         return self.user is None or self.user[0] is not self.code
 
+    @property
+    def by_us(self) -> bool:
+        """True when Loopwright itself made the call, for a run of the program's."""
+        name = self.code.co_filename
+        return name.startswith(_OURS) and not name.startswith(_OURS_USER)
+
 
 _kinds: dict[str, int] = {}
 _sites: dict[tuple[int, int, int, int], Site] = {}

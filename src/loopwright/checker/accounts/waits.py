@@ -77,6 +77,8 @@ class Waits:
         began, self._began = self._began, None
         if began is None or began[0] != event.number or self._last_step is None:
             return  # what is read before the first step is part of none
+        if event.site is not None and event.site.by_us:
+            return  # a run looks at its losses on a CPU alone, and the user could not leave it out
         if event.site not in self.reads and len(self.reads) > 512:
             return
         found = self.reads.setdefault(event.site, Reads())
