@@ -67,8 +67,13 @@ def records(run_program, tmp_path_factory):
     made = []
     for name, text in (("train.py", PROGRAM), ("changed.py", CHANGED)):
         (folder / name).write_text(text)
-        made.append(record(run_program, folder / name, folder / f"{name}.json", steps=2, timed=2))
-        scrub(made[-1], name)
+        for _ in range(3):
+            seen = record(run_program, folder / name, folder / f"{name}.json", steps=2, timed=2)
+            # Of two timed turns a stall of the machine can make one that leaves phases out.
+            if all("item" in timing.phases for timing in seen.timings):
+                break
+        scrub(seen, name)
+        made.append(seen)
     return made
 
 
