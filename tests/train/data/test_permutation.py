@@ -189,6 +189,7 @@ def test_a_sampler_that_was_changed(monkeypatch):
 
 def test_a_torch_that_draws_otherwise(monkeypatch):
     """The trial sees it; the draws of the process are not touched by it."""
+    monkeypatch.setattr(torch, "manual_seed", None)  # it seeds the devices' generators as well
     before = torch.get_rng_state()
     ours = (BatchSampler.__iter__, RandomSampler.__iter__, SequentialSampler.__iter__)
     assert permutation._as_torchs.__wrapped__(*ours)

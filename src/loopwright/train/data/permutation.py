@@ -117,7 +117,8 @@ def _as_torchs(*methods: Callable[..., Any]) -> bool:
     before = torch.get_rng_state()
     try:
         return all(
-            _tried(some, size, drop_last, _torchs_batches) == _tried(some, size, drop_last, _our_batches)
+            _tried(before, some, size, drop_last, _torchs_batches)
+            == _tried(before, some, size, drop_last, _our_batches)
             for some in (
                 lambda: SequentialSampler(range(5)),
                 lambda: RandomSampler(range(5)),
@@ -132,12 +133,20 @@ def _as_torchs(*methods: Callable[..., Any]) -> bool:
 
 
 def _tried(
-    make: Callable[[], Any], size: int, drop_last: bool, batches: Callable[[Any], Any]
+    start: Tensor,
+    make: Callable[[], Any],
+    size: int,
+    drop_last: bool,
+    batches: Callable[[Any], Any],
 ) -> list[Any]:
-    """Return the batches, each with where the generators stand then."""
+    """Return the batches, each with where the generators stand then.
+
+    Args:
+        start: where torch's own generator begins; to seed it would seed the devices', too.
+    """
     sampler, found = make(), []
     generator = getattr(sampler, "generator", None) or torch.default_generator
-    torch.manual_seed(0)
+    torch.set_rng_state(start)
     iterator = batches(BatchSampler(sampler, size, drop_last))
     while True:
         batch = next(iterator, None)
