@@ -79,19 +79,24 @@ class Graphs:
         self.all.append(graph)
 
 
-@pytest.fixture
-def at_once(monkeypatch):
-    """How many turns each call of several made that were finite; some are made again one by one."""
+def finite_turns(monkeypatch, owner, name):
+    """How many turns each call of a method of several turns made that were finite."""
     counts = []
-    before = CudaShape._at_once
+    before = getattr(owner, name)
 
     def counted(self, batches, rows):
         losses, norms = before(self, batches, rows)
         counts.append(len(losses))
         return losses, norms
 
-    monkeypatch.setattr(CudaShape, "_at_once", counted)
+    monkeypatch.setattr(owner, name, counted)
     return counts
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """How many turns each call of several made that were finite; some are made again one by one."""
+    return finite_turns(monkeypatch, CudaShape, "_at_once")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from accelerator import finite_turns
 from capturable import MODELS, OPTIMIZERS, SETTINGS, numbers
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -21,16 +22,7 @@ BATCH, SAMPLES = 64, 64 * 12 + 5  # memory of such a batch begins where batches 
 @pytest.fixture
 def stretches(monkeypatch):
     """How many turns each call made; some are made again one by one."""
-    counts = []
-    before = Turns.__call__
-
-    def counted(self, batches, rates):
-        losses, norms = before(self, batches, rates)
-        counts.append(len(losses))
-        return losses, norms
-
-    monkeypatch.setattr(Turns, "__call__", counted)
-    return counts
+    return finite_turns(monkeypatch, Turns, "__call__")
 
 
 def data(model, samples=SAMPLES):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from loopwright.train.capture.record import Operation, Recorded, Refused
+from loopwright.train.capture.record import Operation, Recorded, Refused, by_kind
 from loopwright.train.capture.scalars import Number
 from loopwright.train.capture.simplify import draws, needed, tensors
 
@@ -219,18 +219,6 @@ class _Writer:
         if isinstance(value, (list, tuple)):
             return [self._value(part) for part in value]
         return value
-
-
-def by_kind(operation: Operation, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Return an operation's arguments as those that go by place and those that go by name."""
-    positional: list[Any] = []
-    keywords: dict[str, Any] = {}
-    for value, argument in zip(values, operation.function._schema.arguments, strict=True):
-        if argument.kwarg_only:
-            keywords[argument.name] = value
-        else:
-            positional.append(value)
-    return positional, keywords
 
 
 def _memory(tensor: Tensor) -> int:

@@ -8,7 +8,6 @@ turn with the best so far, and the faster one stays.
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -39,12 +38,13 @@ class Fast:
     """What a batch shape's turns are replayed by, from the first decision on.
 
     Two graphs are tried, each against the best so far: the recorded one with those of its operations in fp32
-    that are faster so, which takes no time to make, and a compiled one.
+    that are faster so, which takes the time of some turns to make, and a compiled one.
     """
 
     def __init__(self, run: Run):
         self._run = run
         self._recorded: Recorded | None = None
+        self._candidate: Recorded | None = None  # what stands in its place if the trial is won
         self._best: Widened | Compiled | None = None  # None for the exact graphs
         self._trial: Widened | Compiled | None = None
         self._on_trial = False
@@ -91,19 +91,20 @@ class Fast:
         forward, found = widened(recorded.forward)
         if not found:
             return
-        with suppress(
-            Refused
-        ):  # an operation that it cannot write down: then there is nothing to try
-            graph = Widened(recorded._replace(forward=forward))
-            which = ", ".join(
-                f"{name.lstrip('_')} ({times:.1f} times as fast as in bf16)"
-                for name, times in found.items()
-            )
-            self._try(graph, f"the step with {which} in fp32", WIDENED_TRIED)
+        which = ", ".join(
+            f"{name.lstrip('_')} ({times:.1f} times as fast as in bf16)"
+            for name, times in found.items()
+        )
+        candidate = recorded._replace(forward=forward)
+        try:
+            graph = Widened(candidate)
+        except Refused as refused:
+            self._run.note(f"steps are captured with {which} in bf16: {refused}")
+            return
+        self._candidate = candidate
+        self._try(graph, f"the step with {which} in fp32", WIDENED_TRIED)
 
     def _compile(self, recorded: Recorded) -> None:
-        if isinstance(self._best, Widened):
-            recorded = self._best.recorded
         turn = median(self._exact)
         left = turns_left(self._run)
         cost = SECONDS + SECONDS_PER_OPERATION * (len(recorded.forward) + len(recorded.update))
@@ -146,6 +147,8 @@ class Fast:
         verdict = "not used"
         if after < before:
             self._best, self._best_name, verdict = self._trial, self._trial_name, "used"
+            if self._candidate is not None:
+                self._recorded = self._candidate
             if isinstance(self._trial, Compiled):
                 pays = math.ceil(self._seconds / (before - after))
                 verdict = (
@@ -157,7 +160,7 @@ class Fast:
         )
 
     def _end_trial(self) -> None:
-        self._trial, self._on_trial = None, False
+        self._trial, self._candidate, self._on_trial = None, None, False
         self._exact.clear()
         self._tried.clear()
 

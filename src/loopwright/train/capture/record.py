@@ -30,6 +30,18 @@ class Operation:
     outputs: Any
 
 
+def by_kind(operation: Operation, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return values for an operation's arguments as those that go by place and those that go by name."""
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    for value, argument in zip(values, operation.function._schema.arguments, strict=True):
+        if argument.kwarg_only:
+            keywords[argument.name] = value
+        else:
+            positional.append(value)
+    return positional, keywords
+
+
 class Recorded(NamedTuple):
     """A step's operations, and what goes in and out.
 

@@ -13,8 +13,6 @@ from loopwright.train.process import randomness
 if TYPE_CHECKING:
     from loopwright.train.run import Run
 
-_ALL = torch.tensor(True)
-
 
 class State:
     """Copies of weights, buffers, the optimizer's tensors and the generators.
@@ -64,14 +62,12 @@ class State:
                 nothing but rounding, Adam makes whole steps of it.
         """
         for (tensor, then), (_, start) in zip(self._tensors, before._tensors, strict=True):
-            counts = noise.get(id(tensor), _ALL)
+            counts = noise.get(id(tensor), ...)
             if counts is None or torch.equal(tensor, then):  # a mask may hold infinities
                 continue
             if not tensor.is_floating_point():
                 return f"a tensor of shape {tuple(tensor.shape)} has other whole numbers"
-            now, then, start = (part.detach().double() for part in (tensor, then, start))
-            if counts is not _ALL:
-                now, then, start = now[counts], then[counts], start[counts]
+            now, then, start = (part.detach().double()[counts] for part in (tensor, then, start))
             apart, moved = (now - then).norm().item(), (now - start).norm().item()
             if not apart <= 0.1 * moved + 1e-5 * now.norm().item():
                 return (

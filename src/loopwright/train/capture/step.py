@@ -58,6 +58,7 @@ NOTHING = 1e-5
 """Share of the gradient's norm below which a parameter's own is taken for rounding: of a bias before a
 batch norm, say, whose gradient is 0 but for that."""
 NOTHING_IN_BF16 = 1e-3
+"""The same, where a number has 8 bits."""
 SMALL = 0.05
 """Share of the root mean square of a parameter's gradient below which Adam may step the other way."""
 

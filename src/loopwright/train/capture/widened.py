@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from loopwright.train.capture.graph import Graph, as_written
-from loopwright.train.capture.record import Operation, Recorded
+from loopwright.train.capture.record import Operation, Recorded, by_kind
 from loopwright.train.capture.simplify import draws, tensors
 
 NARROW, WIDE = torch.bfloat16, torch.float32
@@ -43,11 +43,10 @@ class Widened:
     """
 
     def __init__(self, recorded: Recorded):
-        self.recorded = recorded
-        _, _, inputs, outputs, grads, _ = recorded
+        forward, update, inputs, outputs, grads, _ = recorded
         self._handed_back = len(outputs)
-        self._forward = Graph(recorded.forward, inputs, [*outputs, *grads])
-        self._update = Graph(recorded.update, [*grads, outputs[1]], [outputs[1]])
+        self._forward = Graph(forward, inputs, [*outputs, *grads])
+        self._update = Graph(update, [*grads, outputs[1]], [outputs[1]])
 
     def __call__(self, inputs: Sequence[Tensor], numbers: Sequence[float]) -> list[Tensor]:
         """Run it; where loss or norm is not finite nothing is updated."""
@@ -78,12 +77,7 @@ def widened(operations: Sequence[Operation]) -> tuple[list[Operation], dict[str,
     total = sum(spent.values())
     for operation in operations:
         kind = _kind(operation)
-        if (
-            kind in wide
-            or kind not in spent
-            or spent[kind] < SHARE * total
-            or not _has_narrow(operation)
-        ):
+        if kind in wide or spent.get(kind, -1.0) < SHARE * total or not _has_narrow(operation):
             continue
         again = _in_wide(operation)
         if again is not None:
@@ -129,18 +123,17 @@ def _has_narrow(operation: Operation) -> bool:
 
 
 def _run(operation: Operation, arguments: Sequence[Any]) -> Any:
-    schema = operation.function._schema.arguments
-    positional = [value for value, a in zip(arguments, schema, strict=True) if not a.kwarg_only]
-    named = {a.name: value for value, a in zip(arguments, schema, strict=True) if a.kwarg_only}
+    positional, named = by_kind(operation, arguments)
     with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
         return operation.function(*positional, **named)
 
 
-def _cast(value: Any) -> Any:
+def _wide(value: Any, cast: Callable[[Tensor], Tensor]) -> Any:
+    """Return an argument with what is narrow in it cast."""
     if isinstance(value, Tensor):
-        return value.to(WIDE) if value.dtype is NARROW else value
+        return cast(value) if value.dtype is NARROW else value
     if isinstance(value, (list, tuple)):
-        return [_cast(part) for part in value]
+        return [_wide(part, cast) for part in value]
     return WIDE if value is NARROW else value
 
 
@@ -148,7 +141,8 @@ def _in_wide(operation: Operation) -> Callable[[], Any] | None:
     """Return what computes an operation in fp32; None where that gives something else."""
 
     def again() -> list[Tensor]:
-        made = tensors(_run(operation, _cast(operation.arguments)))
+        arguments = [_wide(value, lambda t: t.to(WIDE)) for value in operation.arguments]
+        made = tensors(_run(operation, arguments))
         return [
             torch.empty_strided(old.shape, old.stride(), dtype=old.dtype).copy_(new)
             if new.dtype is not old.dtype else new
@@ -157,11 +151,8 @@ def _in_wide(operation: Operation) -> Callable[[], Any] | None:
 
     try:
         made = again()
-    except (
-        RuntimeError,
-        ValueError,
-    ):  # there is no such kernel, or it gives another number of results
-        return None
+    except (RuntimeError, ValueError):
+        return None  # there is no such kernel, or it gives another number of results
     same = all(
         (new.shape, new.stride(), new.dtype) == (old.shape, old.stride(), old.dtype)
         for new, old in zip(made, tensors(operation.outputs), strict=True)
@@ -185,17 +176,13 @@ def _replaced(operation: Operation) -> list[Operation]:
     before: list[Operation] = []
     known: dict[int, Tensor] = {}
 
-    def cast(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.dtype is NARROW:
-            if id(value) not in known:
-                known[id(value)] = wide = value.to(WIDE)
-                before.append(_operation(_aten._to_copy.default, [value], wide, dtype=WIDE))
-            return known[id(value)]
-        if isinstance(value, (list, tuple)):
-            return [cast(part) for part in value]
-        return WIDE if value is NARROW else value
+    def cast(tensor: Tensor) -> Tensor:
+        if id(tensor) not in known:
+            known[id(tensor)] = wide = tensor.to(WIDE)
+            before.append(_operation(_aten._to_copy.default, [tensor], wide, dtype=WIDE))
+        return known[id(tensor)]
 
-    arguments = [cast(value) for value in operation.arguments]
+    arguments = [_wide(value, cast) for value in operation.arguments]
     made = _run(operation, arguments)
     after: list[Operation] = []
 

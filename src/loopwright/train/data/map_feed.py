@@ -79,6 +79,7 @@ class MapFeed(Feed):
 
         order = None
         if gather is not None:
+            # here: programs whose data are not in memory do without it
             from loopwright.train.data.permutation import permutation_of
 
             order = permutation_of(self.loader)
