@@ -18,13 +18,15 @@ TITLES = {
 NAMES = {
     "tutorial again": "tutorial loop again (null)", "loop": "run.loop", "fit": "lw.fit",
     "exact": "run.compile_step", "fit_exact": 'lw.fit(capture="exact")', "tuned": "tuned",
+    "loop_flush": "run.loop, denormals zero",
+    "fit_exact_flush": "exact, denormals zero",
     "six_calls": "the six calls alone (limit)",
     "checked_by_hand": "six calls, checked by hand",
     "lightning": "Lightning", "accelerate": "Accelerate", "ignite": "Ignite",
     "hf_trainer": "HF Trainer", "skorch_net": "skorch", "keras_torch": "Keras on torch",
     "torchtnt_train": "torchtnt",
 }  # fmt: skip
-OURS = ("loop", "fit", "exact", "fit_exact", "tuned")
+OURS = ("loop", "fit", "exact", "fit_exact", "tuned", "loop_flush", "fit_exact_flush")
 ROW, LABEL, WIDTH, HEAD = 19, 190, 760, 34
 STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #1f2328 } .h { font-weight: 600; font-size: 14px }

@@ -26,6 +26,7 @@ OPTIONS = {
         "--threads",
         "--channels-last",
         "--fused",
+        "--flush-denormal",
         "--device",
         "--deterministic",
         "--out",

@@ -15,6 +15,7 @@ from loopwright.cli.train import understand
 from loopwright.cli.training import prepare
 from loopwright.cli.tuning import Timer, Trial
 from loopwright.errors import LoopwrightError
+from loopwright.train.process.denormals import are_flushed
 
 
 @pytest.fixture
@@ -45,8 +46,11 @@ def test_one_after_the_other(machine, tmp_path, capsys):
     """Each setting is tried on top of those that helped; the fastest ones are written to a file."""
     times = {
         "": 4.0, "--threads 2": 3.0, "--threads 4": 2.9, "--threads 2 --fused": 2.5,
-        "--threads 2 --fused --precision bf16": 5.0, "--threads 2 --fused --capture exact": 1.5,
-        "--threads 2 --capture fast": 1.0, "--threads 2 --precision bf16 --capture fast": 0.99,
+        "--threads 2 --fused --flush-denormal": 2.2,
+        "--threads 2 --fused --flush-denormal --precision bf16": 5.0,
+        "--threads 2 --fused --flush-denormal --capture exact": 1.5,
+        "--threads 2 --flush-denormal --capture fast": 1.0,
+        "--threads 2 --flush-denormal --precision bf16 --capture fast": 0.99,
     }  # fmt: skip
     assert torch.get_num_threads() == 1
     seen = machine(["digits", "--tune"], times)
@@ -54,11 +58,12 @@ def test_one_after_the_other(machine, tmp_path, capsys):
     written = tomllib.loads((tmp_path / "digits-tuned.toml").read_text())
     assert written["recipe"] == "digits"
     assert (written["threads"], written["capture"]) == (2, "fast")
+    assert written["flush_denormal"] is True
     assert "precision" not in written
     asked = understand([str(tmp_path / "digits-tuned.toml")])
     assert (asked.loop.threads, asked.loop.capture) == (2, "fast")
     out = capsys.readouterr().out
-    assert "fastest: --threads 2 --capture fast" in out
+    assert "fastest: --threads 2 --flush-denormal --capture fast" in out
     assert "a note of 1.0" in out
 
 
@@ -68,7 +73,8 @@ def test_what_was_given_is_not_tried(machine, tmp_path):
     words = ["digits", "--threads", "1", "--precision", "bf16", "--lr", "0.01", "--tune"]
     given = "--threads 1 --precision bf16 --lr 0.01"
     times = {
-        given: 4.0, f"{given} --fused": 3.0, f"{given} --fused --capture exact": 2.0,
+        given: 4.0, f"{given} --fused": 3.0, f"{given} --fused --flush-denormal": 3.0,
+        f"{given} --fused --capture exact": 2.0,
         f"{given} --capture fast": 1.99,
     }  # fmt: skip
     machine(words, times)
@@ -82,7 +88,8 @@ def test_nothing_helps(machine, tmp_path, capsys):
     """What is not clearly faster, or fails, is not chosen, and no file is written."""
     times = {
         "": 1.0, "--threads 2": 0.99, "--threads 4": LoopwrightError("failed: no memory", slug="x"),
-        "--fused": 1.0, "--precision bf16": 1.5, "--capture exact": 0.97, "--capture fast": 1.0,
+        "--fused": 1.0, "--flush-denormal": 1.0,
+        "--precision bf16": 1.5, "--capture exact": 0.97, "--capture fast": 1.0,
         "--precision bf16 --capture fast": 1.2,
     }  # fmt: skip
     machine(["digits", "--tune"], times)
@@ -95,8 +102,9 @@ def test_nothing_helps(machine, tmp_path, capsys):
 def test_two_that_help_together(machine, tmp_path):
     """bf16 by itself is slower, and in a fast step the fastest; nothing is tried twice."""
     times = {
-        "": 4.0, "--threads 2": 4.0, "--threads 4": 4.0, "--fused": 4.0, "--precision bf16": 4.2,
-        "--capture exact": 4.0, "--capture fast": 3.9, "--precision bf16 --capture fast": 2.0,
+        "": 4.0, "--threads 2": 4.0, "--threads 4": 4.0, "--fused": 4.0, "--flush-denormal": 4.1,
+        "--precision bf16": 4.2, "--capture exact": 4.0, "--capture fast": 3.9,
+        "--precision bf16 --capture fast": 2.0,
     }  # fmt: skip
     assert machine(["digits", "--tune"], times) == [*times, ""]
     written = tomllib.loads((tmp_path / "digits-tuned.toml").read_text())
@@ -170,3 +178,13 @@ def test_fused(tmp_path):
     """``--fused`` lets the recipe's optimizer update by torch's fused kernel."""
     job = prepare(understand(["digits", "--fused"]))
     assert job.optimizer.param_groups[0]["fused"]
+
+
+def test_flush_denormal():
+    """``--flush-denormal`` is set before the recipe computes anything."""
+    assert not are_flushed()
+    try:
+        prepare(understand(["digits", "--flush-denormal"]))
+        assert are_flushed()
+    finally:
+        torch.set_flush_denormal(False)

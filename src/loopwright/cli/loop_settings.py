@@ -97,6 +97,11 @@ class LoopSettings:
     fused: bool = setting(
         False, NUMBERS, "Update by torch's fused kernel (fused=True): faster, rounds otherwise."
     )
+    flush_denormal: bool = setting(
+        False,
+        NUMBERS,
+        "Take numbers under 1e-38 as zero: a CPU is slow at those that Adam keeps of rare gradients.",
+    )
     device: str = setting("auto", NUMBERS, "cpu, cuda, cuda:1, mps; auto takes what there is.")
     deterministic: bool = setting(False, NUMBERS, "Use only operations with repeatable results.")
 

@@ -12,7 +12,7 @@ import loopwright as lw
 from loopwright.cli.failures import locate
 from loopwright.cli.first_steps import FirstSteps
 from loopwright.cli.loop_settings import LENGTHS, TRIES, LoopSettings
-from loopwright.errors import UsageError
+from loopwright.errors import LoopwrightWarning, UsageError
 from loopwright.train.callsite import place_of
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def prepare(asked: Asked) -> Job:
 
     if asked.loop.threads is not None:
         torch.set_num_threads(asked.loop.threads)
+    if asked.loop.flush_denormal:
+        _flush_denormal()
     lw.seed(asked.seed)
     job = asked.source.info.build(asked.parameters)
     if asked.loop.channels_last:
@@ -51,6 +53,19 @@ def prepare(asked: Asked) -> Job:
     if asked.loop.fused:
         _fuse(job)
     return job
+
+
+def _flush_denormal() -> None:
+    """Before anything is computed: threads take the switch from the one that begins them."""
+    from loopwright.train.process import denormals
+
+    if not denormals.flush():
+        warnings.warn(
+            "--flush-denormal has no effect on some threads: this processor has no such switch, or "
+            "torch had begun its threads before  [denormals-not-flushed]",
+            LoopwrightWarning,
+            stacklevel=2,
+        )
 
 
 def _fuse(job: Job) -> None:

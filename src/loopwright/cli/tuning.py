@@ -101,6 +101,8 @@ def candidates(asked: Asked, job: Job) -> Iterator[Setting]:
     optimizers = job.optimizer.values() if isinstance(job.optimizer, dict) else [job.optimizer]
     if not loop.fused and all("fused" in getattr(one, "defaults", ()) for one in optimizers):
         yield Setting(("--fused",), "other roundings")
+    if not loop.flush_denormal:
+        yield Setting(("--flush-denormal",), "under 1e-38 zero")
     if loop.precision is None:
         yield Setting(("--precision", "bf16"), "bfloat16")
     if loop.capture is None and not isinstance(job.model, dict):

@@ -30,6 +30,7 @@ LOOP_SETTINGS = frozenset(
         "threads",
         "channels_last",
         "fused",
+        "flush_denormal",
         "deterministic",
         "nonfinite",
         "capture",

@@ -23,6 +23,8 @@ def environment(device: torch.device, recipe: Mapping[str, Any] | None = None) -
         recipe: what ``Run`` was told of the recipe that made it, its file among it. The git commit and
             state of the folder of the user's code are noted where it has them.
     """
+    from loopwright.train.process import denormals
+
     facts: dict[str, Any] = {
         "loopwright": __version__,
         "torch": torch.__version__,
@@ -37,6 +39,8 @@ def environment(device: torch.device, recipe: Mapping[str, Any] | None = None) -
     if device.type == "cuda":
         cudnn = torch.backends.cudnn
         facts["cudnn"] = f"benchmark {cudnn.benchmark}, deterministic {cudnn.deterministic}"
+    if denormals.are_flushed():
+        facts["denormals"] = "zero"
     if (numpy := sys.modules.get("numpy")) is not None:
         facts["numpy"] = numpy.__version__
     git = _git(str(code_folder((recipe or {}).get("file"))))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loopwright.train.run import Run
 
 WARNED_ONLY = {"threads", "torch", "python", "numpy", "loopwright", "device", "processor", "matmul",
-               "cudnn", "deterministic", "ranks"}  # fmt: skip
+               "cudnn", "deterministic", "denormals", "ranks"}  # fmt: skip
 """Differences under which a resumed run goes on, with a warning that its bits may differ."""
 
 
