@@ -340,13 +340,16 @@ class Lifecycle:
         self._run.note(text.split("\n", maxsplit=1)[0])
         self._run.line(text)
 
-    def _tell_waiting(self, loop: Loop, phases: dict[str, float]) -> None:
-        loader = loop.source.loader
-        if in_memory(loader):
-            return
-        turns, workers = loop.turn - loop.turns_before, getattr(loader, "num_workers", None)
-        if (told := waiting.advice(phases, turns, workers)) is not None:
-            self._run.note(told)
+    def _tell_of_time(self, loop: Loop, phases: dict[str, float]) -> None:
+        """Note what has cost time, and what would cure it."""
+        from loopwright.train.process import denormals
+
+        loader, turns = loop.source.loader, loop.turn - loop.turns_before
+        told = [denormals.advice(self._run.optimizers.values(), turns)]
+        if not in_memory(loader):
+            told.append(waiting.advice(phases, turns, getattr(loader, "num_workers", None)))
+        for text in filter(None, told):
+            self._run.note(text)
 
     def release(self, loop: Loop) -> None:
         """Give back what a loop holds while it runs."""
@@ -390,7 +393,7 @@ class Lifecycle:
         phases = {name: getattr(loop, f"phase_{name}") for name in PHASES}
         for name, seconds in phases.items():
             self._run.phases[name] = self._run.phases.get(name, 0.0) + seconds
-        self._tell_waiting(loop, phases)
+        self._tell_of_time(loop, phases)
         if self._run.files is not None:
             if outcome.kind == "failed" and not self.trained(loop):
                 self._run.files.undo_begin()

@@ -98,3 +98,67 @@ def test_a_run_notes_it(tmp_path):
     torch.set_flush_denormal(False)
     with pytest.warns(LoopwrightWarning, match=r"denormals zero → —.*\[resumed-elsewhere\]"):
         assert "denormals" not in train(4).environment
+
+
+def _left(share, size=20_000, dtype=torch.float32):
+    """Return an optimizer that has trained, with so much of its momentum denormal."""
+    weight = nn.Parameter(torch.ones(size, dtype=dtype))
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    weight.sum().backward()
+    optimizer.step()
+    optimizer.state[weight]["momentum_buffer"][: int(share * size)] = torch.finfo(dtype).tiny / 4
+    return optimizer
+
+
+def test_advice(monkeypatch):
+    """What the run's notes say, and when they say nothing."""
+    monkeypatch.setattr(denormals, "slowdown", lambda: 21.6)
+    assert denormals.advice([_left(0.25)], 1000) == (
+        "25 % of the optimizer's numbers are denormal (under 1e-38), and this processor is 22 times "
+        "slower with those: --flush-denormal, or torch.set_flush_denormal(True) at the program's "
+        "beginning, takes them as zero"
+    )
+    assert denormals.advice([_left(0.5, dtype=torch.float64), _left(0.5)], 1000).startswith("50 %")
+    assert denormals.advice([_left(0.001)], 1000) is None
+    assert denormals.advice([_left(1, size=5_000)], 1000) is None
+    assert denormals.advice([_left(1)], 20) is None
+    monkeypatch.setattr(denormals, "slowdown", lambda: 1.1)
+    assert denormals.advice([_left(1)], 1000) is None
+
+
+def test_of_many_numbers_some_are_looked_at(monkeypatch):
+    """The share is that of an even sample."""
+    monkeypatch.setattr(denormals, "MOST", 1000)
+    monkeypatch.setattr(denormals, "slowdown", lambda: 21.6)
+    assert denormals.advice([_left(0.25)], 1000).startswith("25 %")
+
+
+def test_slowdown():
+    """The processor's time; with denormal numbers as zero there is no other."""
+    assert denormals.slowdown() > 0.8
+    denormals.flush()
+    assert 0.5 < denormals.slowdown() < 2
+
+
+def test_flushed_is_not_told(monkeypatch):
+    """Numbers that are zero to the processor already are not counted."""
+    monkeypatch.setattr(denormals, "slowdown", lambda: 21.6)
+    optimizer = _left(0.5)
+    denormals.flush()
+    assert denormals.advice([optimizer], 1000) is None
+
+
+def test_a_run_tells_of_them(monkeypatch, tmp_path):
+    """In its notes, where its optimizer has come to keep many."""
+    monkeypatch.setattr(denormals, "slowdown", lambda: 21.6)
+    torch.manual_seed(0)
+    model = nn.Linear(20_000, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.6)
+    run = lw.Run(tmp_path / "run", model=model, optimizer=optimizer, progress=False)
+    for step in run.loop([torch.zeros(1, 20_000)], steps=220):
+        inputs = step.batch.clone()
+        inputs[:, : 20_000 if step.index == 0 else 10_000] = 1
+        step.backward(model(inputs).mean())
+        step.update()
+    (note,) = [note for note in run.notes if "denormal" in note]
+    assert note.startswith("50 % of the optimizer's numbers are denormal")
