@@ -45,18 +45,13 @@ def test_same_numbers(train):
     assert {name for name in before if not equal(before[name], left[name])} == set()
 
 
-def test_what_ifs_were_among_them():
-    """Control: the plain training was run again, with changes, and still is the same."""
+def test_everything_is_put_back():
+    """After a recording with what-ifs, every attribute and every function's code is the one that it was."""
+    before = snapshot()
     _, recording = recorded(plain)
+    assert snapshot() == before
     asked = [one.name for turn in recording.kept for one in turn.whatifs]
     assert {"half the learning rate", "twice the learning rate", "in eval mode"} <= set(asked)
-
-
-def test_everything_is_put_back():
-    """After a recording, every attribute and every function's code is the very object it was."""
-    before = snapshot()
-    recorded(plain)
-    assert snapshot() == before
 
 
 PRINTS = """

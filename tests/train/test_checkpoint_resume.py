@@ -182,7 +182,13 @@ def test_killed(bench, die):
     assert bench.killed(EVERYTHING, die) == bench.whole(EVERYTHING)
 
 
-@pytest.mark.parametrize("die", ["update-3", "forward-8", "update-22"])
+@pytest.mark.parametrize(
+    "die",
+    [
+        "forward-8",
+        *(pytest.param(one, marks=pytest.mark.long) for one in ["update-3", "update-22"]),
+    ],
+)
 def test_killed_with_workers(bench, die):
     """With two workers, which draw from generators of their own, the bits are the same too."""
     assert bench.killed(EVERYTHING, die, workers=2) == bench.whole(EVERYTHING, workers=2)
@@ -193,7 +199,11 @@ def test_finished_again(bench):
     assert bench.again(EVERYTHING) == bench.whole(EVERYTHING)
 
 
-@pytest.mark.parametrize("die", ["warm up-3", "warm up-5", "None-0", "None-7", "None-11", "fine-1"])
+@pytest.mark.parametrize(
+    "die",
+    ["warm up-5", "None-0", "fine-1",
+     *(pytest.param(one, marks=pytest.mark.long) for one in ["warm up-3", "None-7", "None-11"])],
+)  # fmt: skip
 def test_several_loops(bench, die):
     """In a program with several loops the one that was killed goes on; earlier ones yield nothing."""
     assert bench.killed(LOOPS, die) == bench.whole(LOOPS)
@@ -204,7 +214,9 @@ def test_several_loops_again(bench):
     assert bench.again(LOOPS) == bench.whole(LOOPS)
 
 
-@pytest.mark.parametrize("die", ["0-4", "1-0", "1-11", "2-7"])
+@pytest.mark.parametrize(
+    "die", ["1-0", "2-7", *(pytest.param(one, marks=pytest.mark.long) for one in ["0-4", "1-11"])]
+)
 def test_several_runs(bench, die):
     """In a program with several runs the finished ones restore what they left, generators included."""
     assert bench.killed(FOLDS, die) == bench.whole(FOLDS)
@@ -514,7 +526,11 @@ say(*weights(run))
 """
 
 
-@pytest.mark.parametrize("die", ["first-7", "between", "second-0", "second-4"])
+@pytest.mark.parametrize(
+    "die",
+    ["between", "second-4",
+     *(pytest.param(one, marks=pytest.mark.long) for one in ["first-7", "second-0"])],
+)  # fmt: skip
 def test_persistent_workers_between_loops(bench, die):
     """Workers that an ended loop left are the next loop's, also in another process."""
     assert bench.killed(PERSISTENT, die) == bench.whole(PERSISTENT)

@@ -236,11 +236,21 @@ def both(make, until, epochs=3):
 
 
 PLACES = [(0, 1), (0, 3), (0, 4), (1, 0), (1, 3), (2, 1)]
+QUICK = {(0, 3), (1, 0)}
+"""For loaders with workers: inside an epoch, with batches ahead, and between two."""
+
+
+def slow(kind, place):
+    """Marked long, what starts processes and is no kind of its own."""
+    long = "worker" in kind and place not in QUICK
+    ids = f"{kind}-epoch {place[0]} batch {place[1]}"
+    return pytest.param(kind, place, marks=[pytest.mark.long] if long else [], id=ids)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker")
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"epoch {place[0]} batch {place[1]}")
-@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize(
+    ("kind", "place"), [slow(kind, place) for kind in LOADERS for place in PLACES]
+)
 def test_goes_on(kind, place):
     """Every kind of loader goes on at every kind of place with the batches that would have come."""
     expected, got = both(LOADERS[kind], place)
@@ -260,7 +270,12 @@ def test_the_control():
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11's own
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
-@pytest.mark.parametrize("place", [(0, 3), (1, 0), (1, 1), (1, 4), (2, 0)])
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param((0, 3), id="0-3"), pytest.param((1, 4), id="1-4"),
+     *(pytest.param(one, id=f"{one[0]}-{one[1]}", marks=pytest.mark.long)
+       for one in [(1, 0), (1, 1), (2, 0)])],
+)  # fmt: skip
 def test_goes_on_with_its_own_state(place, workers, persistent):
     """A StatefulDataLoader goes on by its own state, its workers' generators included."""
     stateful = pytest.importorskip("torchdata.stateful_dataloader")
