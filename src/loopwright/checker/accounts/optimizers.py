@@ -79,6 +79,10 @@ class Entry:
         """Groups of state dicts that were taken since the last step, and what they held then."""
         self.sizes: list[tuple[Site, int]] = []
         """The backward passes of each step, where they came from one place."""
+        self.slow: list[Any] = []
+        """What the account of denormals has found in its state."""
+        self.slow_due = 0
+        """After how many steps that account looks next."""
         self.lr = 0.0
         self.loaded_state = False
         self.had_state = False
@@ -159,6 +163,16 @@ class Optimizers:
         """Those that are stepped by this thread, or by none yet."""
         thread = threading.get_ident()
         return [one for one in self.entries if one.thread in (None, thread) and one.alive]
+
+    def beside(self, entry: Entry) -> list[Entry]:
+        """Those that are stepped in the same part of the program as one, itself among them."""
+        return [
+            one
+            for one in self.entries
+            if one.watched
+            and one.first_step <= entry.last_step
+            and entry.first_step <= one.last_step
+        ]
 
     def owners(self) -> dict[int, list[Entry]]:
         """Parameter id -> the live optimizers that hold it."""

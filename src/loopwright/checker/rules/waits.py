@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from loopwright.checker.accounts.books import Accounts
 
 ENOUGH_STEPS = 8
+LOST_SHARE, LOST_S = 0.03, 5e-5
+"""Of a step's time, and in seconds: what denormals must cost at least."""
 
 
 class ItemSyncEveryStep(Rule):
@@ -42,4 +44,34 @@ class ItemSyncEveryStep(Rule):
             )
 
 
-RULES = (ItemSyncEveryStep,)
+class DenormalOptimizerState(Rule):
+    """The state of an optimizer has decayed to where the processor computes each number by microcode."""
+
+    name = "denormal-optimizer-state"
+    severity = "hint"
+    about = "The optimizer's state holds numbers too small for the processor's fast path."
+
+    def findings(self, accounts: Accounts) -> Iterator[Finding]:
+        waits = accounts.waits
+        if waits.steps < ENOUGH_STEPS:
+            return
+        for entry in accounts.denormals.latest():
+            # From one step of this optimizer to the next: with others in turns, theirs are in between.
+            turns = sum(one.watched for one in accounts.optimizers.beside(entry)) / entry.watched
+            step = turns * waits.seconds / waits.steps
+            lost = sum(one.seconds for one in entry.slow)
+            if lost < max(LOST_SHARE * step, LOST_S):
+                continue
+            worst = max(entry.slow, key=lambda one: one.seconds)
+            yield self.finding(
+                entry.usual_step(),
+                f"{100 * worst.share:.0f} % of the {worst.numbers:,} numbers in {entry.kind}'s {worst.name} are denormal "
+                f"(below {worst.tiny:.2g}), and this machine multiplies them {worst.slower:.3g} times slower: "
+                f"at least {1000 * lost:.2g} ms of a {1000 * step:.3g} ms step",
+                why="where gradients stay zero their averages decay to there, and the processor has no fast path for it",
+                fix="torch.set_flush_denormal(True)  # below import torch, before anything is computed",
+                count=entry.steps,
+            )
+
+
+RULES = (ItemSyncEveryStep, DenormalOptimizerState)
