@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from loopwright.checker.accounts.books import Accounts
-from loopwright.checker.accounts.denormals import BLOCK, BLOCKS, blocks, kinds
 from loopwright.checker.rules.waits import DenormalOptimizerState
 from loopwright.checker.session import Session
 from loopwright.events import Event
@@ -114,32 +112,3 @@ def test_seen_in_a_window():
     assert session.observer.failure is None
     ((found,),) = [one.slow for one in session.accounts.denormals.latest()]
     assert (found.name, found.share) == ("momentum_buffer", 1)
-
-
-def test_a_look_spreads_over_all():
-    """Few numbers are taken as a whole; of many, runs as they lie in memory, of each tensor its part."""
-    small = [torch.arange(700.0), torch.arange(3.0), torch.arange(12.0).view(3, 4).t()]
-    assert blocks(small).tolist() == [*range(700), *range(3), *range(12)]
-    large = [torch.zeros(300_000), torch.ones(4), torch.ones(100, 1000)]
-    taken = blocks(large)
-    assert BLOCK * (BLOCKS - 1) < len(taken) <= BLOCK * (BLOCKS + 1)
-    assert float(taken.mean()) == pytest.approx(0.25, abs=0.02)
-
-
-def test_what_is_looked_at():
-    """Tensors of numbers on the CPU; step counts, other devices, other types and lists of tensors are not."""
-    kept = {
-        "exp_avg": torch.ones(3),
-        "step": torch.ones(()),
-        "there": torch.ones(3, device="meta"),
-        "codes": torch.ones(3, dtype=torch.uint8),
-        "factors": [torch.ones(3)],
-        "apart": torch.ones(3).expand(2, 3),
-    }
-    found = kinds(SimpleNamespace(state={0: kept, 1: None}))
-    assert {name: len(tensors) for name, tensors in found.items() if tensors} == {
-        "exp_avg": 1,
-        "apart": 1,
-    }
-    assert blocks(found["apart"]) is None
-    assert kinds(None) == {}

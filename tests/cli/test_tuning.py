@@ -14,8 +14,8 @@ from loopwright.cli import tuning
 from loopwright.cli.train import understand
 from loopwright.cli.training import prepare
 from loopwright.cli.tuning import Timer, Trial
+from loopwright.denormals import are_flushed
 from loopwright.errors import LoopwrightError
-from loopwright.train.process.denormals import are_flushed
 
 
 @pytest.fixture
@@ -119,6 +119,7 @@ def test_two_that_help_together(machine, tmp_path):
 TRIAL = """\
 import dataclasses, json
 from loopwright.cli import tuning
+from loopwright.denormals import are_flushed
 from loopwright.errors import LoopwrightError
 tuning.SECONDS = 0.3
 told = []

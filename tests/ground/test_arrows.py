@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "src" / "loopwright"
-PLAIN = {"errors", "events"}
+PLAIN = {"errors", "events", "denormals"}
 ARROWS = {
     "uncaught": set(),
     "errors": {"uncaught"},
     "events": set(),
+    "denormals": set(),
     "checkpoint": PLAIN,
     "parallel": PLAIN | {"uncaught"},
     "observe": PLAIN,

@@ -57,7 +57,7 @@ def prepare(asked: Asked) -> Job:
 
 def _flush_denormal() -> None:
     """Before anything is computed: threads take the switch from the one that begins them."""
-    from loopwright.train.process import denormals
+    from loopwright import denormals
 
     if not denormals.flush():
         warnings.warn(

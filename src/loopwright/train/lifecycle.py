@@ -342,10 +342,10 @@ class Lifecycle:
 
     def _tell_of_time(self, loop: Loop, phases: dict[str, float]) -> None:
         """Note what has cost time, and what would cure it."""
-        from loopwright.train.process import denormals
+        from loopwright.train.display import denormals
 
         loader, turns = loop.source.loader, loop.turn - loop.turns_before
-        told = [denormals.advice(self._run.optimizers.values(), turns)]
+        told = [denormals.advice(self._run.optimizers.values(), phases, turns)]
         if not in_memory(loader):
             told.append(waiting.advice(phases, turns, getattr(loader, "num_workers", None)))
         for text in filter(None, told):

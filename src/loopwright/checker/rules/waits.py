@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from loopwright import denormals
 from loopwright.checker.rule import Rule
 from loopwright.events import Finding
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from loopwright.checker.accounts.books import Accounts
 
 ENOUGH_STEPS = 8
-LOST_SHARE, LOST_S = 0.03, 5e-5
-"""Of a step's time, and in seconds: what denormals must cost at least."""
 
 
 class ItemSyncEveryStep(Rule):
@@ -60,7 +59,7 @@ class DenormalOptimizerState(Rule):
             turns = sum(one.watched for one in accounts.optimizers.beside(entry)) / entry.watched
             step = turns * waits.seconds / waits.steps
             lost = sum(one.seconds for one in entry.slow)
-            if lost < max(LOST_SHARE * step, LOST_S):
+            if not denormals.matters(lost, step):
                 continue
             worst = max(entry.slow, key=lambda one: one.seconds)
             yield self.finding(

@@ -23,7 +23,7 @@ def environment(device: torch.device, recipe: Mapping[str, Any] | None = None) -
         recipe: what ``Run`` was told of the recipe that made it, its file among it. The git commit and
             state of the folder of the user's code are noted where it has them.
     """
-    from loopwright.train.process import denormals
+    from loopwright import denormals
 
     facts: dict[str, Any] = {
         "loopwright": __version__,
