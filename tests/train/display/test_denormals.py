@@ -10,7 +10,7 @@ import loopwright as lw
 from loopwright.denormals import Slow
 from loopwright.train.display.denormals import advice
 
-SECONDS = {"forward": 1.0, "step": 1.0}
+SECONDS = {"forward": 10.0, "step": 10.0}
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def found(monkeypatch):
 def test_advice(found):
     """The kind of state that costs most is named, with what all of it costs."""
     found(1e-4, 3e-4)
-    assert advice([None], SECONDS, 1000) == (
+    assert advice([None], SECONDS, 10_000) == (
         "25 % of the numbers in the optimizer's part 1 are denormal (below 1.2e-38), and this processor "
         "multiplies them 21.6 times slower: at least 20 % of a step; --flush-denormal, or "
         "torch.set_flush_denormal(True) at the program's beginning, takes them as zero"
@@ -37,15 +37,18 @@ def test_advice(found):
 
 
 def test_no_word(found):
-    """Nothing is slow, a small part of a step is lost, a few microseconds are, or few turns were trained."""
+    """Nothing is slow; few turns, a second of all, a small part of a step, or a few microseconds of it."""
     found()
-    assert advice([None], SECONDS, 1000) is None
-    found(5.9e-5)
-    assert advice([None], SECONDS, 1000) is None
-    found(4.9e-5)
-    assert advice([None], SECONDS, 20_000) is None
+    assert advice([None], SECONDS, 10_000) is None
     found(1e-2)
+    assert advice([None], SECONDS, 101).startswith("25 %")
     assert advice([None], SECONDS, 99) is None
+    found(1e-3)
+    assert advice([None], {"step": 1.0}, 990) is None
+    found(5.9e-5)
+    assert advice([None], {"step": 40.0}, 20_000) is None
+    found(4.9e-5)
+    assert advice([None], SECONDS, 30_000) is None
 
 
 def test_a_run_tells_of_them(found, tmp_path):

@@ -11,6 +11,8 @@ from loopwright import denormals
 
 FEWEST = 100
 """Turns in which no average decays so far: 0.5 to the power of 120 does, 0.9 to that of 800."""
+WORTH_S = 1.0
+"""Seconds of a loop that nobody minds."""
 
 
 def advice(optimizers: Iterable[Optimizer], phases: Mapping[str, float], turns: int) -> str | None:
@@ -27,7 +29,7 @@ def advice(optimizers: Iterable[Optimizer], phases: Mapping[str, float], turns: 
     with torch.no_grad():
         slow = [one for optimizer in optimizers for one in denormals.slow(optimizer)]
     lost = sum(one.seconds for one in slow)
-    if not denormals.matters(lost, step):
+    if lost * turns < WORTH_S or not denormals.matters(lost, step):
         return None
     worst = max(slow, key=lambda one: one.seconds)
     return (
