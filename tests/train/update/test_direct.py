@@ -156,3 +156,21 @@ def test_a_torch_that_computes_otherwise(monkeypatch):
     finally:
         direct._agrees.cache_clear()
         direct._plan_of.cache_clear()
+
+
+@pytest.mark.parametrize(("kind", "options"), [(SGD, {"weight_decay": 0.1}), (AdamW, {})])
+def test_two_parameters_in_one_place(kind, options):
+    """Weights that are tied by their memory are updated one after the other."""
+    results = []
+    for ours in (True, False):
+        torch.manual_seed(0)
+        one, other = nn.Parameter(torch.randn(4)), nn.Parameter(torch.zeros(4))
+        other.data = one.data
+        optimizer = kind([one, other], lr=0.1, **options)
+        for turn in range(4):
+            one.grad, other.grad = torch.full((4,), 0.3 + turn), torch.full((4,), -0.7)
+            done = ours and direct.step(optimizer, by_group(optimizer), torch.float32)
+            assert not done
+            optimizer.step()
+        results.append(one.detach().clone())
+    assert torch.equal(*results)

@@ -118,3 +118,18 @@ def test_otherwise_it_is_left_out(scheduler):
         seen.append(run.stepper.guard.is_unheard(optimizer))
         step.update()
     assert seen == [True] * 6
+
+
+class Twice(torch.optim.SGD):
+    """Steps as its base class does."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+def test_a_step_that_calls_its_base_class():
+    """It is the run's own step, not one behind its back."""
+    run, plain = make(optimizer=lambda p: Twice(p, lr=0.05)), make()
+    for one in (run, plain):
+        train(one)
+    assert equal(weights(run), weights(plain))

@@ -43,6 +43,9 @@ def step(optimizer: Optimizer, groups: Groups, dtype: torch.dtype) -> bool:
         groups: those, each beside its parameter.
         dtype: that one.
     """
+    held = [p.data_ptr() for _, params, _ in groups for p in params]
+    if len({*held}) < len(held):
+        return False  # two parameters in one place: torch ends with the one before it begins with the other
     plans = []
     for group, params, grads in groups:
         plan = _plan_of(type(optimizer), dtype, *map(group.get, _DECIDING))

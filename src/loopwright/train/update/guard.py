@@ -67,14 +67,18 @@ class Guard:
         return (
             getattr(step, "__code__", None) is _WRAPPER  # nobody else's is around it
             and (own is None or (_is_schedulers(own) and own.__wrapped__ is step))
-            and not any(_FOR_ALL) and not optimizer._optimizer_step_post_hooks
-            and optimizer._optimizer_step_pre_hooks.keys() <= self._ids
-            and not _is_profiled()
+            and not self.is_hooked(optimizer) and not _is_profiled()
         )  # fmt: skip
 
-    @staticmethod
+    def is_hooked(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether hooks but ours are called at an optimizer's step."""
+        return (
+            bool(optimizer._optimizer_step_post_hooks) or any(_FOR_ALL)
+            or not optimizer._optimizer_step_pre_hooks.keys() <= self._ids
+        )  # fmt: skip
+
     def step_unheard(
-        optimizer: torch.optim.Optimizer, groups: Groups, dtype: torch.dtype | None
+        self, optimizer: torch.optim.Optimizer, groups: Groups, dtype: torch.dtype | None
     ) -> None:
         """Step without torch's wrapper, where `is_unheard`.
 
@@ -87,7 +91,8 @@ class Guard:
         if "step" in optimizer.__dict__:
             optimizer._opt_called = True  # pyrefly: ignore[missing-attribute]
         if dtype is None or not direct.step(optimizer, groups, dtype):
-            type(optimizer).step.__wrapped__(optimizer)  # pyrefly: ignore[missing-attribute]
+            with self.ours():  # a step may call its base class's, which is wrapped
+                type(optimizer).step.__wrapped__(optimizer)  # pyrefly: ignore[missing-attribute]
 
     @contextmanager
     def ours(self) -> Iterator[None]:
