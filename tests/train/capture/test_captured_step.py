@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from capturable import MODELS, OPTIMIZERS, SETTINGS, numbers
-from small import dataset, loader, make
+from small import dataset, loader, make, weights
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -102,9 +103,10 @@ def test_more_shapes_than_are_kept(monkeypatch):
     """Further shapes are run as they stand."""
     monkeypatch.setattr(captured, "SHAPES", 1)
     _, expected, _ = run_it(capture=False, batch_size=12)
-    train, got, _ = run_it(capture=True, batch_size=12)
+    train, got, run = run_it(capture=True, batch_size=12)
     assert same(got, expected)
     assert train.replayed > 0
+    assert any("kinds of batches" in note for note in run.notes)
 
 
 def test_a_mode_that_changes():
@@ -237,6 +239,65 @@ def test_python_that_changes_its_mind_late():
 def test_settings_without_capture(settings, why):
     """What a captured step cannot do is known beforehand."""
     assert why in refused(lambda run, b: F.mse_loss(run.model(b[0]), b[1]), **settings)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda y: len(torch.unique(y)), lambda y: len(torch.bincount(y)), lambda y: len(set(y.tolist())),
+        lambda y: int(y.numpy().max()), lambda y: int(np.asarray(y).max()),
+    ],
+    ids=["unique", "bincount", "tolist", "numpy", "asarray"],
+)  # fmt: skip
+def test_the_host_looks(look):
+    """What Python makes of a batch's values may be another thing at the next batch."""
+    loss = nn.CrossEntropyLoss()
+    data = numbers(6, classes=4)
+    run = make(model=nn.Linear(6, 4))
+    train = run.compile_step(lambda b: loss(run.model(b[0]), b[1]) * look(b[1]))
+    for step in run.loop(DataLoader(data, batch_size=8), epochs=1):
+        train(step)
+    assert "the host looks at a value" in train.why_not
+
+
+def test_a_batch_that_is_written_to():
+    """A turn that is made twice, to be compared, would write to it twice."""
+
+    def go(capture):
+        lw.seed(0)
+        run = make()
+        train = run.compile_step(lambda b: F.mse_loss(run.model(b[0].sub_(0.5).mul_(1.1)), b[1]))
+        for step in run.loop(loader(), epochs=2):
+            (train if capture else train.as_it_stands)(step)
+        return train, weights(run)
+
+    _, expected = go(False)
+    train, got = go(True)
+    assert "writes to the batch" in train.why_not
+    assert same(got, expected)
+
+
+def test_rates_that_part():
+    """Two groups have the same rate when the step is recorded, and another one each later."""
+
+    def go(capture):
+        lw.seed(0)
+        net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
+        optimizer = torch.optim.AdamW([{"params": part.parameters()} for part in net], lr=0.05)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, [lambda i: 0.99**i, lambda i: 0.99**i * (1 if i < 20 else 0.3)]
+        )
+        run = make(model=net, optimizer=optimizer, scheduler=lw.per_update(schedule))
+        train = run.compile_step(lambda b: F.mse_loss(run.model(b[0]), b[1]))
+        for step in run.loop(loader(96), epochs=2):
+            (train if capture else train.as_it_stands)(step)
+        return train, weights(run)
+
+    _, expected = go(False)
+    train, got = go(True)
+    assert train.why_not is None
+    assert train.replayed > 30
+    assert same(got, expected)
 
 
 def test_an_optimizer_with_hooks():

@@ -53,6 +53,14 @@ def test_what_is_handed_out():
     assert outputs[0].data_ptr() == made.data_ptr()
 
 
+def test_a_conjugate():
+    """It shows the same memory, and is to be read with the other sign."""
+    z = torch.complex(torch.tensor([1.0, 2.0]), torch.tensor([3.0, -1.0]))
+    operations, made = recorded(lambda: (z * z.conj()).real + z.conj().imag)
+    assert "_conj" in names(operations)
+    assert torch.equal(Graph(operations, [z], [made])([z]), made)
+
+
 def test_a_number_that_moves():
     """A tensor of the learning rate is made in each turn."""
     made = torch.full((), 0.5)

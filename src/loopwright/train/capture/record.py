@@ -7,18 +7,21 @@ results are used, nothing is traced symbolically, and what is replayed later are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from loopwright.train.callsite import user_line
 
-_READS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "unique")
-"""Operations whose result the host looks at, or whose result's size depends on values."""
+_READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+"""Of operations whose result the host looks at, or whose result's size depends on values."""
+_LOOKS = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__)
+"""Functions that hand the memory itself to the host: no operation is seen."""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,17 @@ class Recording(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.why_not: str | None = None
         self._reads = reads
+        self._looks = _Looks(self._refuse)
+
+    def __enter__(self) -> Self:
+        if not self._reads:
+            self._looks.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        super().__exit__(exc_type, exc_val, exc_tb)
+        if not self._reads:
+            self._looks.__exit__(exc_type, exc_val, exc_tb)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -92,7 +106,8 @@ class Recording(TorchDispatchMode):
         if name.startswith("profiler::"):
             return outputs
         base = name.partition("::")[2]
-        if base in _READS or (base in ("index", "index_put_") and _masks(args)):
+        indexes = base in ("index", "index_put_")
+        if _masks(args) if indexes else not _READS.isdisjoint(func.tags):
             if self._reads and base == "_local_scalar_dense":
                 return outputs
             self._refuse(f"the host looks at a value ({base}): what follows may depend on it")
@@ -105,6 +120,23 @@ class Recording(TorchDispatchMode):
         if self.why_not is None:
             where = user_line()
             self.why_not = f"{why} ({where})" if where else why
+
+
+class _Looks(TorchFunctionMode):
+    """Sees what is done with tensors beside operations."""
+
+    def __init__(self, refuse: Callable[[str], None]):
+        super().__init__()
+        self._refuse = refuse
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _LOOKS:
+            self._refuse(
+                f"the host looks at a value ({func.__name__}): what follows may depend on it"
+            )
+        return func(*args, **(kwargs or {}))
 
 
 def _masks(args: Any) -> bool:

@@ -15,7 +15,8 @@ import torch
 from loopwright.train.capture.record import Operation, Refused
 
 OTHER_LR = 0.7310585786300049
-"""Factor of the learning rate in the second recording; no product with it is met by chance."""
+"""Factor of the learning rate in the second recording; no product with it is met by chance. Of the second
+group it is half of that, and so on: rates that are the same now need not be so later."""
 
 
 class Number(float):
@@ -75,6 +76,20 @@ def counters_agree(optimizer: torch.optim.Optimizer) -> bool:
         if len(steps) > 1:
             return False
     return True
+
+
+def apart(optimizer: torch.optim.Optimizer) -> list[float | None]:
+    """Return how many more updates each parameter has made than the first, None for one without a counter.
+
+    While these stay the same, each counter is known by the counter that ``of`` looks at.
+    """
+    steps = [
+        optimizer.state.get(parameter, {}).get("step")
+        for group in optimizer.param_groups if "betas" in group for parameter in group["params"]
+    ]  # fmt: skip
+    counts = [None if step is None else float(step) for step in steps]
+    first = next((count for count in counts if count is not None), 0.0)
+    return [None if count is None else count - first for count in counts]
 
 
 def recognised(

@@ -43,7 +43,8 @@ def place(tensor: Tensor) -> Any:
     if tensor.numel() == 0 or tensor.layout != torch.strided:
         return id(tensor)
     memory = tensor.untyped_storage().data_ptr()
-    return (memory, tensor.storage_offset(), tensor.dtype, tensor.shape, tensor.stride())
+    signs = (tensor.is_conj(), tensor.is_neg())  # views that are to be read as something else
+    return (memory, tensor.storage_offset(), tensor.dtype, tensor.shape, tensor.stride(), signs)
 
 
 def simplified(
@@ -158,6 +159,12 @@ def without_copies(
             dropped |= {id(op), id(empty[id(new)])}
     kept = [_with(op, source) for op in operations if id(op) not in dropped]
     return kept, [source.get(id(tensor), tensor) for tensor in outputs]
+
+
+def writes_to(operations: Sequence[Operation], given: Sequence[Tensor]) -> bool:
+    """Whether any of the operations writes to memory of tensors that were given to them."""
+    memory = {_memory(tensor) for tensor in given}
+    return any(not memory.isdisjoint(_written(op, made=False)) for op in operations)
 
 
 def _memory(tensor: Tensor) -> int:

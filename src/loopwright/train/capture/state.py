@@ -44,6 +44,13 @@ class State:
 
     def differs(self) -> str | None:
         """Say what is not as it was, bit for bit; None where all is."""
+        now = list(_all(self._run))
+        if len(now) != len(self._tensors) or any(
+            tensor is not then for tensor, (then, _) in zip(now, self._tensors, strict=True)
+        ):
+            return (
+                "it puts another tensor in a buffer's or a state's place, instead of writing there"
+            )
         for number, (tensor, copy) in enumerate(self._tensors):
             if not same_bits(tensor, copy):
                 return f"tensor {number} of shape {tuple(tensor.shape)} has other bits"

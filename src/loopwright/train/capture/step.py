@@ -28,9 +28,11 @@ from loopwright.train.capture.cuda import CudaShape
 from loopwright.train.capture.cuda_graphs import CudaGraphs
 from loopwright.train.capture.fast import Fast, alike
 from loopwright.train.capture.graph import Graph, as_written
+from loopwright.train.capture.held import HOOKED, Held
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Operation, Recorded, Recording, Refused
 from loopwright.train.capture.several import Several
+from loopwright.train.capture.simplify import writes_to
 from loopwright.train.capture.state import (
     State,
     bytes_of,
@@ -88,7 +90,7 @@ class CapturedStep:
         self._fn = fn
         self._shapes: dict[Any, Shape | CudaShape] = {}
         self._windows = list(run.stepper.windows.values())
-        self._state: Any = None  # the optimizer's, which the graphs hold
+        self._held = Held(run)
         self._modules = [m for model in run.models.values() for m in model.modules()]
         self.epoch_proven = -1  # in which some shape was compared
         self._alone = False  # between two turns runs no code but ours, and callbacks
@@ -114,29 +116,34 @@ class CapturedStep:
         """Run all turns from now on as they stand."""
         if self.why_not is None:
             self.why_not = why
-            self._forget()
+            self.forget()
             self._run.note(f"steps are not captured: {why}")
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Let all graphs go, with their pool of memory: one that was empty once takes no graph again."""
         for shape in self._shapes.values():
             shape.several = None  # it holds the shape
         self._shapes.clear()
         self.__dict__.pop("graphs", None)
+        self._held.forget()
 
     def _shape_of(self, step: Step) -> Shape | CudaShape | None:
         key = self._key(step.batch)
+        if self.why_not is not None:
+            return None
         shape = self._shapes.get(key)
-        if shape is None and len(self._shapes) < SHAPES:
+        if shape is None and len(self._shapes) == SHAPES:
+            self._run.note(
+                f"steps are captured for {SHAPES} kinds of batches (shapes, and what is no tensor); "
+                "the others are run as they stand"
+            )
+        elif shape is None:
             kind = CudaShape if self._run.device.type == "cuda" else Shape
             shape = self._shapes[key] = kind(self, self._run, self._fn)
         return shape
 
     def _key(self, batch: Any) -> Any:
-        if self._state is not self._windows[0].optimizer.state:
-            # load_state_dict, by a rewind or the user, made new tensors: the graphs have the old ones.
-            self._state = self._windows[0].optimizer.state
-            self._forget()
+        self._held.look(self)
         modes = tuple([module.training for module in self._modules])
         learns = tuple([p.requires_grad for window in self._windows for p in window.parameters()])
         return (_signature(batch), modes, learns)
@@ -169,10 +176,19 @@ class CapturedStep:
         others = not self._alone or any(map(self._run.moments.wanted, MOMENTS))
         return others or epoch & (epoch - 1) == 0
 
+    def hold(self, *, counters: bool = True) -> None:
+        """Note which tensors a recording is about to be made with, and where the counters stand."""
+        self._held.hold(counters=counters)
+
+    def updated(self) -> None:
+        """Note that an update was made by what is recorded."""
+        self._held.updates += 1
+
     def stretched(self, count: int) -> None:
         """Do what follows the updates of several turns."""
         self.replayed += count
         self._windows[0].updates += count
+        self._held.updates += count
         self._run.nonfinite.was_finite()
         self._run.precision.forget_weights()
 
@@ -225,6 +241,7 @@ class Shape:
 
     def _record(self, step: Step, site: CallSite) -> Tensor:
         """Run a turn and keep its operations."""
+        self._owner.hold()
         stepper, loop = self._run.stepper, self._run.active
         assert loop is not None
         forward, clip, update = Recording(), Recording(), Recording(reads=True)
@@ -251,7 +268,7 @@ class Shape:
         with update, stepper.guard.ours():
             self._optimizer.step()
         try:
-            self._refuse(forward, clip, update)
+            self._refuse(inputs, forward, clip, update)
             operations = [*clip.operations, *self._recognised(update, numbers)]
             weights = [self._weight] if isinstance(self._weight, Tensor) else []
             self._weighs = bool(weights)
@@ -276,11 +293,13 @@ class Shape:
         self._close(step, value)
         return loss.detach()
 
-    def _refuse(self, *recordings: Recording) -> None:
+    def _refuse(self, inputs: list[Tensor], *recordings: Recording) -> None:
         """Raise ``Refused`` where the recordings would not be the whole step."""
         for recording in recordings:
             if recording.why_not is not None:
                 raise Refused(recording.why_not)
+            if writes_to(recording.operations, inputs):
+                raise Refused("it writes to the batch: a turn cannot be made twice, to compare")
         held = {id(p) for p in self._window.parameters()}
         for model in self._run.models.values():
             for name, parameter in model.named_parameters():
@@ -297,8 +316,8 @@ class Shape:
         rates = [group["lr"] for group in groups]
         again = Recording(reads=True)
         try:
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"] = rate * scalars.OTHER_LR
+            for place, (group, rate) in enumerate(zip(groups, rates, strict=True), 1):
+                group["lr"] = rate * scalars.OTHER_LR / place
             others = scalars.of(self._optimizer)
             with again, self._run.stepper.guard.ours():
                 self._optimizer.step()
@@ -436,6 +455,7 @@ class Shape:
     def _close(self, step: Step, norm: float) -> None:
         """Do what follows an update."""
         self._run.stepper.replayed(self._window, norm)
+        self._owner.updated()
         step._called = True
         loop = self._run.active
         assert loop is not None
@@ -461,13 +481,7 @@ def _cannot(run: Run) -> str | None:
     if run._compiled:
         return "the model is compiled"
     (optimizer,) = run.optimizers.values()
-    hooks = [
-        *optimizer._optimizer_step_pre_hooks.values(),
-        *optimizer._optimizer_step_post_hooks.values(),
-    ]
-    if any(getattr(hook, "__self__", None) is not run.stepper.guard for hook in hooks):
-        return "the optimizer has hooks, which a graph does not call"
-    return None
+    return HOOKED if run.stepper.guard.is_hooked(optimizer) else None
 
 
 def _signature(batch: Any) -> Any:
