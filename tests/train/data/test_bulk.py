@@ -79,6 +79,33 @@ def test_a_data_set_that_is_written_to(gathered):
     assert gathered == [100, 8]
 
 
+def test_a_data_set_that_gets_other_tensors(gathered):
+    """What the body puts in the data set's place is in the batches after it."""
+    data = TensorDataset(*tensors())
+    source = Source(DataLoader(data, 8))
+    source.start_epoch()
+    source.fetch()
+    data.tensors = tuple(-part for part in data.tensors)
+    assert source.ready() == []
+    inputs, labels = source.fetch()
+    assert torch.equal(inputs, -tensors()[0][8:16])
+    assert torch.equal(labels, -tensors()[1][8:16])
+    assert torch.equal(source.fetch()[0], -tensors()[0][16:24])
+    assert gathered == [100, 8, 8]
+
+
+def test_a_batch_that_is_written_to():
+    """It is no write to the other batches of its chunk, of which a graph may hold some."""
+    source = Source(DataLoader(TensorDataset(*tensors()), 8))
+    source.start_epoch()
+    (first, _), (second, _) = source.fetch(), source.fetch()
+    weight = torch.ones((), requires_grad=True)
+    loss = (weight * first).sum()
+    second.add_(1)
+    loss.backward()
+    assert torch.equal(weight.grad, first.sum())
+
+
 def test_memory_of_numpy_is_gathered_batch_by_batch(gathered):
     """torch does not learn of writes to it."""
     array = np.zeros((64, 64), dtype=np.float32)

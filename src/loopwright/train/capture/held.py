@@ -94,4 +94,4 @@ class Held:
         )  # fmt: skip
 
     def _ids(self) -> list[int]:
-        return [*map(id, chain.from_iterable([kept.values() for kept in self._kept]))]
+        return [*map(id, chain.from_iterable(map(dict.values, self._kept)))]
