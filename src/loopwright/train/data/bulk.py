@@ -151,8 +151,8 @@ class Gather:
         whole = self._gathered(index, there)
         self._prepared = self._tensors
         self._versions = [tensor._version for tensor in self._prepared]
-        # Not split: its parts share one count of writes, and who writes to a batch in place would be told that
-        # he has written to another one, too. It takes 27 µs for 20 batches of two tensors, this 12.
+        # Not split: its parts share one count of writes, and who writes to a batch in place would be told
+        # that he has written to another one, too. It takes 27 µs for 20 batches of two tensors, this 12.
         split = [torch.unsafe_split_with_sizes(tensor, sizes) for tensor in whole]
         made = map(list, zip(*split, strict=True))
         self._ready = deque(zip(batches, made, numbers or repeat(None, len(sizes)), strict=True))
