@@ -112,7 +112,8 @@ class CudaShape:
             return known[id(part)]
 
         batch = self._batch = map_tensors(step.batch, own)
-        held = self._held = [p for p in self._window.parameters() if p.requires_grad]
+        parameters = run.stepper.order.sort(self._window.parameters())
+        held = self._held = [p for p in parameters if p.requires_grad]
         if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in held):
             raise Refused("a parameter has a hook on its gradient, which a graph does not call")
         before, graphs = State(run), self._owner.graphs

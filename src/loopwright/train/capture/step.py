@@ -253,7 +253,8 @@ class Shape:
             return loss.detach()
         with forward:
             torch.autograd.backward(loss)
-        parameters = [p for p in self._window.parameters() if p.grad is not None]
+        parameters = stepper.order.sort(self._window.parameters())
+        parameters = [p for p in parameters if p.grad is not None]
         grads = gradients.of(parameters)
         with forward:
             total = gradients.norm(grads)

@@ -70,7 +70,7 @@ def minimize(
                 torch.autograd.backward(loss, inputs=inputs)
             loss = stepper.of_all(loss, window)
         window.site = site
-        grads = gradients.of(window.parameters())
+        grads = gradients.of(stepper.order.sort(window.parameters()))
         if not grads:
             raise StateError(
                 "step.minimize(fn): no parameter of the optimizer got a gradient from fn()",
