@@ -347,6 +347,25 @@ def test_an_optimizer_with_other_formulas():
     assert "computes a number" in why
 
 
+def test_an_optimizer_that_begins_otherwise():
+    """RAdam has no factor for its first five updates: that it will have one is seen beforehand."""
+    for foreach in (True, False):
+        given = lambda p, foreach=foreach: torch.optim.RAdam(p, lr=0.01, foreach=foreach)  # noqa: E731
+        _, expected, _ = run_it(optimizer=given, capture=False, epochs=2)
+        train, got, _ = run_it(optimizer=given, capture=True, epochs=2)
+        assert train.replayed == train.proven == 0
+        assert same(got, expected)
+
+
+def test_bf16_attention():
+    """What is recorded runs without autocast, as backward and update do."""
+    settings = {"precision": "bf16", "clip": 0.1}
+    _, expected, _ = run_it("attention", "adamw", capture=False, **settings)
+    train, got, _ = run_it("attention", "adamw", capture=True, **settings)
+    assert train.why_not is None
+    assert same(got, expected)
+
+
 def test_an_option_that_is_changed():
     """Another momentum in the middle ends the capture before it could matter."""
 

@@ -100,7 +100,7 @@ class CudaShape:
     def _record(self, step: Step, site: CallSite) -> None:
         """Record forward and backward; nothing of it stays."""
         run = self._run
-        self._owner.hold(counters=False)
+        self._owner.held.hold(counters=False)
         known: dict[int, Tensor] = {}
 
         def own(part: Any) -> Tensor:

@@ -79,12 +79,15 @@ def function_of(text: str) -> Any:
 
 
 class as_written:  # noqa: N801 - a context manager; a class, since a generator costs 1 µs more
-    """Inside, graphs run below autograd and as they are written.
+    """Inside, graphs run below autograd, without autocast (its casts are recorded), and as they are written.
 
     TorchScript's optimizer would take addmm apart and join mm's, which changes the last bits.
     """
 
     def __enter__(self) -> None:
+        self._casts = torch.is_autocast_enabled("cpu")
+        if self._casts:
+            torch.set_autocast_enabled("cpu", False)
         self._before = torch._C._get_graph_executor_optimize()
         torch._C._set_graph_executor_optimize(False)
         self._below = torch._C._AutoDispatchBelowAutograd()
@@ -93,6 +96,8 @@ class as_written:  # noqa: N801 - a context manager; a class, since a generator 
     def __exit__(self, *error: object) -> None:
         self._below.__exit__(*error)
         torch._C._set_graph_executor_optimize(self._before)
+        if self._casts:
+            torch.set_autocast_enabled("cpu", True)
 
 
 class Writer:

@@ -1,7 +1,7 @@
 """The numbers by which one update of an optimizer differs from the next: learning rate, bias corrections.
 
 What an optimizer computes in Python stands in its operations as plain numbers. Which of them change is
-seen by recording two updates, one of them with another learning rate and a step later; what they are is
+seen by recording two updates, one of them with another learning rate and much later; what they are is
 recognised by both values, for which this module knows the formulas. From then on each update gets its own.
 """
 
@@ -17,6 +17,11 @@ from loopwright.train.capture.record import Operation, Refused
 OTHER_LR = 0.7310585786300049
 """Factor of the learning rate in the second recording; no product with it is met by chance. Of the second
 group it is half of that, and so on: rates that are the same now need not be so later."""
+
+
+LATER = 1009
+"""Updates between the two recordings: RAdam begins with a factor that is 0 for five updates. A prime, so that
+it is no multiple of what an optimizer does now and then."""
 
 
 class Number(float):
@@ -49,6 +54,13 @@ def of(optimizer: torch.optim.Optimizer, ahead: int = 0) -> list[float]:
         else:
             numbers += [0.0, 0.0]
     return numbers
+
+
+def go_on(optimizer: torch.optim.Optimizer) -> None:
+    """Let the counters stand where they are `LATER` updates later; the caller puts them back."""
+    for state in optimizer.state.values():
+        if isinstance(step := state.get("step"), torch.Tensor):
+            step += LATER
 
 
 def stand_still(optimizer: torch.optim.Optimizer) -> bool:

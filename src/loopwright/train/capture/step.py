@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -90,7 +90,7 @@ class CapturedStep:
         self._fn = fn
         self._shapes: dict[Any, Shape | CudaShape] = {}
         self._windows = list(run.stepper.windows.values())
-        self._held = Held(run)
+        self.held = Held(run)
         self._modules = [m for model in run.models.values() for m in model.modules()]
         self.epoch_proven = -1  # in which some shape was compared
         self._alone = False  # between two turns runs no code but ours, and callbacks
@@ -125,7 +125,7 @@ class CapturedStep:
             shape.several = None  # it holds the shape
         self._shapes.clear()
         self.__dict__.pop("graphs", None)
-        self._held.forget()
+        self.held.forget()
 
     def _shape_of(self, step: Step) -> Shape | CudaShape | None:
         key = self._key(step.batch)
@@ -143,7 +143,7 @@ class CapturedStep:
         return shape
 
     def _key(self, batch: Any) -> Any:
-        self._held.look(self)
+        self.held.look(self)
         modes = tuple([module.training for module in self._modules])
         learns = tuple([p.requires_grad for window in self._windows for p in window.parameters()])
         return (_signature(batch), modes, learns)
@@ -176,19 +176,11 @@ class CapturedStep:
         others = not self._alone or any(map(self._run.moments.wanted, MOMENTS))
         return others or epoch & (epoch - 1) == 0
 
-    def hold(self, *, counters: bool = True) -> None:
-        """Note which tensors a recording is about to be made with, and where the counters stand."""
-        self._held.hold(counters=counters)
-
-    def updated(self) -> None:
-        """Note that an update was made by what is recorded."""
-        self._held.updates += 1
-
     def stretched(self, count: int) -> None:
         """Do what follows the updates of several turns."""
         self.replayed += count
         self._windows[0].updates += count
-        self._held.updates += count
+        self.held.updates += count
         self._run.nonfinite.was_finite()
         self._run.precision.forget_weights()
 
@@ -241,16 +233,21 @@ class Shape:
 
     def _record(self, step: Step, site: CallSite) -> Tensor:
         """Run a turn and keep its operations."""
-        self._owner.hold()
-        stepper, loop = self._run.stepper, self._run.active
+        self._owner.held.hold(counters=True)
+        loop, forward = self._run.active, Recording()
         assert loop is not None
-        forward, clip, update = Recording(), Recording(), Recording(reads=True)
-        inputs = list(tensors(step.batch))
         with forward:
             loss, self._weight = loss_and_weight(self._fn(step.batch))
         check_loss(loss, "run.compile_step(fn): fn()", site)
         if not loop.record_loss(step, loss, self._weight_for(step, self._weight), site):
             return loss.detach()
+        with self._run.precision.off() or nullcontext():
+            return self._record_rest(step, site, loss, forward)
+
+    def _record_rest(self, step: Step, site: CallSite, loss: Tensor, forward: Recording) -> Tensor:
+        """Run what follows the loss, without autocast."""
+        stepper, inputs = self._run.stepper, list(tensors(step.batch))
+        clip, update = Recording(), Recording(reads=True)
         with forward:
             torch.autograd.backward(loss)
         parameters = stepper.order.sort(self._window.parameters())
@@ -312,13 +309,14 @@ class Shape:
             raise Refused(f"the optimizer keeps {name!r} as a number, which a graph cannot move on")
 
     def _recognised(self, update: Recording, numbers: list[float]) -> list[Operation]:
-        """Record another update, with another learning rate and undone again, and compare."""
+        """Record another update, much later, with another learning rate and undone again; compare."""
         groups, before = self._optimizer.param_groups, State(self._run)
         rates = [group["lr"] for group in groups]
         again = Recording(reads=True)
         try:
             for place, (group, rate) in enumerate(zip(groups, rates, strict=True), 1):
                 group["lr"] = rate * scalars.OTHER_LR / place
+            scalars.go_on(self._optimizer)
             others = scalars.of(self._optimizer)
             with again, self._run.stepper.guard.ours():
                 self._optimizer.step()
@@ -456,7 +454,7 @@ class Shape:
     def _close(self, step: Step, norm: float) -> None:
         """Do what follows an update."""
         self._run.stepper.replayed(self._window, norm)
-        self._owner.updated()
+        self._owner.held.updates += 1
         step._called = True
         loop = self._run.active
         assert loop is not None
