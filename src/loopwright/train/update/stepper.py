@@ -18,7 +18,6 @@ from loopwright.train.callsite import CallSite, user_line, where
 from loopwright.train.update import found_inf, gradients
 from loopwright.train.update.backward import backward_of
 from loopwright.train.update.guard import Guard
-from loopwright.train.update.model_order import ModelOrder
 from loopwright.train.update.nonfinite import LeftOut, NonFinite
 from loopwright.train.update.precision import Precision, power_of_two_near
 from loopwright.train.update.window import Window
@@ -53,7 +52,7 @@ class Stepper:
         self.grad_norm: float | Tensor | None = None
         self.lr: float | None = None  # of the first optimizer, as the last update used it
         self._all = tuple(self.windows.values())
-        self.order = ModelOrder(self._all, names)
+        self.order = gradients.ModelOrder(self._all, names)
         self._names = names
         self._after_step = after_step
         self.untouched = True  # since the turn's beginning: what it had then can be told
