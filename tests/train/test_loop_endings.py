@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import itertools
 import json
 import os
 import signal
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -479,6 +482,35 @@ def test_exhausted_loop_needs_no_close():
             turn(run, next(part for part in parts if not isinstance(part, int)))
         assert seen == ["limit"]
         assert run.totals["turns"] == 6
+
+
+@pytest.mark.parametrize("how", ["limit", "break", "exception"])
+@pytest.mark.parametrize("folder", [None, "run"])
+def test_workers_go_with_their_loader(how, folder, tmp_path):
+    """Persistent workers end when nobody has their loader any more: they wait for no collection.
+
+    In one they would be found by any process that is forked from here until then.
+    """
+
+    def program():
+        data, validation = (loader(num_workers=1, persistent_workers=True) for _ in range(2))
+        with make(folder and tmp_path / folder) as run, contextlib.suppress(ZeroDivisionError):
+            for step in run.loop(data, epochs=2):
+                turn(run, step)
+                if step.ends_epoch:
+                    assert len(list(run.evaluate(validation))) == 6
+                if step.index == 8 and how != "limit":
+                    if how == "break":
+                        break
+                    1 / 0  # noqa: B018 - the exception that leaves the body
+        return [weakref.ref(one._iterator) for one in (data, validation)]
+
+    make()  # torch keeps the frames of its first optimizer
+    gc.disable()
+    try:
+        assert [one() for one in program()] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_error_at_the_end_is_not_lost(tmp_path, monkeypatch):

@@ -356,6 +356,7 @@ class Lifecycle:
         if loop.progress is not None:
             loop.progress.close()
         loop.source.close()
+        del loop.boundary  # a cycle would keep a loader's persistent workers until a collection
         self._run.signals.restore()
         self._run.nonfinite.recall.release()
         self._run.stepper.guard.release()

@@ -19,6 +19,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from loopwright.train.state import saving
 if TYPE_CHECKING:
     from loopwright.checkpoint.store import Held
     from loopwright.train.loop import Loop
+    from loopwright.train.run import Run
     from loopwright.train.step import Step
 
 FIRST = 2
@@ -160,7 +162,7 @@ class Boundary:
             "python": Watched(random.getstate, randomness.equal),
             "data": Watched(loop.source.own.capture, attributes.same),
             "models": Watched(run.own.capture, attributes.same),
-            "user": Watched(self._users, _equal_trees),
+            "user": Watched(partial(_users, run), _equal_trees),  # no method: a cycle
         }
         if (numpy := sys.modules.get("numpy")) is not None:
             self._watched["numpy"] = Watched(numpy.random.get_state, randomness.equal)
@@ -219,13 +221,6 @@ class Boundary:
             watched.settle()
         self._moving = [watched for watched in self._watched.values() if watched.moves]
         self.buffers.settle()
-
-    def _users(self) -> Any:
-        """Return what the user keeps and tracks; copies, unless it is large."""
-        run = self._run
-        state = {"kept": dict(run.kept)}
-        state["tracked"] = {name: thing.state_dict() for name, thing in run.tracked.items()}
-        return copy.deepcopy(state) if _bytes(state) <= SMALL else None
 
     # -- the state -----------------------------------------------------------------------------
 
@@ -299,6 +294,13 @@ class Boundary:
             self.held = self._run.files.hold(state)
         self._began = perf_counter()
         self._hold_cost = self._began - now
+
+
+def _users(run: Run) -> Any:
+    """Return what the user keeps and tracks; copies, unless it is large."""
+    state = {"kept": dict(run.kept)}
+    state["tracked"] = {name: thing.state_dict() for name, thing in run.tracked.items()}
+    return copy.deepcopy(state) if _bytes(state) <= SMALL else None
 
 
 def _equal(buffer: Tensor, noted: Tensor) -> bool:
