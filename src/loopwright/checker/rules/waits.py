@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from loopwright import denormals
 from loopwright.checker.rule import Rule
 from loopwright.events import Finding
 
@@ -54,6 +53,8 @@ class DenormalOptimizerState(Rule):
         waits = accounts.waits
         if waits.steps < ENOUGH_STEPS:
             return
+        from loopwright import denormals  # imports torch, which the names of rules do without
+
         for entry in accounts.denormals.latest():
             # From one step of this optimizer to the next: with others in turns, theirs are in between.
             turns = sum(one.watched for one in accounts.optimizers.beside(entry)) / entry.watched
