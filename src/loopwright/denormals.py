@@ -1,7 +1,7 @@
 """Denormal numbers: how much an optimizer's cost on this machine, and taking them as zero.
 
 A moment whose gradient stays zero (pixels that are hardly ever lit, units that are dead, words that don't
-come) decays into numbers below 1.2e-38 in float32 and stays there: by 0.9 a step after 800 steps. Many
+come) decays into numbers below 1.2e-38 in float32 and stays there, by 0.9 a step after 800 steps. Many
 processors compute each of those by microcode. Of the Adam of a perceptron on Fashion-MNIST 13 % of the first
 moments were denormal after an epoch: torch's fused kernel took 1,380 µs instead of 435 (benchmarks/LOG.md).
 """

@@ -15,7 +15,7 @@ from loopwright.cli.train import understand
 from loopwright.cli.training import prepare
 from loopwright.cli.tuning import Timer, Trial
 from loopwright.denormals import are_flushed
-from loopwright.errors import LoopwrightError
+from loopwright.errors import LoopwrightError, LoopwrightWarning
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ TRIAL = """\
 import dataclasses, json
 from loopwright.cli import tuning
 from loopwright.denormals import are_flushed
-from loopwright.errors import LoopwrightError
+from loopwright.errors import LoopwrightError, LoopwrightWarning
 tuning.SECONDS = 0.3
 told = []
 trial = tuning._trial(["digits", "--capture", "exact"], told.append)
@@ -189,3 +189,12 @@ def test_flush_denormal():
         assert are_flushed()
     finally:
         torch.set_flush_denormal(False)
+
+
+def test_flush_denormal_that_does_not_reach_all_threads(monkeypatch):
+    """Threads that torch had begun before, or a processor without the switch: it is said, and trained."""
+    monkeypatch.setattr("loopwright.denormals.flush", lambda: False)
+    with pytest.warns(
+        LoopwrightWarning, match=r"no effect on some threads.*\[denormals-not-flushed\]"
+    ):
+        assert prepare(understand(["digits", "--flush-denormal"])).model is not None
