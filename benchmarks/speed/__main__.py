@@ -22,8 +22,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-ON_A_GPU = ("tutorial", "tutorial again", "loop", "fit", "exact", "exact_fused", "exact_bf16", "fit_exact",
-            "fit_exact_fused", "by_hand", "lightning", "accelerate")  # fmt: skip
+ON_A_GPU = ("tutorial", "tutorial again", "loop", "fit", "exact", "exact_fused", "fit_exact",
+            "fit_exact_fused", "fit_exact_bf16", "by_hand", "by_hand_bf16", "lightning",
+            "accelerate")  # fmt: skip
 CONTESTANTS = ("tutorial", "tutorial again", "loop", "fit", "exact", "fit_exact", "tuned", "six_calls",
                "checked_by_hand",
                "lightning", "accelerate", "ignite", "hf_trainer", "skorch_net", "keras_torch",
@@ -94,6 +95,7 @@ def measure(workload, names, rounds, threads, device, together):
             "us": [1e6 * r["seconds"] / one.first["steps"] for r in results[one.name]],
             "first_s": one.first["ready"],
             "batch": one.first["batch"],
+            "flops": one.first["flops"],
             "peak_mb": results[one.name][-1]["peak_mb"],
             "loss": results[one.name][-1]["loss"],
         }
@@ -102,10 +104,15 @@ def measure(workload, names, rounds, threads, device, together):
 
 
 def table(rows):
-    """Return lines: ratio to the tutorial loop, its spread, time per step, first step, memory, loss."""
-    base = rows["tutorial"]["us"]
+    """Return lines: ratio to the tutorial loop, its spread, time per step, first step, memory, loss.
+
+    On a GPU also what the matrices and convolutions of a step take, by its time: beside what the GPU's
+    products of matrices reach, which stands above the tables.
+    """
+    base, flops = rows["tutorial"]["us"], rows["tutorial"]["flops"]
     lines = [
         f"{'':16} {'times faster':>22} {'µs/step':>10} {'first step s':>13} {'MB':>6} {'loss':>8}"
+        + (" TFLOP/s" if flops else "")
     ]
     for name, row in rows.items():
         ratios = sorted(a / b for a, b in zip(base, row["us"], strict=True))
@@ -115,6 +122,7 @@ def table(rows):
         lines.append(
             f"{name:16} {spread:>22} {statistics.median(row['us']):10.0f} {row['first_s']:13.1f} "
             f"{row['peak_mb']:6.0f} {row['loss']:8.4f}"
+            + (f" {flops / statistics.median(row['us']) / 1e6:7.1f}" if flops else "")
         )
     return lines
 

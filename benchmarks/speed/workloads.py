@@ -31,6 +31,8 @@ class Workload:
     batch_size: int
     steps: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    warm: int = 200
+    """Turns in which ``lw.fit`` records and proves its step, before the clock begins."""
 
     def settle(self) -> None:
         """Wait until the device has done what it was given."""
@@ -193,6 +195,27 @@ LARGE = {"resnet": resnet, "gpt2": gpt2}
 """For a GPU; numbers drawn at random in the place of data."""
 
 
+ON_A_GPU = {
+    "digits": (500, 200),
+    "fashion-mlp": (450, 200), "fashion-cnn": (300, 200), "transformer": (150, 200),
+    "resnet": (32, 30), "gpt2": (32, 30),
+}  # fmt: skip
+"""Steps and warm turns of workloads that are faster there."""
+
+
+def flops_of(work: Workload) -> int:
+    """Return the operations on floating-point numbers that matrices and convolutions take in a step."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    inputs, targets = (tensor[: work.batch_size].to(work.device) for tensor in work.data.tensors)
+    kept = {name: value.clone() for name, value in work.model.state_dict().items()}
+    with FlopCounterMode(display=False) as counter:
+        work.criterion(work.model(inputs), targets).backward()
+    work.model.zero_grad()
+    work.model.load_state_dict(kept)
+    return counter.get_total_flops()
+
+
 def loss_of(work: Workload) -> float:
     """Return the loss over the first thousand samples, in eval mode: what the training came to."""
     was = work.model.training
@@ -210,7 +233,7 @@ def make(name: str, device: str = "cpu") -> Workload:
     torch.manual_seed(0)
     work = (WORKLOADS | LARGE)[name]()
     work.device = torch.device(device)
-    if device != "cpu" and name in ("fashion-cnn", "transformer"):
-        work.steps *= 10  # a block of a second
+    if device != "cpu":
+        work.steps, work.warm = ON_A_GPU.get(name, (work.steps, work.warm))
     work.model.to(device)
     return work

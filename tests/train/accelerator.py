@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from loopwright.train.capture import step
+from loopwright.train.capture import cuda, step
 from loopwright.train.capture.cuda import CudaShape
 from loopwright.train.capture.record import Recording, Refused
 from loopwright.train.capture.simplify import tensors
@@ -79,6 +79,12 @@ class Graphs:
         self.all.append(graph)
 
 
+def counts_on_the_host(optimizer, device):
+    """Whether its counters would be on the host where its parameters are on a device."""
+    counts = any("step" in state for state in optimizer.state.values())
+    return counts and not all(group.get("fused") for group in optimizer.param_groups)
+
+
 def finite_turns(monkeypatch, owner, name):
     """How many turns each call of a method of several turns made that were finite."""
     counts = []
@@ -127,6 +133,7 @@ def accelerator(monkeypatch):
         lambda _, parts, index: [part.index_select(0, index) for part in parts],
     )
     monkeypatch.setattr(step, "Shape", CudaShape)
+    monkeypatch.setattr(cuda, "counts_on_the_host", counts_on_the_host)
     monkeypatch.setattr(step, "CudaGraphs", None)
     cached = type(step.CapturedStep.__dict__["graphs"])(graphs)
     cached.__set_name__(step.CapturedStep, "graphs")

@@ -26,7 +26,7 @@ class Contestant:
     def block(self, steps):
         """Train by one call; returns the seconds of ``steps`` turns."""
         begun, ended = [], []
-        warm = min(self.warm, steps)
+        warm = min(self.warm, self.work.warm, steps)
 
         def watch(run):
             begins, ends = run.lifecycle.begin, run.lifecycle.end

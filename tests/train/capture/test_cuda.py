@@ -63,8 +63,7 @@ OPTIMIZERS = {
     "adamw on the device": scaled,
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01),
 }
-GRAPHED = {"sgd", "momentum", "sgd fused", "adamw fused", "adamw capturable", "adamw on the device"}
-"""Optimizers whose update has a graph of its own, while the learning rate stands still."""
+
 SETTINGS = {
     "plain": {},
     "clip": {"clip": 0.1},
@@ -121,8 +120,7 @@ def test_same_bits(model, optimizer):
     assert train.why_not is None, train.why_not
     assert train.replayed >= 16
     assert same(ours, plain)
-    graphs = [shape._update is not None for shape in train._shapes.values()]
-    assert any(graphs) == (optimizer in GRAPHED)
+    assert any(shape._update is not None for shape in train._shapes.values())
     assert not [note for note in run.notes if "captured" in note or "launched" in note]
 
 
@@ -131,11 +129,14 @@ def test_same_bits(model, optimizer):
 def test_same_bits_with_settings(optimizer, setting):
     """Clipping, schedules, averages and bf16 are part of the graph, or done beside it."""
     settings = SETTINGS[setting]
-    train, ours, _ = run_it(capture=True, optimizer=optimizer, **settings)
+    train, ours, run = run_it(capture=True, optimizer=optimizer, **settings)
     _, plain, _ = run_it(capture=False, optimizer=optimizer, **settings)
     assert train.why_not is None, train.why_not
     assert train.replayed >= 16
     assert same(ours, plain)
+    moves = setting == "schedule" and optimizer == "adamw fused"  # its kernel is given the rate
+    assert moves or any(shape._update is not None for shape in train._shapes.values())
+    assert not [note for note in run.notes if "launched" in note]
 
 
 def test_a_value_that_is_read():
@@ -243,20 +244,20 @@ def test_through_fit(optimizer, at_once):
         net = perceptron().cuda()
         run = lw.fit(
             net, OPTIMIZERS[optimizer](net.parameters()), nn.CrossEntropyLoss(),
-            DataLoader(data(16 * 40 + 5), 16, shuffle=True), DataLoader(data(64), 32),
+            DataLoader(data(32 * 40 + 5), 32, shuffle=True), DataLoader(data(64), 32),
             epochs=EPOCHS, metrics=["accuracy"], capture=capture, progress=False,
         )  # fmt: skip
         assert not [note for note in run.notes if "captured" in note or "one at a time" in note]
         curves = [torch.tensor(run.history.series[name].y) for name in ("loss", "grad_norm")]
         results.append([*(t.detach().cpu() for t in net.state_dict().values()), *curves])
     assert same(*results)
-    assert (sum(at_once) > 60) == (optimizer in GRAPHED)
+    assert sum(at_once) > 60
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "adamw fused"])
-def test_nan_among_several(optimizer):
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw", "adamw fused"])
+def test_nan_among_several(optimizer, at_once):
     """What came after it in the same call is put back, and made again as the plain loop makes it."""
-    x, y = (part.clone() for part in data(16 * 40).tensors)
+    x, y = (part.clone() for part in data(32 * 40).tensors)
     x[200] = float("inf")
     results = []
     for capture in (None, "exact"):
@@ -264,9 +265,10 @@ def test_nan_among_several(optimizer):
         net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4)).cuda()
         run = lw.fit(
             net, OPTIMIZERS[optimizer](net.parameters()), nn.CrossEntropyLoss(),
-            DataLoader(TensorDataset(x, y), 16, shuffle=True),
+            DataLoader(TensorDataset(x, y), 32, shuffle=True),
             epochs=EPOCHS, capture=capture, nonfinite="skip", progress=False,
         )  # fmt: skip
         assert run.nonfinite.skipped == EPOCHS
         results.append([t.detach().cpu() for t in net.state_dict().values()])
     assert same(*results)
+    assert at_once

@@ -42,7 +42,7 @@ def test_sums_in_another_order(monkeypatch, scheduler):
     train, run, got, ours = trained(scheduler=scheduler)
     assert train.why_not is None
     assert train.replayed > 20
-    assert [note for note in run.notes if "other bits each time" in note] == run.notes
+    assert sum("other bits each time" in note for note in run.notes) == 1
     assert not all(map(torch.equal, got, expected))
     for one, other in zip(got, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

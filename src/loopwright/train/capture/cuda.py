@@ -2,8 +2,8 @@
 
 The GPU is given hundreds of kernels by one call, with the same arguments in the same memory. Random
 numbers go on from the device's generator at each replay. What an update computes in Python (Adam's bias
-corrections, a learning rate that moves) a graph cannot have: such an update is launched as it stands, on the
-gradients of the first graph. Optimizers whose numbers stand still have a graph of their own.
+corrections, a learning rate that a schedule moves) its kernels find in the device's memory, where that gives
+the same bits (`MovingUpdate`); else the update is launched as it stands, on the gradients of the first graph.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import torch
 from torch import Tensor
 
 from loopwright.train.callsite import CallSite
+from loopwright.train.capture import scalars
+from loopwright.train.capture.made import Made, unique
+from loopwright.train.capture.moving import MovingUpdate
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Recording, Refused
 from loopwright.train.capture.several import Several
@@ -31,7 +34,7 @@ from loopwright.train.capture.state import (
     same_bits,
 )
 from loopwright.train.capture.variation import Variation
-from loopwright.train.data.batches import count_samples, map_tensors, tensors
+from loopwright.train.data.batches import count_samples, map_tensors
 from loopwright.train.process import randomness
 from loopwright.train.update import found_inf, gradients
 from loopwright.train.update.loss import check_loss, loss_and_weight
@@ -42,7 +45,9 @@ if TYPE_CHECKING:
     from loopwright.train.step import Step
 
 STEADY = 4
-"""Updates with the same numbers after which the update gets a graph, too."""
+"""Updates with the same numbers after which the update gets a graph that has them."""
+RESTLESS = 3
+"""Updates in a row with other numbers after which it gets one that finds them in memory."""
 LARGEST = 256 << 20
 """Bytes of weights and optimizer state that are copied for several turns in one call: 0.2 ms."""
 
@@ -62,10 +67,13 @@ class CudaShape:
         self._batch: Any = None
         self._held: list[Any] = []
         self._inputs: list[Tensor] = []
-        self._made: _Made
-        self._made_with_update: _Made
-        self._seen = self._steady = 0
+        self._made: Made
+        self._made_with_update: Made
+        self._seen = self._steady = self._restless = 0
         self._numbers: list[Any] | None = None
+        self._options = plain_options(self._optimizer)
+        self._moving: MovingUpdate | None = None
+        self._may_move = counts_in_python(self._optimizer) is None
         self._proofs = Proofs(owner)
         self._varies = False  # the step has other bits each time it is run
         self.several: Several | None = None
@@ -80,7 +88,7 @@ class CudaShape:
             self._owner.give_up(refused)
             gc.collect()  # what a failed recording left of autograd's graph belongs to its stream
             return self._owner.as_it_stands(step)
-        if self._proofs.due(step, []):
+        if self._proofs.due(step, self._coming()):
             return self._prove(step)
         self._owner.replayed += 1
         return self._replay(step, site)
@@ -100,7 +108,7 @@ class CudaShape:
     def _record(self, step: Step, site: CallSite) -> None:
         """Record forward and backward; nothing of it stays."""
         run = self._run
-        self._owner.held.hold(counters=False)
+        self._owner.held.hold(counters=_numbers(self._optimizer, run) is None)
         known: dict[int, Tensor] = {}
 
         def own(part: Any) -> Tensor:
@@ -153,7 +161,7 @@ class CudaShape:
             raise Refused("a gradient is sparse: it has another size each time")
         self._run.stepper.clip_by(there, gradients.norm(there))
 
-    def _computed(self, batch: Any, held: Sequence[Tensor]) -> _Made:
+    def _computed(self, batch: Any, held: Sequence[Tensor]) -> Made:
         loss, weight = loss_and_weight(self._fn(batch))
         with self._run.precision.off() or nullcontext():
             grads = torch.autograd.grad(loss, held, allow_unused=True)
@@ -163,30 +171,64 @@ class CudaShape:
         total = gradients.norm(there)
         # A loss that is not finite makes the sum nan, a finite one changes nothing.
         suspect = torch.add(total, loss, alpha=0)
-        flag = (~torch.isfinite(suspect)).float()
+        # Two kernels; `isfinite` and its inverse as a number are six, 15 µs of the 150 of a small step.
+        flag = torch.nan_to_num(suspect.float() * 0, nan=1.0) if self._skips else None
         self._run.stepper.clip_by(there, total)
         alike = loss.dtype == total.dtype == suspect.dtype
         joined = torch.stack([loss, total, suspect]) if alike else None
-        return _Made(pairs, (loss, total, suspect), joined, flag, weight)
+        return Made(pairs, (loss, total, suspect), joined, flag, weight)
 
     def _see_to_the_update(self) -> None:
-        """Give the update a graph once its numbers stand still, and take it away where they move."""
+        """Give the update a graph where one serves the coming turn, and take it away where it does not."""
+        options = plain_options(self._optimizer)
+        changed, self._options = options != self._options, options
+        if self._moving is not None:
+            if not changed:
+                return
+            self._let_update_go()
         numbers = _numbers(self._optimizer, self._run)
         if numbers is None or numbers != self._numbers:
-            self._numbers, self._steady, self._update = numbers, 0, None
-            self.several = None
+            self._restless = 0 if changed or self._steady else self._restless + 1
+            self._numbers, self._steady = numbers, 0
+            if self._update is not None:
+                self._let_update_go()
+            moves = self._restless >= (RESTLESS if numbers is not None else 1)
+            if moves and self._may_move and not self._skips:
+                self._get_graph(self._record_moving)
             return
         self._steady += 1
         if self._update is None and self._steady == STEADY:
-            try:
-                with self._capturable():
-                    self._record_update()
-            except Refused as refused:
-                self._update = None
-                self._run.note(f"the optimizer's update is launched as it stands: {refused}")
-            finally:
-                self._take_gradients()
+            with self._capturable():
+                self._get_graph(self._record_update)
+
+    def _get_graph(self, record: Callable[[], None]) -> None:
+        try:
+            record()
+        except Refused as refused:
+            self._may_move = False
+            self._let_update_go()
+            self._run.note(f"the optimizer's update is launched as it stands: {refused}")
+        finally:
+            self._take_gradients()
+        self._proofs.begin(self._coming())
+
+    def _let_update_go(self) -> None:
+        if self._moving is not None:
             self._proofs.begin([])
+        self._update = self._moving = self.several = None
+
+    def _record_moving(self) -> None:
+        """Record the update by kernels that find its numbers in memory."""
+        assert self._forward is not None
+        before = State(self._run)
+        self._forward.replay()  # gradients to try it with: the memory of a new graph holds anything
+        before.put_back()
+        self._give_gradients(self._made)
+        moving = MovingUpdate(self._run, self._optimizer)
+        with self._owner.graphs.recorded() as graph:
+            moving.launch()
+        self._moving = moving
+        self._keep(graph, self._made)
 
     def _record_update(self) -> None:
         """Record the update; where nothing is looked at before it, as one graph with all before it."""
@@ -195,8 +237,11 @@ class CudaShape:
             with self._owner.graphs.recorded() as graph:
                 made = self._computed(self._batch, self._held) if self._skips else self._made
                 self._give_gradients(made)
-                found_inf.step(self._optimizer, made.flag if self._skips else None)
+                found_inf.step(self._optimizer, made.flag)
             torch.clear_autocast_cache()
+        self._keep(graph, made)
+
+    def _keep(self, graph: torch.cuda.CUDAGraph, made: Made) -> None:
         self._update = graph
         self._made_with_update = made
         plain = made.joined is not None and not isinstance(made.weight, Tensor)
@@ -280,9 +325,9 @@ class CudaShape:
 
     # -- replay --------------------------------------------------------------------------------
 
-    def _run_forward(self, batch: Any) -> _Made:
+    def _run_forward(self, batch: Any) -> Made:
         """Replay up to the clipped gradients; a fused optimizer's graph does the update as well."""
-        torch._foreach_copy_(self._inputs, list(_unique(batch)))
+        torch._foreach_copy_(self._inputs, list(unique(batch)))
         if self._skips and self._update is not None:
             self._update.replay()
             return self._made_with_update
@@ -290,17 +335,34 @@ class CudaShape:
         self._forward.replay()
         return self._made
 
-    def _run_update(self) -> None:
+    def _coming(self) -> list[float]:
+        """Return the numbers of the coming update, none where its graph has them or there is no graph."""
+        return [] if self._moving is None else scalars.of(self._optimizer)
+
+    def _run_update(self, row: Tensor | None = None) -> None:
+        """Replay the update, or launch it as it stands.
+
+        Args:
+            row: its numbers on the device, None for those of the coming one. With it the caller counts.
+        """
+        if self._moving is not None:
+            assert self._update is not None
+            if row is None:
+                (row,) = self._moving.rows([self._coming()])
+                self._moving.count(1)
+            self._moving.set(row)
+            self._update.replay()
+            return
         if self._update is not None:
             if not self._skips:
                 self._update.replay()
             return
         self._give_gradients(self._made)
         with self._run.stepper.guard.ours():
-            found_inf.step(self._optimizer, self._made.flag if self._skips else None)
+            found_inf.step(self._optimizer, self._made.flag)
         self._take_gradients()
 
-    def _give_gradients(self, made: _Made) -> None:
+    def _give_gradients(self, made: Made) -> None:
         for parameter, grad in made.pairs:
             parameter.grad = grad
 
@@ -333,6 +395,7 @@ class CudaShape:
             weight = count_samples(step.batch) or 1
         loop.record_loss(step, loss, weight, site)
         run.stepper.replayed(self._window, total)
+        self._owner.held.updates += 1
         step._called = True
         loop.updated(True)
         step._began = perf_counter()
@@ -349,17 +412,24 @@ class CudaShape:
         assert like is not None
         self._run.transfer.hold(batches)
         results = like.new_empty((len(rows), len(like)))
-        for batch, result in zip(batches, results.unbind(), strict=True):
+        numbers = [None] * len(rows) if self._moving is None else self._moving.rows(rows)
+        for batch, row, result in zip(batches, numbers, results.unbind(), strict=True):
             made = self._run_forward(batch)
-            self._run_update()
+            self._run_update(row)
             result.copy_(made.joined)  # pyrefly: ignore[bad-argument-type]
+        if self._moving is not None:
+            self._moving.count(len(rows))
         found = results.tolist()
         finite = next((i for i, one in enumerate(found) if not math.isfinite(one[2])), len(found))
         return [one[0] for one in found[:finite]], [one[1] for one in found[:finite]]
 
-    def _one(self, batch: list[Tensor], numbers: list[float]) -> tuple[float, float]:  # noqa: ARG002
+    def _one(self, batch: list[Tensor], numbers: list[float]) -> tuple[float, float]:
         loss, norm, _ = self._run_forward(batch).numbers
-        self._run_update()
+        if self._moving is None:
+            self._run_update()
+        else:
+            self._run_update(self._moving.rows([numbers])[0])
+            self._moving.count(1)
         return loss.item(), norm.item()
 
     def room(self, epoch: int) -> int:
@@ -367,24 +437,34 @@ class CudaShape:
         return self._proofs.room(epoch)
 
     def has_its_options(self) -> bool:
-        """Whether the update's graph is there, and the optimizer's numbers are those in it."""
+        """Whether the update's graph is there, and serves the optimizer with the options that it has."""
+        if self._moving is not None:
+            return plain_options(self._optimizer) == self._options
         return self._update is not None and _numbers(self._optimizer, self._run) == self._numbers
 
-    def numbers(self, ahead: int) -> list[float]:  # noqa: ARG002
-        """Return the groups' learning rates: what else moves, an optimizer counts on the device."""
+    def numbers(self, ahead: int) -> list[float]:
+        """Return what an update to come is made with, the first group's learning rate first."""
+        if self._moving is not None:
+            return scalars.of(self._optimizer, ahead)
+        # What else moves, an optimizer counts on the device.
         return [float(group["lr"]) for group in self._optimizer.param_groups]
 
     def foresees(self, numbers: list[float], before: list[float] | None) -> bool:
-        """Whether an update follows one with the same rates: the graph has no others."""
-        return before is None or numbers == before
+        """Whether an update with these numbers, after one with ``before``, may be replayed unseen."""
+        if self._moving is not None:
+            return self._proofs.foresees(numbers, before)
+        return before is None or numbers == before  # the graph has no others
 
     def stands_still(self) -> bool:
         """Whether all updates have the same numbers as long as nobody changes the groups."""
-        return True
+        return self._moving is None or scalars.stand_still(self._optimizer)
 
     def stretched(self, rows: list[list[float]]) -> None:
         """Do what follows the updates of several turns."""
-        self._proofs.replays += len(rows)
+        if self._moving is not None:
+            self._proofs.replayed(rows)
+        else:
+            self._proofs.replays += len(rows)
         self._owner.stretched(len(rows))
 
     def weight_of(self, batch: Any) -> Any:
@@ -392,52 +472,22 @@ class CudaShape:
         return (count_samples(batch) or 1) if self._made.weight is None else self._made.weight
 
 
-class _Made:
-    """What the first graph makes, always in the same memory.
-
-    Attributes:
-        pairs: parameters and their gradients, clipped.
-        numbers: the loss, the gradients' norm, and a number that is finite where both are.
-        joined: the three in one tensor, where they are of one type.
-        flag: 1.0 where they are not finite.
-        weight: of the loss; None where ``fn`` gave none.
-    """
-
-    def __init__(
-        self,
-        pairs: list[tuple[Tensor, Tensor]],
-        numbers: tuple[Tensor, Tensor, Tensor],
-        joined: Tensor | None,
-        flag: Tensor,
-        weight: Any,
-    ):
-        self.pairs = pairs
-        self.numbers = numbers
-        self.joined = joined
-        self.flag = flag
-        self.weight = weight
-
-
-def _unique(batch: Any) -> Iterator[Tensor]:
-    seen = set()
-    for tensor in tensors(batch):
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            yield tensor.detach()
-
-
 def _described(part: Any) -> str:
     return f"a tensor on {part.device}" if isinstance(part, Tensor) else f"a {type(part).__name__}"
 
 
+def counts_on_the_host(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
+    """Whether an optimizer has a step counter that the host reads."""
+    return any(
+        isinstance(value, Tensor) and value.device != device
+        for state in optimizer.state.values() for value in state.values()
+    )  # fmt: skip
+
+
 def _numbers(optimizer: torch.optim.Optimizer, run: Run) -> list[Any] | None:
     """Return what an update's kernels are launched with; None where that is another thing each time."""
-    if counts_in_python(optimizer) is not None:
+    if counts_in_python(optimizer) is not None or counts_on_the_host(optimizer, run.device):
         return None
-    for state in optimizer.state.values():
-        for value in state.values():
-            if isinstance(value, Tensor) and value.device != run.device:
-                return None  # a step counter that the host reads
     rates = [
         # a tensor on the device is read where it is, at each update
         id(rate) if isinstance(rate, Tensor) and rate.device == run.device else float(rate)

@@ -85,17 +85,21 @@ class Recording(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.why_not: str | None = None
         self._reads = reads
-        self._looks = _Looks(self._refuse)
+        self._looks: _Looks | None = None
 
     def __enter__(self) -> Self:
         if not self._reads:
+            self._looks = _Looks(self._refuse)
             self._looks.__enter__()
         return super().__enter__()
 
     def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
         super().__exit__(exc_type, exc_val, exc_tb)
-        if not self._reads:
-            self._looks.__exit__(exc_type, exc_val, exc_tb)
+        # Let go of, since it refers back: the tensors here would live until the next garbage collection, and
+        # with them autograd's nodes, which would go on adding up gradients on the stream of this recording.
+        looks, self._looks = self._looks, None
+        if looks is not None:
+            looks.__exit__(exc_type, exc_val, exc_tb)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

@@ -7,7 +7,8 @@ recognised by both values, for which this module knows the formulas. From then o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -56,11 +57,34 @@ def of(optimizer: torch.optim.Optimizer, ahead: int = 0) -> list[float]:
     return numbers
 
 
-def go_on(optimizer: torch.optim.Optimizer) -> None:
-    """Let the counters stand where they are `LATER` updates later; the caller puts them back."""
-    for state in optimizer.state.values():
-        if isinstance(step := state.get("step"), torch.Tensor):
-            step += LATER
+@contextmanager
+def tried(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Put back the attributes of an optimizer's own that updates may move; its tensors, the caller does."""
+    before = dict(vars(optimizer))
+    try:
+        yield
+    finally:
+        vars(optimizer).update(before)
+
+
+@contextmanager
+def much_later(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Let the counters stand where they are `LATER` updates later, and the rates be others.
+
+    The rates are put back at the end; the counters, which updates move as well, by the caller.
+    """
+    groups = optimizer.param_groups
+    rates = [group["lr"] for group in groups]
+    try:
+        for place, (group, rate) in enumerate(zip(groups, rates, strict=True), 1):
+            group["lr"] = rate * OTHER_LR / place
+        for state in optimizer.state.values():
+            if isinstance(step := state.get("step"), torch.Tensor):
+                step += LATER
+        yield
+    finally:
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
 
 
 def stand_still(optimizer: torch.optim.Optimizer) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,9 +51,10 @@ class State:
             return (
                 "it puts another tensor in a buffer's or a state's place, instead of writing there"
             )
-        for number, (tensor, copy) in enumerate(self._tensors):
-            if not same_bits(tensor, copy):
-                return f"tensor {number} of shape {tuple(tensor.shape)} has other bits"
+        for number, other in enumerate(other_bits(self._tensors)):
+            if other:
+                shape = tuple(self._tensors[number][0].shape)
+                return f"tensor {number} of shape {shape} has other bits"
         if not randomness.same(self._random, randomness.snapshot(self._run.device)):
             return "it draws other random numbers"
         return None
@@ -120,6 +121,24 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     return torch.equal(a, b) or torch.equal(_bytes(a), _bytes(b))
+
+
+def other_bits(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
+    """Return of each pair whether it has not the `same_bits`; the host waits for a device once.
+
+    (On an H100 `torch.equal` takes 65 µs for each pair, of which a transformer with Adam has hundreds.)
+    """
+    found = [a.shape != b.shape or a.dtype != b.dtype for a, b in pairs]
+    there = [n for n, (a, _) in enumerate(pairs) if not found[n] and a.device.type != "cpu"]
+    if there:
+        flags = torch.stack([torch.ne(*pairs[number]).any() for number in there]).tolist()
+        unsure = {number for number, flag in zip(there, flags, strict=True) if flag}  # nan, perhaps
+    else:
+        unsure = set()
+    for number, (a, b) in enumerate(pairs):
+        if not found[number] and (a.device.type == "cpu" or number in unsure):
+            found[number] = not same_bits(a, b)
+    return found
 
 
 def _bytes(tensor: Tensor) -> Tensor:

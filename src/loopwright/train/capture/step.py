@@ -310,19 +310,13 @@ class Shape:
 
     def _recognised(self, update: Recording, numbers: list[float]) -> list[Operation]:
         """Record another update, much later, with another learning rate and undone again; compare."""
-        groups, before = self._optimizer.param_groups, State(self._run)
-        rates = [group["lr"] for group in groups]
-        again = Recording(reads=True)
+        before, again = State(self._run), Recording(reads=True)
         try:
-            for place, (group, rate) in enumerate(zip(groups, rates, strict=True), 1):
-                group["lr"] = rate * scalars.OTHER_LR / place
-            scalars.go_on(self._optimizer)
-            others = scalars.of(self._optimizer)
-            with again, self._run.stepper.guard.ours():
-                self._optimizer.step()
+            with scalars.tried(self._optimizer), scalars.much_later(self._optimizer):
+                others = scalars.of(self._optimizer)
+                with again, self._run.stepper.guard.ours():
+                    self._optimizer.step()
         finally:
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"] = rate
             before.put_back()
         return scalars.recognised(update.operations, again.operations, numbers, others)
 

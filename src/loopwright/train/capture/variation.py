@@ -8,12 +8,12 @@ otherwise. Then a replay may be ten times as far from the step as it stands as r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from loopwright.train.capture.state import same_bits
+from loopwright.train.capture.state import other_bits
 
 FARTHER = 10.0
 """Times the distance between two replays: one of few numbers is now and then by chance small."""
@@ -32,8 +32,9 @@ class Variation:
     """
 
     def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]]):
-        self.is_there = not all(same_bits(one, other) for one, other in pairs)
-        self._apart = [_apart(one, other) for one, other in pairs]
+        apart = _distances(pairs, other_bits(pairs))
+        self.is_there = bool(apart)
+        self._apart = apart
 
     def excuses(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> str | None:
         """Say where a replay is too far from the step as it stands; None where it is near enough.
@@ -41,23 +42,43 @@ class Variation:
         Args:
             pairs: what the replay came to and what the step did, in the order of the two replays.
         """
-        for number, ((ours, plain), apart) in enumerate(zip(pairs, self._apart, strict=True)):
-            if same_bits(ours, plain):
-                continue
+        away = _distances(pairs, other_bits(pairs))
+        sizes = _norms({number: pairs[number][1] for number in away})
+        for number, distance in away.items():
+            plain = pairs[number][1]
             what = f"tensor {number} of shape {tuple(plain.shape)}"
             if not plain.is_floating_point():
                 return f"{what} has other whole numbers"
-            allowed = FARTHER * apart + ROUNDING * _norm(plain)
-            if not (away := _apart(ours, plain)) <= allowed:
+            allowed = FARTHER * self._apart.get(number, 0.0) + ROUNDING * sizes[number]
+            if not distance <= allowed:
                 return (
-                    f"{what} is {away:.3g} away, where two replays that differ allow {allowed:.3g}"
+                    f"{what} is {distance:.3g} away, where two replays that differ allow "
+                    f"{allowed:.3g}"
                 )
         return None
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    return 0.0 if same_bits(one, other) else _norm(one.detach() - other.detach())
+def _distances(pairs: Sequence[tuple[Tensor, Tensor]], unlike: Sequence[bool]) -> dict[int, float]:
+    """Return by number how far those pairs are apart that are not alike."""
+    apart: dict[int, Tensor] = {}
+    for number in (number for number, other in enumerate(unlike) if other):
+        one, other = (tensor.detach() for tensor in pairs[number])
+        whole = not one.is_floating_point()
+        apart[number] = one.float() - other.float() if whole else one - other
+    return _norms(apart)
 
 
-def _norm(tensor: Tensor) -> float:
-    return torch.linalg.vector_norm(tensor.detach().float(), dtype=torch.float64).item()
+def _norms(tensors: Mapping[int, Tensor]) -> dict[int, float]:
+    """Return norms by number; the host waits once for a device."""
+    norms = {
+        number: torch.linalg.vector_norm(tensor.detach().float(), dtype=torch.float64)
+        for number, tensor in tensors.items()
+    }
+    by_device: dict[torch.device, list[int]] = {}
+    for number, norm in norms.items():
+        by_device.setdefault(norm.device, []).append(number)
+    found: dict[int, float] = {}
+    for numbers in by_device.values():
+        values = torch.stack([norms[number] for number in numbers]).tolist()
+        found |= dict(zip(numbers, values, strict=True))
+    return {number: found[number] for number in norms}
