@@ -198,7 +198,7 @@ LARGE = {"resnet": resnet, "gpt2": gpt2}
 ON_A_GPU = {
     "digits": (500, 200),
     "fashion-mlp": (450, 200), "fashion-cnn": (300, 200), "transformer": (150, 200),
-    "resnet": (32, 30), "gpt2": (32, 30),
+    "resnet": (16, 30), "gpt2": (16, 30),
 }  # fmt: skip
 """Steps and warm turns of workloads that are faster there."""
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from loopwright.train.capture import cuda, step
+from loopwright.train.capture import fixed, step
 from loopwright.train.capture.cuda import CudaShape
 from loopwright.train.capture.record import Recording, Refused
 from loopwright.train.capture.simplify import tensors
@@ -70,9 +70,11 @@ class Graphs:
     def recorded(self):
         """Record a block."""
         graph, recording, before = Graph(), Recording(), State(self._run)
-        with recording:
-            yield graph
-        before.put_back()
+        try:
+            with recording:
+                yield graph
+        finally:
+            before.put_back()
         if recording.why_not is not None:
             raise Refused(f"CUDA does not record it: {recording.why_not}")
         graph.operations = recording.operations
@@ -133,7 +135,7 @@ def accelerator(monkeypatch):
         lambda _, parts, index: [part.index_select(0, index) for part in parts],
     )
     monkeypatch.setattr(step, "Shape", CudaShape)
-    monkeypatch.setattr(cuda, "counts_on_the_host", counts_on_the_host)
+    monkeypatch.setattr(fixed, "counts_on_the_host", counts_on_the_host)
     monkeypatch.setattr(step, "CudaGraphs", None)
     cached = type(step.CapturedStep.__dict__["graphs"])(graphs)
     cached.__set_name__(step.CapturedStep, "graphs")

@@ -246,12 +246,12 @@ def test_what_is_kept(kernels, monkeypatch):
     monkeypatch.setattr(Recording, "__init__", begins)
     found = []
 
-    def keeps(shape, graph, made, keep=CudaShape._keep):
+    def keeps(shape, record=CudaShape._record_update):
         gc.disable()
-        keep(shape, graph, made)
+        record(shape)
         found.append(shape._moving)
 
-    monkeypatch.setattr(CudaShape, "_keep", keeps)
+    monkeypatch.setattr(CudaShape, "_record_update", keeps)
     try:
         fitted("adamw", capture="exact")
         assert found[0] is not None

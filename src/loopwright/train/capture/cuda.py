@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from loopwright.train.callsite import CallSite
-from loopwright.train.capture import scalars
+from loopwright.train.capture import fixed, scalars
 from loopwright.train.capture.made import Made, unique
 from loopwright.train.capture.moving import MovingUpdate
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Recording, Refused
+from loopwright.train.capture.ring import Ring
 from loopwright.train.capture.several import Several
 from loopwright.train.capture.state import (
     Options,
@@ -73,6 +74,8 @@ class CudaShape:
         self._numbers: list[Any] | None = None
         self._options = plain_options(self._optimizer)
         self._moving: MovingUpdate | None = None
+        self._ring: Ring | None = None
+        self._follows = False  # a turn of this shape was the one before
         self._may_move = counts_in_python(self._optimizer) is None
         self._proofs = Proofs(owner)
         self._varies = False  # the step has other bits each time it is run
@@ -80,6 +83,7 @@ class CudaShape:
 
     def turn(self, step: Step, site: CallSite) -> Tensor:
         """Train on one batch."""
+        self._follows, self._owner.last = self._owner.last is self, self
         self._seen += 1
         if self._seen == 1:  # lets the optimizer make its state
             return self._owner.as_it_stands(step)
@@ -108,7 +112,7 @@ class CudaShape:
     def _record(self, step: Step, site: CallSite) -> None:
         """Record forward and backward; nothing of it stays."""
         run = self._run
-        self._owner.held.hold(counters=_numbers(self._optimizer, run) is None)
+        self._owner.held.hold(counters=fixed.numbers(self._optimizer, run.device) is None)
         known: dict[int, Tensor] = {}
 
         def own(part: Any) -> Tensor:
@@ -186,7 +190,7 @@ class CudaShape:
             if not changed:
                 return
             self._let_update_go()
-        numbers = _numbers(self._optimizer, self._run)
+        numbers = fixed.numbers(self._optimizer, self._run.device)
         if numbers is None or numbers != self._numbers:
             self._restless = 0 if changed or self._steady else self._restless + 1
             self._numbers, self._steady = numbers, 0
@@ -215,7 +219,7 @@ class CudaShape:
     def _let_update_go(self) -> None:
         if self._moving is not None:
             self._proofs.begin([])
-        self._update = self._moving = self.several = None
+        self._update = self._moving = self._ring = self.several = None
 
     def _record_moving(self) -> None:
         """Record the update by kernels that find its numbers in memory."""
@@ -224,29 +228,40 @@ class CudaShape:
         self._forward.replay()  # gradients to try it with: the memory of a new graph holds anything
         before.put_back()
         self._give_gradients(self._made)
-        moving = MovingUpdate(self._run, self._optimizer)
-        with self._owner.graphs.recorded() as graph:
-            moving.launch()
-        self._moving = moving
-        self._keep(graph, self._made)
+        grads = [grad for _, grad in self._made.pairs]
+        self._moving = MovingUpdate(self._run, self._optimizer, grads)
+        self._record_update()
 
     def _record_update(self) -> None:
         """Record the update; where nothing is looked at before it, as one graph with all before it."""
-        with self._run.stepper.guard.ours(), self._run.nonfinite.recall.paused():
+        run, graphs = self._run, self._owner.graphs
+        with run.stepper.guard.ours(), run.nonfinite.recall.paused():
             torch.clear_autocast_cache()
-            with self._owner.graphs.recorded() as graph:
+            with graphs.recorded() as graph:
                 made = self._computed(self._batch, self._held) if self._skips else self._made
-                self._give_gradients(made)
-                found_inf.step(self._optimizer, made.flag)
+                self._launch_update(made)
             torch.clear_autocast_cache()
-        self._keep(graph, made)
+            self._update, self._made_with_update = graph, made
+            if made.joined is None or isinstance(made.weight, Tensor) or bytes_of(run) > LARGEST:
+                return
+            if self._owner.alone and self._follows:  # not for an epoch's last batch
+                with suppress(Refused):  # then a turn is two launches
+                    given = (self._inputs, self._trained, made.joined, self._moving)
+                    self._ring = Ring(graphs, *given)
+                torch.clear_autocast_cache()
+        self.several = Several(run, self._at_once, self._one, lambda: self._varies)
 
-    def _keep(self, graph: torch.cuda.CUDAGraph, made: Made) -> None:
-        self._update = graph
-        self._made_with_update = made
-        plain = made.joined is not None and not isinstance(made.weight, Tensor)
-        if plain and bytes_of(self._run) <= LARGEST:
-            self.several = Several(self._run, self._at_once, self._one, lambda: self._varies)
+    def _trained(self) -> Made:
+        made = self._computed(self._batch, self._held)
+        self._launch_update(made)
+        return made
+
+    def _launch_update(self, made: Made) -> None:
+        self._give_gradients(made)
+        if self._moving is not None:
+            self._moving.launch([grad for _, grad in made.pairs])
+        else:
+            found_inf.step(self._optimizer, made.flag)
 
     @contextmanager
     def _capturable(self) -> Iterator[None]:
@@ -408,20 +423,26 @@ class CudaShape:
         self, batches: Sequence[list[Tensor]], rows: Sequence[list[float]]
     ) -> tuple[list[float], list[float]]:
         """Launch all turns, then wait for them once: those after one that is not finite are made as well."""
+        self._run.transfer.hold(batches)
+        results = (
+            self._one_by_one(batches, rows) if self._ring is None else self._ring(batches, rows)
+        )
+        if self._moving is not None:
+            self._moving.count(len(rows))
+        found = results.tolist()
+        finite = next((i for i, one in enumerate(found) if not math.isfinite(one[2])), len(found))
+        return [one[0] for one in found[:finite]], [one[1] for one in found[:finite]]
+
+    def _one_by_one(self, batches: Sequence[list[Tensor]], rows: Sequence[list[float]]) -> Tensor:
         like = self._made_with_update.joined
         assert like is not None
-        self._run.transfer.hold(batches)
         results = like.new_empty((len(rows), len(like)))
         numbers = [None] * len(rows) if self._moving is None else self._moving.rows(rows)
         for batch, row, result in zip(batches, numbers, results.unbind(), strict=True):
             made = self._run_forward(batch)
             self._run_update(row)
             result.copy_(made.joined)  # pyrefly: ignore[bad-argument-type]
-        if self._moving is not None:
-            self._moving.count(len(rows))
-        found = results.tolist()
-        finite = next((i for i, one in enumerate(found) if not math.isfinite(one[2])), len(found))
-        return [one[0] for one in found[:finite]], [one[1] for one in found[:finite]]
+        return results
 
     def _one(self, batch: list[Tensor], numbers: list[float]) -> tuple[float, float]:
         loss, norm, _ = self._run_forward(batch).numbers
@@ -440,7 +461,10 @@ class CudaShape:
         """Whether the update's graph is there, and serves the optimizer with the options that it has."""
         if self._moving is not None:
             return plain_options(self._optimizer) == self._options
-        return self._update is not None and _numbers(self._optimizer, self._run) == self._numbers
+        return (
+            self._update is not None
+            and fixed.numbers(self._optimizer, self._run.device) == self._numbers
+        )
 
     def numbers(self, ahead: int) -> list[float]:
         """Return what an update to come is made with, the first group's learning rate first."""
@@ -474,23 +498,3 @@ class CudaShape:
 
 def _described(part: Any) -> str:
     return f"a tensor on {part.device}" if isinstance(part, Tensor) else f"a {type(part).__name__}"
-
-
-def counts_on_the_host(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
-    """Whether an optimizer has a step counter that the host reads."""
-    return any(
-        isinstance(value, Tensor) and value.device != device
-        for state in optimizer.state.values() for value in state.values()
-    )  # fmt: skip
-
-
-def _numbers(optimizer: torch.optim.Optimizer, run: Run) -> list[Any] | None:
-    """Return what an update's kernels are launched with; None where that is another thing each time."""
-    if counts_in_python(optimizer) is not None or counts_on_the_host(optimizer, run.device):
-        return None
-    rates = [
-        # a tensor on the device is read where it is, at each update
-        id(rate) if isinstance(rate, Tensor) and rate.device == run.device else float(rate)
-        for rate in (group["lr"] for group in optimizer.param_groups)
-    ]
-    return [*rates, *plain_options(optimizer)]

@@ -82,14 +82,18 @@ class MovingUpdate:
     """The update of an optimizer that counts on the host.
 
     Args:
-        run: whose; its parameters have the gradients with which updates will be made.
+        run: whose; its parameters have gradients to try it with.
         optimizer: the run's one.
+        grads: these gradients, in the order in which ``launch`` will be given others.
+
+    Attributes:
+        row: the numbers of the coming update, as its kernels find them; 1-d.
 
     Raises:
         Refused: it cannot be had in the same bits; the text says why.
     """
 
-    def __init__(self, run: Run, optimizer: torch.optim.Optimizer):
+    def __init__(self, run: Run, optimizer: torch.optim.Optimizer, grads: Sequence[Tensor]):
         self._run = run
         self._optimizer = optimizer
         if any(isinstance(group["lr"], Tensor) for group in optimizer.param_groups):
@@ -103,13 +107,14 @@ class MovingUpdate:
         ]
         if any(step.device.type != "cpu" for step in self._counters):
             raise Refused("its counters are on the device")
-        self._row = torch.zeros(len(scalars.of(optimizer)), dtype=torch.float32, device=run.device)
-        self._numbers = self._row.unbind()
+        self.row = torch.zeros(len(scalars.of(optimizer)), dtype=torch.float32, device=run.device)
+        self._numbers = self.row.unbind()
         self._operations: list[Operation] = []
+        self._grads = [_Place(number) for number in range(len(grads))]
         with scalars.tried(optimizer):
-            self._recognise()
+            self._recognise(grads)
 
-    def _recognise(self) -> None:
+    def _recognise(self, grads: Sequence[Tensor]) -> None:
         """See which numbers move, and that the kernels have the bits of the update as it stands."""
         run, optimizer = self._run, self._optimizer
         before, one, other = State(run), Recording(reads=True), Recording(reads=True)
@@ -128,20 +133,22 @@ class MovingUpdate:
                     optimizer.step()
                 then = State(run)
                 made = scalars.recognised(one.operations, other.operations, numbers, others)
-                self._operations = list(self._on_the_device(made))
+                self._operations = list(self._on_the_device(made, grads))
                 start.put_back()
                 self.set(self.rows([others])[0])
-                self.launch()
+                self.launch(grads)
                 self.count(1)
                 if (difference := then.differs()) is not None:
                     raise Refused(f"with its numbers on the device {difference}")
         finally:
             before.put_back()
 
-    def _on_the_device(self, operations: Sequence[Operation]) -> Iterator[Operation]:
+    def _on_the_device(
+        self, operations: Sequence[Operation], grads: Sequence[Tensor]
+    ) -> Iterator[Operation]:
         """Yield operations without what they made: a `_Place` says where that stands now."""
         counters = {id(step) for step in self._counters}
-        places: dict[int, _Place] = {}
+        places = dict(zip(map(id, grads), self._grads, strict=True))
 
         def placed(argument: Any) -> Any:
             if isinstance(argument, (list, tuple)):
@@ -168,12 +175,12 @@ class MovingUpdate:
 
     def set(self, row: Tensor) -> None:
         """Let the next ``launch``, or the replay of its recording, use these numbers."""
-        self._row.copy_(row)
+        self.row.copy_(row)
 
     @torch.no_grad()
-    def launch(self) -> None:
-        """Launch the kernels."""
-        made: dict[_Place, Tensor] = {}
+    def launch(self, grads: Sequence[Tensor]) -> None:
+        """Launch the kernels, which take the gradients from there."""
+        made: dict[_Place, Tensor] = dict(zip(self._grads, grads, strict=True))
         for operation in self._operations:
             values = [self._given(argument, made) for argument in operation.arguments]
             if _moves(operation.arguments):

@@ -78,6 +78,7 @@ class CapturedStep:
         why_not: why turns are run as they stand, None while they are captured.
         replayed: turns that were replayed.
         proven: turns that were run both ways.
+        alone: whether no code but ours, and callbacks, runs between two turns.
     """
 
     def __init__(self, run: Run, fn: Callable[[Any], Any], mode: str = "exact"):
@@ -93,7 +94,8 @@ class CapturedStep:
         self.held = Held(run)
         self._modules = [m for model in run.models.values() for m in model.modules()]
         self.epoch_proven = -1  # in which some shape was compared
-        self._alone = False  # between two turns runs no code but ours, and callbacks
+        self.alone = False
+        self.last: Any = None  # the shape of the turn before
         if (why := _cannot(run)) is not None:
             self.give_up(why)
 
@@ -124,6 +126,7 @@ class CapturedStep:
         for shape in self._shapes.values():
             shape.several = None  # it holds the shape
         self._shapes.clear()
+        self.last = None
         self.__dict__.pop("graphs", None)
         self.held.forget()
 
@@ -163,7 +166,7 @@ class CapturedStep:
         Args:
             every: the body does something else after each so many turns, and at an epoch's end.
         """
-        self._alone = True
+        self.alone = True
         return Stretches(self, every).made
 
     def asks(self, epoch: int) -> bool:
@@ -173,7 +176,7 @@ class CapturedStep:
         """
         if epoch == self.epoch_proven:
             return False
-        others = not self._alone or any(map(self._run.moments.wanted, MOMENTS))
+        others = not self.alone or any(map(self._run.moments.wanted, MOMENTS))
         return others or epoch & (epoch - 1) == 0
 
     def stretched(self, count: int) -> None:
