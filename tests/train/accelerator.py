@@ -132,7 +132,9 @@ def accelerator(monkeypatch):
     monkeypatch.setattr(
         Transfer,
         "gathered",
-        lambda _, parts, index: [part.index_select(0, index) for part in parts],
+        lambda _, parts, indices: [
+            part.index_select(0, index) for part, index in zip(parts, indices, strict=True)
+        ],
     )
     monkeypatch.setattr(step, "Shape", CudaShape)
     monkeypatch.setattr(fixed, "counts_on_the_host", counts_on_the_host)

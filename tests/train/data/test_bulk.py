@@ -33,9 +33,9 @@ def gathered(monkeypatch):
     counts = []
     inner = bulk.Gather._gathered
 
-    def counted(self, indices, there=None):
+    def counted(self, indices, there=None, **given):
         counts.append(len(indices))
-        return inner(self, indices, there)
+        return inner(self, indices, there, **given)
 
     monkeypatch.setattr(bulk.Gather, "_gathered", counted)
     return counts
@@ -117,12 +117,33 @@ def test_memory_of_numpy_is_gathered_batch_by_batch(gathered):
     assert gathered == [8, 8]
 
 
-def test_batches_that_would_lie_elsewhere(gathered):
-    """A batch that does not fill whole lines of memory gets memory of its own."""
-    loader = DataLoader(TensorDataset(torch.randn(30, 3)), 7)
+@pytest.mark.parametrize("size", [1, 7, 16, 100])
+@pytest.mark.parametrize("samples", [100, 230, 256])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_that_do_not_fill_lines(gathered, size, samples, shuffle):
+    """Labels of 16 samples are 128 bytes: what follows begins on a new line, and the batches are the same."""
+    bits = torch.arange(samples) % 3 == 0
+    data = TensorDataset(
+        torch.randn(samples, 3), torch.randn(samples, 64), torch.arange(samples), bits
+    )
+    loader = DataLoader(data, size, shuffle=shuffle)
+    torch.manual_seed(1)
+    got = epoch(loader)
+    torch.manual_seed(1)
+    expected = list(loader)
+    assert len(got) == len(expected)
+    for one, other in zip(got, expected, strict=True):
+        assert all(map(torch.equal, one, other))
+        assert all(part.data_ptr() % 64 == 0 for part in one)
+    assert gathered == [samples]
+
+
+def test_batches_that_would_be_mostly_gaps(gathered):
+    """Large rows that fill no lines would be gathered in vain: such batches get memory of their own."""
+    loader = DataLoader(TensorDataset(torch.randn(9, 1025)), 2)
     for (batch,) in epoch(loader):
         assert batch.storage_offset() == 0
-    assert gathered == [7, 7, 7, 7, 2]
+    assert gathered == [2, 2, 2, 2, 1]
 
 
 def test_batches_of_a_chunk_begin_on_lines_of_memory(gathered):

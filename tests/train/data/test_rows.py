@@ -32,9 +32,9 @@ class Device:
         self.asked.append("copied")
         return [part.clone() for part in parts]
 
-    def gathered(self, parts, index):
+    def gathered(self, parts, indices):
         self.asked.append("gathered")
-        return [part.index_select(0, index) for part in parts]
+        return [part.index_select(0, index) for part, index in zip(parts, indices, strict=True)]
 
 
 def index(first, count=128):
@@ -48,7 +48,7 @@ def test_copied_once_a_quarter_was_sent():
     rows = Rows(device)
     assert rows.at_once == GATHERED_HERE
     for first in range(0, 1024, 128):
-        got = rows(tensors, index(first))
+        got = rows(tensors, [index(first)] * len(tensors))
         assert all(
             torch.equal(a, b[first : first + 128]) for a, b in zip(got, tensors, strict=True)
         )
@@ -62,7 +62,7 @@ def test_too_large(room):
     device = Device(room)
     rows = Rows(device)
     for first in range(0, 1024, 128):
-        rows((KILOBYTE,), index(first))
+        rows((KILOBYTE,), [index(first)])
     assert device.asked == ["sent"] * 8
 
 
@@ -71,10 +71,10 @@ def test_data_that_are_written_to():
     device, data = Device(1 << 30), KILOBYTE.clone()
     rows = Rows(device)
     for first in (0, 128, 256):
-        rows((data,), index(first))
+        rows((data,), [index(first)])
     data[384] = -1
     for first in (384, 512):
-        (got,) = rows((data,), index(first))
+        (got,) = rows((data,), [index(first)])
         assert torch.equal(got, data[first : first + 128])
     assert device.asked == ["sent", "sent", "copied", "gathered", "sent", "sent"]
 
@@ -84,9 +84,9 @@ def test_a_row_that_is_not_there():
     device = Device(1 << 30)
     rows = Rows(device)
     for first in (0, 128, 256):
-        rows((KILOBYTE,), index(first))
+        rows((KILOBYTE,), [index(first)])
     with pytest.raises(IndexError):
-        rows((KILOBYTE,), index(1000))
+        rows((KILOBYTE,), [index(1000)])
     assert device.asked[-1] == "gathered"
 
 
@@ -94,7 +94,7 @@ def test_let_go():
     """A run that is closed holds no copy."""
     rows = Rows(Device(1 << 30))
     for first in (0, 128, 256):
-        rows((KILOBYTE,), index(first))
+        rows((KILOBYTE,), [index(first)])
     assert rows._copies
     rows.forget()
     assert not rows._copies
@@ -118,13 +118,25 @@ def test_a_loader_that_pins(accelerator, monkeypatch):
     assert not pinned
 
 
+def test_batches_between_which_there_are_gaps():
+    """Each tensor's rows are its own ones, from the host and from the device."""
+    device, tensors = Device(1 << 30), (KILOBYTE, KILOBYTE[:, 0].long())
+    rows = Rows(device)
+    for first in (0, 128, 256, 384):
+        some, others = index(first), index(first, 64)
+        pixels, labels = rows(tensors, [some, others])
+        assert torch.equal(pixels, KILOBYTE[some])
+        assert torch.equal(labels, tensors[1][others])
+    assert device.asked[-1] == "gathered"
+
+
 def test_another_data_set():
     """Rows of another one come from that."""
     device, other = Device(1 << 30), -KILOBYTE
     rows = Rows(device)
     for first in (0, 128, 256):
-        rows((KILOBYTE,), index(first))
-    (got,) = rows((other,), index(0))
+        rows((KILOBYTE,), [index(first)])
+    (got,) = rows((other,), [index(0)])
     assert torch.equal(got, other[:128])
     assert device.asked[-1] == "sent"
 

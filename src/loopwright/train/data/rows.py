@@ -49,12 +49,12 @@ class Rows:
         """Bytes that are best gathered at once."""
         return GATHERED_THERE if self._copies else GATHERED_HERE
 
-    def __call__(self, tensors: Sequence[Tensor], index: Tensor) -> list[Tensor]:
+    def __call__(self, tensors: Sequence[Tensor], indices: Sequence[Tensor]) -> list[Tensor]:
         """Return these rows of each tensor, on the device; ``Transfer.receive`` or ``hold`` waits for them.
 
         Args:
             tensors: of a data set, on the CPU, the rows along their first dimension.
-            index: 1-d, int64, on the CPU.
+            indices: of each, 1-d, int64, on the CPU; the same object where they are the same.
         """
         if len(tensors) != len(self._tensors) or any(
             one is not other for one, other in zip(tensors, self._tensors, strict=True)
@@ -67,9 +67,11 @@ class Rows:
             if self._bytes <= self._transfer.room():
                 self._versions = [tensor._version for tensor in tensors]
                 self._copies = self._transfer.copies(tensors)
-        if self._copies and _are_rows(index, len(tensors[0])):
-            return self._transfer.gathered(self._copies, index)
-        rows = [tensor.index_select(0, index) for tensor in tensors]
+        if self._copies and _are_rows(indices[0], len(tensors[0])):
+            return self._transfer.gathered(self._copies, indices)
+        rows = [
+            tensor.index_select(0, index) for tensor, index in zip(tensors, indices, strict=True)
+        ]
         self._sent += sum(part.numel() * part.element_size() for part in rows)
         return self._transfer.chunk(rows)
 

@@ -61,11 +61,19 @@ class Transfer:
         with self._module.stream(self._stream):
             return [part.to(self.device) for part in parts]
 
-    def gathered(self, parts: list[torch.Tensor], index: torch.Tensor) -> list[torch.Tensor]:
+    def gathered(
+        self, parts: Sequence[torch.Tensor], indices: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
         """Return rows of tensors that are on the device; as `chunk` does of those that are not."""
         with self._module.stream(self._stream):
-            rows = index.pin_memory().to(self.device, non_blocking=True)
-            there = [part.index_select(0, rows) for part in parts]
+            rows = {
+                id(index): index.pin_memory().to(self.device, non_blocking=True)
+                for index in {id(one): one for one in indices}.values()
+            }
+            there = [
+                part.index_select(0, rows[id(index)])
+                for part, index in zip(parts, indices, strict=True)
+            ]
         return self._noted(there)
 
     def send(self, batch: Any) -> tuple[Any, Any]:
