@@ -198,6 +198,16 @@ def test_kernels_that_round_otherwise(at_once):
     assert note.startswith("the optimizer's update is launched as it stands: with its numbers on")
 
 
+def test_a_large_state(kernels, at_once, monkeypatch):
+    """Copies to compare it with are not made of what takes gigabytes."""
+    monkeypatch.setattr(moving, "LARGEST", 1000)
+    run, got = fitted("adamw", capture="exact")
+    _, expected = fitted("adamw", capture=None)
+    assert alike(got, expected)
+    assert not at_once
+    assert "three copies" in run.notes[0]
+
+
 def test_numbers_that_are_not_known(kernels, at_once):
     """An optimizer that computes its numbers in another way keeps its own launches."""
     OPTIMIZERS["nadam"] = lambda p: torch.optim.NAdam(p, lr=0.01, foreach=True)

@@ -228,8 +228,8 @@ class CudaShape:
         self._forward.replay()  # gradients to try it with: the memory of a new graph holds anything
         before.put_back()
         self._give_gradients(self._made)
-        grads = [grad for _, grad in self._made.pairs]
-        self._moving = MovingUpdate(self._run, self._optimizer, grads)
+        del before
+        self._moving = MovingUpdate(self._run, self._optimizer, [g for _, g in self._made.pairs])
         self._record_update()
 
     def _record_update(self) -> None:

@@ -19,11 +19,13 @@ from torch import Tensor
 from loopwright.train.capture import scalars
 from loopwright.train.capture.record import Operation, Recording, Refused, by_kind
 from loopwright.train.capture.simplify import tensors
-from loopwright.train.capture.state import State
+from loopwright.train.capture.state import State, bytes_of
 
 if TYPE_CHECKING:
     from loopwright.train.run import Run
 
+LARGEST = 2 << 30
+"""Bytes of weights and optimizer state beyond which an update takes long enough as it stands."""
 Kernel = Callable[..., Any]
 _ATEN = torch.ops.aten
 
@@ -98,6 +100,8 @@ class MovingUpdate:
         self._optimizer = optimizer
         if any(isinstance(group["lr"], Tensor) for group in optimizer.param_groups):
             raise Refused("its learning rate is a tensor")
+        if bytes_of(run) > LARGEST:
+            raise Refused("to compare it takes three copies of more than 2 GiB")
         if not scalars.counters_agree(optimizer):
             raise Refused("its parameters have made different numbers of updates")
         self._counters = [
