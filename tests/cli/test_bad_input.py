@@ -25,7 +25,7 @@ KINDS: dict[str, list[Row]] = {
     for kind, rows in module.KINDS.items()
 }
 TABLE = [(kind, row) for kind, rows in KINDS.items() for row in rows]
-QUICK = 3
+QUICK = 2
 """Rows of a kind that are always run; the others are long."""
 CASES = [
     pytest.param(kind, row, id=f"{kind}-{row}", marks=[pytest.mark.long] if number >= QUICK else [])

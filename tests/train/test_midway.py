@@ -247,7 +247,9 @@ def gone_on(kind, out, fail):
 
 
 @pytest.mark.filterwarnings("ignore:.*uncovered-parameters")
-@pytest.mark.parametrize("fail", [4, 9, 16])
+@pytest.mark.parametrize(
+    "fail", [pytest.param(4, marks=pytest.mark.long), 9, pytest.param(16, marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_goes_on(tmp_path, kind, fail):
     """Before the change, after it, and much later: the same bits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 
 import numpy as np
 import pytest
@@ -57,8 +58,15 @@ def same(one, other):
     return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [
+        pytest.param(
+            *one, marks=() if one[0] == "perceptron" or one[1] == "adamw" else pytest.mark.long
+        )
+        for one in product(MODELS, OPTIMIZERS)
+    ],
+)
 def test_same_bits(model, optimizer):
     """Weights, buffers, losses, norms, the optimizer's state and the next draws are those without capture."""
     _, expected, _ = run_it(model, optimizer, capture=False)

@@ -59,6 +59,7 @@ OPTIMIZERS = {
     "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.003, momentum=0.5, foreach=True),
     "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.03, foreach=True),
 }  # fmt: skip
+QUICK = ("adam", "adamw of two groups", "adagrad")
 MOMENTUM = {"sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, foreach=True)}
 
 
@@ -94,7 +95,10 @@ def alike(one, other):
     return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in OPTIMIZERS],
+)
 def test_same_bits(optimizer, kernels, at_once):
     """Weights, moments, counters, losses, norms and draws are the plain loop's, and turns go in a row."""
     _, expected = fitted(optimizer, capture=None)
@@ -104,8 +108,13 @@ def test_same_bits(optimizer, kernels, at_once):
     assert not run.notes
 
 
-@pytest.mark.parametrize("scheduler", [lw.warmup_cosine(0.3), "each epoch"])
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw of two groups", "sgd"])
+@pytest.mark.parametrize(
+    "scheduler", [lw.warmup_cosine(0.3), pytest.param("each epoch", marks=pytest.mark.long)],
+    ids=["each update", "each epoch"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "optimizer", ["adamw of two groups", "sgd", pytest.param("adamw", marks=pytest.mark.long)]
+)
 def test_schedules(optimizer, scheduler, kernels, at_once):
     """A rate that is another one at each update, or in each epoch."""
     _, expected = fitted(optimizer, capture=None, scheduler=scheduler)

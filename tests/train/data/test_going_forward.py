@@ -40,8 +40,16 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("progress", [True, False], ids=["", "quiet"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "progress"),
+    [
+        pytest.param(
+            kind, progress, id=kind if progress else f"{kind}-quiet",
+            marks=() if progress or kind == "a stream" else pytest.mark.long,
+        )
+        for kind in KINDS for progress in (True, False)
+    ],
+)  # fmt: skip
 def test_going_forward_is_shown(tmp_path, monkeypatch, capsys, kind, progress):
     """Where batches are read again a bar shows how many of them, unless progress is off."""
     monkeypatch.setattr("loopwright.train.display.progress.PATIENCE", 0.0)

@@ -418,7 +418,9 @@ def test_a_persistent_loader_is_still_the_users():
 
 
 @pytest.mark.parametrize("samples", [256, 300])
-@pytest.mark.parametrize("turn", [1, 4, 5, 7])
+@pytest.mark.parametrize(
+    "turn", [1, 4, pytest.param(5, marks=pytest.mark.long), pytest.param(7, marks=pytest.mark.long)]
+)
 def test_a_sampler_that_draws_at_its_end(samples, turn, tmp_path):
     """Its generator draws once more after an epoch: batches that are gathered ahead must not make it."""
     data = TensorDataset(torch.randn(samples, 64), torch.randn(samples, 1))

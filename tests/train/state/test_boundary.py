@@ -133,7 +133,7 @@ def _visit_at_each_turn(monkeypatch):
     [
         pytest.param(
             *one,
-            marks=pytest.mark.long if one[0] == "workers" and one[1:] != (6, "forward") else (),
+            marks=pytest.mark.long if one[0] != "shuffled" and one[1:] != (6, "forward") else (),
         )
         for one in product(LOADERS, [1, 6, 11], ["begin", "forward", "backward"])
     ],
