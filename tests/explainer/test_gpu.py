@@ -62,9 +62,6 @@ print("draw", torch.rand(3, device="cuda").tolist(), torch.rand(3).tolist())
 
 def run_program(argv, *, cwd):
     """A process of its own: CUDA cannot be used in one forked from a process that has used it."""
-    if argv[0] == "-c":  # code that torch makes has the name of such a program's file, too
-        (cwd / "recorded.py").write_text(argv[1])
-        argv = ["recorded.py", *argv[2:]]
     path = os.pathsep.join(one for one in sys.path if one)
     done = subprocess.run([sys.executable, *argv], cwd=cwd, capture_output=True, text=True, check=False,
                           timeout=300, env={**os.environ, "PYTHONPATH": path})  # fmt: skip

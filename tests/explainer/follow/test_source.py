@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import sys
 import textwrap
 
+from loopwright.explainer.follow import source as follow
 from loopwright.explainer.follow.source import parse
 
 TEXT = textwrap.dedent(
@@ -83,3 +85,35 @@ def test_statements_of_one_line_are_one():
     assert [ast.unparse(one) for one in source.by_line[2].nodes] == ["p.grad = None", "c = p"]
     assert source.by_line[2].loops[-1].in_one_line
     assert source.by_line[3].nodes == (source.by_line[3].node,)
+
+
+def test_what_a_command_generates(monkeypatch):
+    """The methods of data classes and named tuples have the file of ``python -c`` and are no lines of it."""
+    text = """
+from collections import namedtuple
+from dataclasses import dataclass
+
+@dataclass
+class Batch:
+    x: int
+
+    def twice(self):
+        return [2 * self.x for _ in range(2)]
+
+Pair = namedtuple("Pair", "a b")
+
+def train():
+    return Batch(1), Pair(1, 2)
+"""
+    monkeypatch.setattr(sys, "orig_argv", [sys.executable, "-c", text])
+    follow.fresh()
+    space = {"__name__": "__main__"}
+    program = compile(text, "<string>", "exec", dont_inherit=True)
+    exec(program, space)
+    batch = space["Batch"]
+    for own in (program, space["train"].__code__, batch.twice.__code__):
+        assert follow.source_of(own).text == text
+    for made in (batch.__init__, batch.__eq__, space["Pair"].__new__):
+        assert made.__code__.co_filename == "<string>"
+        assert follow.source_of(made.__code__) is None
+    follow.fresh()

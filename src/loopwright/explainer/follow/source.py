@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from types import CodeType
 
 
@@ -68,6 +69,8 @@ class Source:
 
 
 _sources: dict[str, Source | None] = {}
+COMMAND = "<string>"
+"""The file of a program that was given by ``-c``, and of what data classes and named tuples generate."""
 
 
 def fresh() -> None:
@@ -82,7 +85,21 @@ def source_of(code: CodeType) -> Source | None:
     if name not in _sources:
         text = _text(name)
         _sources[name] = None if text is None else parse(text, name)
-    return _sources[name]
+    found = _sources[name]
+    if name == COMMAND and found is not None and code not in _codes(found.text):
+        return None
+    return found
+
+
+@cache
+def _codes(text: str) -> set[CodeType]:
+    """The code objects that ``python -c`` makes of a program; others have the name of its file, too."""
+    found, made = set(), [compile(text, COMMAND, "exec", dont_inherit=True)]
+    while made:
+        code = made.pop()
+        found.add(code)
+        made += [one for one in code.co_consts if isinstance(one, CodeType)]
+    return found
 
 
 def _text(name: str) -> str | None:
@@ -90,7 +107,7 @@ def _text(name: str) -> str | None:
     if lines:
         return "".join(lines)
     words = sys.orig_argv
-    if name == "<string>" and "-c" in words[:-1]:
+    if name == COMMAND and "-c" in words[:-1]:
         return words[words.index("-c") + 1]
     return None
 
