@@ -40,6 +40,8 @@ class CudaGraphs:
         """
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self._device)
+        # As `torch.cuda.graph` does: what `warming_up` used on its stream, no other stream can have.
+        torch.cuda.empty_cache()
         collecting = gc.isenabled()
         gc.disable()  # what is collected may call the driver, which ends a recording
         try:
