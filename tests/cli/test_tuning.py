@@ -70,8 +70,8 @@ def test_one_after_the_other(machine, tmp_path, capsys):
 def test_what_was_given_is_not_tried(machine, tmp_path):
     """Flags of the command line stay as they are, and a file that is there is not written over."""
     (tmp_path / "digits-tuned.toml").write_text("# mine\n")
-    words = ["digits", "--threads", "1", "--precision", "bf16", "--lr", "0.01", "--tune"]
-    given = "--threads 1 --precision bf16 --lr 0.01"
+    given = "--threads 1 --precision bf16 --clip value:0.5 --steps 900 --lr 0.01"
+    words = ["digits", *given.split(), "--tune"]
     times = {
         given: 4.0, f"{given} --fused": 3.0, f"{given} --fused --flush-denormal": 3.0,
         f"{given} --fused --capture exact": 2.0,
@@ -81,7 +81,10 @@ def test_what_was_given_is_not_tried(machine, tmp_path):
     assert (tmp_path / "digits-tuned.toml").read_text() == "# mine\n"
     written = tomllib.loads((tmp_path / "digits-tuned-2.toml").read_text())
     assert (written["lr"], written["capture"], written["fused"]) == (0.01, "exact", True)
-    assert understand([str(tmp_path / "digits-tuned-2.toml")]).loop.fused
+    asked = understand([str(tmp_path / "digits-tuned-2.toml")])
+    assert (asked.loop.fused, asked.loop.threads, asked.loop.precision) == (True, 1, "bf16")
+    assert (asked.loop.clip, asked.loop.steps) == ("value:0.5", 900)
+    assert "epochs" not in written
 
 
 def test_nothing_helps(machine, tmp_path, capsys):

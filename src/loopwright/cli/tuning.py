@@ -7,6 +7,7 @@ own difference (or 5 %) is noise and changes nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.errors import LoopwrightError
 
 if TYPE_CHECKING:
+    from loopwright.cli.loop_settings import LoopSettings
     from loopwright.cli.train import Asked
     from loopwright.recipes.recipe import Job
 
@@ -271,7 +273,7 @@ def _show(asked: Asked, rows: list[Any], plain: Trial, chosen: list[Setting], no
 
 
 def write(asked: Asked, chosen: Sequence[Setting]) -> Path:
-    """Write a settings file beside the caller: the recipe, its parameters, and what was chosen."""
+    """Write a settings file beside the caller: the recipe, its parameters, what was given and chosen."""
     name = asked.source.name
     path, number = Path(f"{name}-tuned.toml"), 1
     while path.exists():
@@ -279,7 +281,7 @@ def write(asked: Asked, chosen: Sequence[Setting]) -> Path:
         path = Path(f"{name}-tuned-{number}.toml")
     recipe = asked.source.file or name
     lines = [f"recipe = {json.dumps(str(recipe))}"]
-    values = {**asked.parameters, "seed": asked.seed}
+    values = {**asked.parameters, "seed": asked.seed, **_given(asked.loop)}
     for key, value in values.items():
         if value is not None:
             lines.append(f"{key} = {_toml(value)}")
@@ -292,6 +294,17 @@ def write(asked: Asked, chosen: Sequence[Setting]) -> Path:
             lines.append(f"{key} = {value if plain else json.dumps(value)}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def _given(loop: LoopSettings) -> dict[str, Any]:
+    """Return how long to train and how to compute, as far as the command line said so."""
+    from loopwright.cli.loop_settings import LENGTH, NUMBERS
+
+    return {
+        one.name: value for one in dataclasses.fields(loop)
+        if one.metadata["group"] in (LENGTH, NUMBERS)
+        and (value := getattr(loop, one.name)) != one.default
+    }  # fmt: skip
 
 
 def _toml(value: Any) -> str:
