@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from loopwright.train.capture import fixed, step
+from loopwright.train.capture import fixed, moving, step
 from loopwright.train.capture.cuda import CudaShape
 from loopwright.train.capture.record import Recording, Refused
 from loopwright.train.capture.simplify import tensors
@@ -56,7 +56,7 @@ class Graph:
 
 
 class Graphs:
-    """Stands for `CudaGraphs`: records what runs, and puts back what it has changed."""
+    """Stands for `CudaGraphs`: records what runs, and puts back what kernels have changed."""
 
     def __init__(self, run):
         self._run = run
@@ -69,7 +69,7 @@ class Graphs:
     @contextmanager
     def recorded(self):
         """Record a block."""
-        graph, recording, before = Graph(), Recording(), State(self._run)
+        graph, recording, before = Graph(), Recording(), State(self._run, python=False)
         try:
             with recording:
                 yield graph
@@ -143,3 +143,25 @@ def accelerator(monkeypatch):
     cached.__set_name__(step.CapturedStep, "graphs")
     monkeypatch.setattr(step.CapturedStep, "graphs", cached)
     return made
+
+
+def added(these, others, alpha):
+    """The sum with one rounding."""
+    for one, other in zip(these, others, strict=True):
+        one.copy_(one.double() + other.double() * alpha.double())
+
+
+def quotients_added(these, above, below, by):
+    """Torch's order on a CPU: the number times what is above."""
+    for one, over, under in zip(these, above, below, strict=True):
+        one.add_(over * moving._alike(by) / under)
+
+
+@pytest.fixture
+def kernels(accelerator, monkeypatch):
+    """Kernels for updates whose numbers move that have the bits of torch's on a CPU."""
+    others = {
+        torch.ops.aten._foreach_add_.List: added, torch.ops.aten._foreach_addcdiv_.Scalar: quotients_added,
+        torch.ops.aten._foreach_addcdiv_.ScalarList: quotients_added,
+    }  # fmt: skip
+    monkeypatch.setattr(moving, "KERNELS", moving.KERNELS | others)

@@ -7,4 +7,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from accelerator import accelerator, at_once  # noqa: F401 - fixtures
+from accelerator import accelerator, at_once, kernels  # noqa: F401 - fixtures

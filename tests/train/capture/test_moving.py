@@ -22,29 +22,6 @@ from loopwright.train.capture.record import Recording
 pytestmark = pytest.mark.usefixtures("accelerator")
 
 BATCH, SAMPLES, EPOCHS = 64, 64 * 14 + 5, 5
-ATEN = torch.ops.aten
-
-
-def added(these, others, alpha):
-    """The sum with one rounding."""
-    for one, other in zip(these, others, strict=True):
-        one.copy_(one.double() + other.double() * alpha.double())
-
-
-def quotients_added(these, above, below, by):
-    """Torch's order on a CPU: the number times what is above."""
-    for one, over, under in zip(these, above, below, strict=True):
-        one.add_(over * moving._alike(by) / under)
-
-
-@pytest.fixture
-def kernels(monkeypatch):
-    """Kernels that have the bits of torch's on a CPU."""
-    others = {
-        ATEN._foreach_add_.List: added, ATEN._foreach_addcdiv_.Scalar: quotients_added,
-        ATEN._foreach_addcdiv_.ScalarList: quotients_added,
-    }  # fmt: skip
-    monkeypatch.setattr(moving, "KERNELS", moving.KERNELS | others)
 
 
 OPTIMIZERS = {
@@ -174,6 +151,24 @@ def test_an_option_that_is_changed(kernels):
     assert alike(*results)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_rate_that_is_0_at_first(optimizer, kernels, at_once):
+    """It stands in the graph as a number that moves, and not as another one that is 0 as well."""
+
+    def begins(made):
+        return torch.optim.lr_scheduler.LambdaLR(
+            made, lambda n: 0.0 if n < 12 or n % 7 < 4 else 1.0
+        )
+
+    results = []
+    for capture in (None, "exact"):
+        run, got = fitted(optimizer, capture=capture, scheduler=lw.per_update(begins))
+        assert not run.notes
+        results.append(got)
+    assert alike(*results)
+    assert at_once
+
+
 def test_options_that_a_schedule_moves(kernels, at_once, monkeypatch):
     """A schedule that moves a beta at each update: nothing is recorded again and again."""
     recorded = []
@@ -243,7 +238,7 @@ class Counting(torch.optim.AdamW):
 
 
 def test_an_optimizer_of_ones_own(kernels):
-    """What it counts itself is not raised by the updates that only try its numbers."""
+    """Its own code runs at each update, and what it counts is not raised by updates that are only tried."""
     net = nn.Linear(16, 4)
     own = Counting(net.parameters())
     run = lw.Run(model=net, optimizer=own, progress=False)
@@ -251,7 +246,8 @@ def test_an_optimizer_of_ones_own(kernels):
     for step in run.loop(DataLoader(data(), BATCH), epochs=EPOCHS):
         train(step)
     assert train.replayed > 30
-    assert own.steps == EPOCHS * 15 - train.replayed
+    assert own.steps == EPOCHS * 15
+    assert "'steps' is another one at each update" in run.notes[0]
     assert [float(state["step"]) for state in own.state.values()] == [EPOCHS * 15] * 2
 
 

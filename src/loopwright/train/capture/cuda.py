@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from loopwright.train.callsite import CallSite
 from loopwright.train.capture import fixed, scalars
-from loopwright.train.capture.made import Made, unique
+from loopwright.train.capture.made import Made, described, unique
 from loopwright.train.capture.moving import MovingUpdate
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Recording, Refused
@@ -76,7 +76,7 @@ class CudaShape:
         self._moving: MovingUpdate | None = None
         self._ring: Ring | None = None
         self._follows = False  # a turn of this shape was the one before
-        self._may_move = counts_in_python(self._optimizer) is None
+        self._may_move = True
         self._proofs = Proofs(owner)
         self._varies = False  # the step has other bits each time it is run
         self.several: Several | None = None
@@ -117,9 +117,13 @@ class CudaShape:
 
         def own(part: Any) -> Tensor:
             if not isinstance(part, Tensor) or part.device != run.device:
-                raise Refused(f"the batch holds {_described(part)}, which a graph cannot be given")
+                raise Refused(f"the batch holds {described(part)}, which a graph cannot be given")
+            if part.requires_grad:
+                raise Refused(
+                    "the batch asks for gradients of its own, which a graph does not add up"
+                )
             if id(part) not in known:
-                known[id(part)] = part.detach().clone().requires_grad_(part.requires_grad)
+                known[id(part)] = part.detach().clone()
                 self._inputs.append(known[id(part)])
             return known[id(part)]
 
@@ -128,7 +132,17 @@ class CudaShape:
         held = self._held = [p for p in parameters if p.requires_grad]
         if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in held):
             raise Refused("a parameter has a hook on its gradient, which a graph does not call")
-        before, graphs = State(run), self._owner.graphs
+        if (name := counts_in_python(self._optimizer)) is not None:
+            raise Refused(f"the optimizer keeps {name!r} as a number, which a graph cannot move on")
+        before = State(run)
+        try:
+            self._record_from(before, batch, site)
+        finally:
+            before.put_back()
+        self._proofs.begin([])
+
+    def _record_from(self, before: State, batch: Any, site: CallSite) -> None:
+        run, graphs, held = self._run, self._owner.graphs, self._held
         recording = Recording()
         torch.clear_autocast_cache()
         with run.nonfinite.recall.paused():
@@ -143,8 +157,6 @@ class CudaShape:
             with graphs.recorded() as self._forward:
                 self._made = self._computed(batch, held)
             torch.clear_autocast_cache()
-        before.put_back()
-        self._proofs.begin([])
 
     def _check(self, batch: Any, held: Sequence[Tensor], site: CallSite) -> None:
         """Run forward and backward once, and refuse what a graph would not show."""
@@ -202,18 +214,21 @@ class CudaShape:
             return
         self._steady += 1
         if self._update is None and self._steady == STEADY:
-            with self._capturable():
+            with fixed.capturable(self._optimizer) if self._skips else nullcontext():
                 self._get_graph(self._record_update)
 
     def _get_graph(self, record: Callable[[], None]) -> None:
+        drawn = randomness.snapshot(self._run.device)  # no kernel runs, but what is Python draws
         try:
-            record()
+            with scalars.tried(self._optimizer):
+                record()
         except Refused as refused:
             self._may_move = False
             self._let_update_go()
             self._run.note(f"the optimizer's update is launched as it stands: {refused}")
         finally:
             self._take_gradients()
+            randomness.restore(drawn, self._run.device)
         self._proofs.begin(self._coming())
 
     def _let_update_go(self) -> None:
@@ -263,19 +278,6 @@ class CudaShape:
         else:
             found_inf.step(self._optimizer, made.flag)
 
-    @contextmanager
-    def _capturable(self) -> Iterator[None]:
-        """Let a fused optimizer be captured: its kernels are the same with and without the option."""
-        groups = [g for g in self._optimizer.param_groups if self._skips and "capturable" in g]
-        before = [group["capturable"] for group in groups]
-        for group in groups:
-            group["capturable"] = True
-        try:
-            yield
-        finally:
-            for group, value in zip(groups, before, strict=True):
-                group["capturable"] = value
-
     # -- proof ---------------------------------------------------------------------------------
 
     def _prove(self, step: Step) -> Tensor:
@@ -284,6 +286,7 @@ class CudaShape:
         loss = self._replay_once(step)
         replayed = State(self._run)
         before.put_back()
+        options.put_back()
         expected = self._owner.as_it_stands(step)
         difference = replayed.differs()
         if difference is None and not same_bits(loss, expected):
@@ -494,7 +497,3 @@ class CudaShape:
     def weight_of(self, batch: Any) -> Any:
         """Return the weight of a batch's loss."""
         return (count_samples(batch) or 1) if self._made.weight is None else self._made.weight
-
-
-def _described(part: Any) -> str:
-    return f"a tensor on {part.device}" if isinstance(part, Tensor) else f"a {type(part).__name__}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,3 +30,17 @@ def numbers(optimizer: torch.optim.Optimizer, device: torch.device) -> list[Any]
         for rate in (group["lr"] for group in optimizer.param_groups)
     ]
     return [*rates, *plain_options(optimizer)]
+
+
+@contextmanager
+def capturable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Let a fused optimizer be captured: its kernels are the same with and without the option."""
+    groups = [group for group in optimizer.param_groups if "capturable" in group]
+    before = [group["capturable"] for group in groups]
+    for group in groups:
+        group["capturable"] = True
+    try:
+        yield
+    finally:
+        for group, value in zip(groups, before, strict=True):
+            group["capturable"] = value

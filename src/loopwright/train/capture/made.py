@@ -43,3 +43,8 @@ def unique(batch: Any) -> Iterator[Tensor]:
         if id(tensor) not in seen:
             seen.add(id(tensor))
             yield tensor.detach()
+
+
+def described(part: Any) -> str:
+    """Say what a part of a batch is that no graph can be given."""
+    return f"a tensor on {part.device}" if isinstance(part, Tensor) else f"a {type(part).__name__}"

@@ -111,6 +111,10 @@ class MovingUpdate:
         ]
         if any(step.device.type != "cpu" for step in self._counters):
             raise Refused("its counters are on the device")
+        for state in optimizer.state.values():
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.device != run.device and name != "step":
+                    raise Refused(f"it keeps {name!r} on the host, where no graph changes it")
         self.row = torch.zeros(len(scalars.of(optimizer)), dtype=torch.float32, device=run.device)
         self._numbers = self.row.unbind()
         self._operations: list[Operation] = []
@@ -121,7 +125,8 @@ class MovingUpdate:
     def _recognise(self, grads: Sequence[Tensor]) -> None:
         """See which numbers move, and that the kernels have the bits of the update as it stands."""
         run, optimizer = self._run, self._optimizer
-        before, one, other = State(run), Recording(reads=True), Recording(reads=True)
+        reads = scalars.looked_at(optimizer)
+        before, one, other = State(run), Recording(reads=reads), Recording(reads=reads)
         numbers = scalars.of(optimizer)
         try:
             counts = [float(step) for step in self._counters]
@@ -136,6 +141,8 @@ class MovingUpdate:
                 with other, run.stepper.guard.ours():
                     optimizer.step()
                 then = State(run)
+                if (why := one.why_not or other.why_not) is not None:
+                    raise Refused(why)
                 made = scalars.recognised(one.operations, other.operations, numbers, others)
                 self._operations = list(self._on_the_device(made, grads))
                 start.put_back()
@@ -144,6 +151,8 @@ class MovingUpdate:
                 self.count(1)
                 if (difference := then.differs()) is not None:
                     raise Refused(f"with its numbers on the device {difference}")
+        except RuntimeError as error:
+            raise Refused(str(error).partition("\n")[0]) from error
         finally:
             before.put_back()
 
@@ -205,7 +214,7 @@ class MovingUpdate:
     def count(self, updates: int) -> None:
         """Raise the optimizer's counters by so many updates."""
         if self._counters:
-            torch._foreach_add_(self._counters, float(updates))
+            torch._foreach_add_(self._counters, updates)
 
 
 def _moves(argument: Any) -> bool:

@@ -7,7 +7,7 @@ results are used, nothing is traced symbolically, and what is replayed later are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -73,14 +73,14 @@ class Recording(TorchDispatchMode):
     """Keeps every operation of a ``with`` block, and so every tensor of it, alive.
 
     Args:
-        reads: whether the host may look at values: an optimizer does at its own step counter.
+        reads: ids of tensors at which the host may look: an optimizer does at its own step counter.
 
     Attributes:
         operations: in order.
         why_not: the first thing that cannot be replayed, None where all can.
     """
 
-    def __init__(self, *, reads: bool = False):
+    def __init__(self, *, reads: Collection[int] = ()):
         super().__init__()
         self.operations: list[Operation] = []
         self.why_not: str | None = None
@@ -112,7 +112,7 @@ class Recording(TorchDispatchMode):
         base = name.partition("::")[2]
         indexes = base in ("index", "index_put_")
         if _masks(args) if indexes else not _READS.isdisjoint(func.tags):
-            if self._reads and base == "_local_scalar_dense":
+            if base == "_local_scalar_dense" and id(args[0]) in self._reads:
                 return outputs
             self._refuse(f"the host looks at a value ({base}): what follows may depend on it")
         if not isinstance(func, torch._ops.OpOverload):

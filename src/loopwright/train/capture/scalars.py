@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from loopwright.train.capture.record import Operation, Refused
+from loopwright.train.capture.state import Options
 
 OTHER_LR = 0.7310585786300049
 """Factor of the learning rate in the second recording; no product with it is met by chance. Of the second
@@ -57,14 +58,32 @@ def of(optimizer: torch.optim.Optimizer, ahead: int = 0) -> list[float]:
     return numbers
 
 
+def looked_at(optimizer: torch.optim.Optimizer) -> set[int]:
+    """Return the ids of those tensors at which an optimizer may look on the host: counters and options.
+
+    A number that it takes from gradients or weights is another one at each update.
+    """
+    kept = [value for state in optimizer.state.values() for value in state.values()]
+    options = [value for group in optimizer.param_groups for value in group.values()]
+    return {id(one) for one in [*kept, *options] if isinstance(one, torch.Tensor) and one.ndim == 0}
+
+
 @contextmanager
 def tried(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Put back the attributes of an optimizer's own that updates may move; its tensors, the caller does."""
-    before = dict(vars(optimizer))
+    """Put back what updates may move beside tensors, which the caller does.
+
+    Raises:
+        Refused: they move an attribute of the optimizer's own: what it counts there it may go by.
+    """
+    options, before = Options(optimizer), dict(vars(optimizer))
     try:
         yield
+        for name, value in vars(optimizer).items():
+            then = before.get(name)
+            if value is not then and not (isinstance(value, (bool, int, float)) and value == then):
+                raise Refused(f"the optimizer's own {name!r} is another one at each update")
     finally:
-        vars(optimizer).update(before)
+        options.put_back()
 
 
 @contextmanager
@@ -77,7 +96,7 @@ def much_later(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     rates = [group["lr"] for group in groups]
     try:
         for place, (group, rate) in enumerate(zip(groups, rates, strict=True), 1):
-            group["lr"] = rate * OTHER_LR / place
+            group["lr"] = (rate or rate + 1.0) * OTHER_LR / place  # one of 0 moves, too
         for state in optimizer.state.values():
             if isinstance(step := state.get("step"), torch.Tensor):
                 step += LATER
@@ -153,7 +172,8 @@ def recognised(
                     f"the optimizer computes a number ({a}, then {b}) in a way that is not known"
                 )
             found = Number(a)
-            found.place = pairs.index((a, b))
+            # the last one: where the rate is 0, -lr and Adam's -lr / (1 - beta1^n) are the same two numbers
+            found.place = len(pairs) - 1 - pairs[::-1].index((a, b))
             return found
         if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
             return [both(x, y) for x, y in zip(a, b, strict=True)]

@@ -86,13 +86,15 @@ class State:
 
 
 class Options:
-    """The options of an optimizer's groups, learning rates among them, as they are now.
+    """What an optimizer keeps beside its state: its groups' options, rates among them, and attributes.
 
     Args:
         optimizer: whose.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer):
+        self._optimizer = optimizer
+        self._own = dict(vars(optimizer))
         self._groups = optimizer.param_groups
         self._options = [
             {
@@ -104,6 +106,7 @@ class Options:
 
     def put_back(self) -> None:
         """Let them be as they were; a tensor stays where it is, since graphs read it there."""
+        vars(self._optimizer).update(self._own)
         for group, options in zip(self._groups, self._options, strict=True):
             for name, (value, before) in options.items():
                 if isinstance(value, Tensor):

@@ -250,7 +250,7 @@ class Shape:
     def _record_rest(self, step: Step, site: CallSite, loss: Tensor, forward: Recording) -> Tensor:
         """Run what follows the loss, without autocast."""
         stepper, inputs = self._run.stepper, list(tensors(step.batch))
-        clip, update = Recording(), Recording(reads=True)
+        clip, update = Recording(), Recording(reads=scalars.looked_at(self._optimizer))
         with forward:
             torch.autograd.backward(loss)
         parameters = stepper.order.sort(self._window.parameters())
@@ -296,6 +296,8 @@ class Shape:
 
     def _refuse(self, inputs: list[Tensor], *recordings: Recording) -> None:
         """Raise ``Refused`` where the recordings would not be the whole step."""
+        if any(tensor.requires_grad for tensor in inputs):
+            raise Refused("the batch asks for gradients of its own, which a graph does not add up")
         for recording in recordings:
             if recording.why_not is not None:
                 raise Refused(recording.why_not)
@@ -313,7 +315,7 @@ class Shape:
 
     def _recognised(self, update: Recording, numbers: list[float]) -> list[Operation]:
         """Record another update, much later, with another learning rate and undone again; compare."""
-        before, again = State(self._run), Recording(reads=True)
+        before, again = State(self._run), Recording(reads=scalars.looked_at(self._optimizer))
         try:
             with scalars.tried(self._optimizer), scalars.much_later(self._optimizer):
                 others = scalars.of(self._optimizer)
