@@ -134,6 +134,37 @@ def test_not_finite(kernels, at_once):
     assert counters == [EPOCHS * 14] * len(counters)
 
 
+def test_not_finite_while_it_is_compared(kernels):
+    """A turn that is left out, with what it did to a batch norm, says nothing about replays."""
+    x, y = (part.clone() for part in data().tensors)
+    x[::200] = float("nan")
+    given = {"given": TensorDataset(x, y), "nonfinite": "skip"}
+    _, expected = fitted("adamw", capture=None, **given)
+    run, got = fitted("adamw", capture="exact", **given)
+    assert not [note for note in run.notes if "not captured" in note]
+    assert all(map(torch.equal, got[:7], expected[:7]))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_not_finite_at_first(optimizer, kernels):
+    """The optimizer makes its state at the first update that is not left out."""
+    x, y = (part.clone() for part in data().tensors)
+    x[: BATCH * 2] = float("nan")
+    found = []
+    for capture in (None, "exact"):
+        lw.seed(0)
+        net = nn.Linear(16, 4)
+        made = (OPTIMIZERS | MOMENTUM)[optimizer](list(net.parameters()))
+        run = lw.fit(
+            net, made, nn.CrossEntropyLoss(), DataLoader(TensorDataset(x, y), BATCH),
+            capture=capture, progress=False, epochs=EPOCHS, nonfinite="skip",
+        )  # fmt: skip
+        assert not [note for note in run.notes if "not captured" in note]
+        state = [v for s in made.state.values() for v in s.values() if v is not None]
+        found.append([*net.parameters(), *state])
+    assert alike(*found)
+
+
 def test_an_option_that_is_changed(kernels):
     """Betas and decay are in the graph: another one is recorded."""
     results = []

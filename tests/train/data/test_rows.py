@@ -90,6 +90,17 @@ def test_a_row_that_is_not_there():
     assert device.asked[-1] == "gathered"
 
 
+def test_tensors_of_other_lengths():
+    """A row that one of them lacks is asked of the host, too."""
+    device, tensors = Device(1 << 30), (KILOBYTE, KILOBYTE[:500])
+    rows = Rows(device)
+    for first in (0, 128):
+        rows(tensors, [index(first)] * 2)
+    with pytest.raises(IndexError):
+        rows(tensors, [index(384)] * 2)
+    assert "gathered" not in device.asked
+
+
 def test_let_go():
     """A run that is closed holds no copy."""
     rows = Rows(Device(1 << 30))

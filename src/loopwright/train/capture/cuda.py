@@ -70,7 +70,7 @@ class CudaShape:
         self._inputs: list[Tensor] = []
         self._made: Made
         self._made_with_update: Made
-        self._seen = self._steady = self._restless = 0
+        self._begun, self._steady, self._restless = False, 0, 0
         self._numbers: list[Any] | None = None
         self._options = plain_options(self._optimizer)
         self._moving: MovingUpdate | None = None
@@ -84,9 +84,11 @@ class CudaShape:
     def turn(self, step: Step, site: CallSite) -> Tensor:
         """Train on one batch."""
         self._follows, self._owner.last = self._owner.last is self, self
-        self._seen += 1
-        if self._seen == 1:  # lets the optimizer make its state
-            return self._owner.as_it_stands(step)
+        if not self._begun:  # lets the optimizer make its state, unless the update is left out
+            before = self._window.updates
+            loss = self._owner.as_it_stands(step)
+            self._begun = self._window.updates > before or bool(self._optimizer.state)
+            return loss
         refused = self._prepare(step, site)
         if refused is not None:
             self._owner.give_up(refused)
@@ -287,7 +289,10 @@ class CudaShape:
         replayed = State(self._run)
         before.put_back()
         options.put_back()
+        skipped = self._run.nonfinite.skipped
         expected = self._owner.as_it_stands(step)
+        if self._run.nonfinite.skipped > skipped:  # it puts back what a replay leaves
+            return expected
         difference = replayed.differs()
         if difference is None and not same_bits(loss, expected):
             difference = f"the loss is {loss.item()!r} instead of {expected.item()!r}"
@@ -312,14 +317,9 @@ class CudaShape:
 
     def _beyond_variation(
         self,
-        difference: str,
-        step: Step,
-        before: State,
-        options: Options,
-        replayed: State,
-        loss: Tensor,
-        expected: Tensor,
-    ) -> str | None:
+        difference: str, step: Step, before: State, options: Options, replayed: State,
+        loss: Tensor, expected: Tensor,
+    ) -> str | None:  # fmt: skip
         """Return what is different, None where replays are as far from each other."""
         stands, now = State(self._run), Options(self._optimizer)
         before.put_back()

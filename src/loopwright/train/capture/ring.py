@@ -67,10 +67,10 @@ class Ring:
             with torch.no_grad():
                 for slots, target in self._slots:
                     torch.index_select(slots, 0, self._counter, out=target)
-            self._made = train()
-            assert self._made.joined is not None
+            made = train()  # not kept: only the graph reads what it makes
+            assert made.joined is not None
             with torch.no_grad():
-                self._results.index_copy_(0, self._counter, self._made.joined.unsqueeze(0))
+                self._results.index_copy_(0, self._counter, made.joined.unsqueeze(0))
                 self._counter.add_(1)
         self._graph = graph
 

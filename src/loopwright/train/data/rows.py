@@ -67,7 +67,7 @@ class Rows:
             if self._bytes <= self._transfer.room():
                 self._versions = [tensor._version for tensor in tensors]
                 self._copies = self._transfer.copies(tensors)
-        if self._copies and _are_rows(indices[0], len(tensors[0])):
+        if self._copies and _are_rows(indices[0], min(map(len, tensors))):
             return self._transfer.gathered(self._copies, indices)
         rows = [
             tensor.index_select(0, index) for tensor, index in zip(tensors, indices, strict=True)
