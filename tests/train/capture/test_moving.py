@@ -243,6 +243,22 @@ def test_a_large_state(kernels, at_once, monkeypatch):
     assert "three copies" in run.notes[0]
 
 
+def test_no_room(kernels, at_once, monkeypatch):
+    """Where there is no memory for the copies that are compared, updates are launched as they stand."""
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore")
+
+    monkeypatch.setattr(moving.MovingUpdate, "_recognise", full)
+    run, got = fitted("adamw", capture="exact")
+    _, expected = fitted("adamw", capture=None)
+    assert alike(got, expected)
+    assert not at_once
+    assert run.notes == [
+        "the optimizer's update is launched as it stands: CUDA out of memory. Tried to allocate 20.00 MiB."
+    ]
+
+
 def test_numbers_that_are_not_known(kernels, at_once):
     """An optimizer that computes its numbers in another way keeps its own launches."""
     OPTIMIZERS["nadam"] = lambda p: torch.optim.NAdam(p, lr=0.01, foreach=True)

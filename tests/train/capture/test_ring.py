@@ -65,6 +65,17 @@ def test_more_batches_than_slots(filled, monkeypatch):
     assert max(turns for turns, _ in filled) > 10
 
 
+def test_no_room(accelerator, at_once, monkeypatch):
+    """Where there is no memory for the slots, a turn is two launches."""
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore")
+
+    monkeypatch.setattr(Ring, "__init__", full)
+    assert alike(fitted("exact"), fitted(None))
+    assert sum(at_once) > 60
+
+
 def test_numbers_of_another_type(filled):
     """In float64, losses and norms are written down in float64."""
     assert alike(fitted("exact", torch.float64), fitted(None, torch.float64))

@@ -121,9 +121,7 @@ class CudaShape:
             if not isinstance(part, Tensor) or part.device != run.device:
                 raise Refused(f"the batch holds {described(part)}, which a graph cannot be given")
             if part.requires_grad:
-                raise Refused(
-                    "the batch asks for gradients of its own, which a graph does not add up"
-                )
+                raise Refused("the batch asks for gradients, which a graph does not add up")
             if id(part) not in known:
                 known[id(part)] = part.detach().clone()
                 self._inputs.append(known[id(part)])
@@ -224,10 +222,11 @@ class CudaShape:
         try:
             with scalars.tried(self._optimizer):
                 record()
-        except Refused as refused:
+        except (Refused, torch.OutOfMemoryError) as refused:
             self._may_move = False
             self._let_update_go()
-            self._run.note(f"the optimizer's update is launched as it stands: {refused}")
+            reason = str(refused).partition("\n")[0]
+            self._run.note(f"the optimizer's update is launched as it stands: {reason}")
         finally:
             self._take_gradients()
             randomness.restore(drawn, self._run.device)
@@ -262,7 +261,7 @@ class CudaShape:
             if made.joined is None or isinstance(made.weight, Tensor) or bytes_of(run) > LARGEST:
                 return
             if self._owner.alone and self._follows:  # not for an epoch's last batch
-                with suppress(Refused):  # then a turn is two launches
+                with suppress(Refused, torch.OutOfMemoryError):  # then a turn is two launches
                     given = (self._inputs, self._trained, made.joined, self._moving)
                     self._ring = Ring(graphs, *given)
                 torch.clear_autocast_cache()

@@ -297,7 +297,7 @@ class Shape:
     def _refuse(self, inputs: list[Tensor], *recordings: Recording) -> None:
         """Raise ``Refused`` where the recordings would not be the whole step."""
         if any(tensor.requires_grad for tensor in inputs):
-            raise Refused("the batch asks for gradients of its own, which a graph does not add up")
+            raise Refused("the batch asks for gradients, which a graph does not add up")
         for recording in recordings:
             if recording.why_not is not None:
                 raise Refused(recording.why_not)
