@@ -70,11 +70,13 @@ def test_persistent_workers(case, whole, loader, augment):
     [("shuffled with generator", True), ("stateful", False), ("stream", True)],
 )
 def test_at_a_boundary(case, whole, loader, persistent):
-    """From the checkpoint between two epochs the second begins as it would have."""
+    """From the checkpoint between two epochs the next begins as it would have."""
     settings = {
-        **SETTINGS, "loader": loader, "workers": 2, "persistent": persistent, "checkpoint": "epochs"
+        **SETTINGS, "loader": loader, "workers": 2, "persistent": persistent, "checkpoint": "epochs",
+        "limits": {"epochs": 3},
     }  # fmt: skip
-    assert killed(case, whole, settings, INSIDE) == ""
+    # The save after the second epoch, of 8 turns each, has waited for the one after the first.
+    assert killed(case, whole, settings, Kill("mark", place="body", after=19)) == ""
 
 
 @pytest.mark.long
