@@ -58,6 +58,39 @@ def test_one_launch_a_turn(filled):
     assert all(turns == launches for turns, launches in filled)
 
 
+class Turned(nn.Module):
+    """A weight that is used transposed, two biases that are added: gradients that lie otherwise, one for two."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 37) / 3)
+        self.one, self.other = (nn.Parameter(torch.zeros(37)) for _ in range(2))
+        self.out = nn.Linear(37, 4)
+
+    def forward(self, x):
+        return self.out(
+            torch.tanh(nn.functional.linear(x, self.weight.t()) + (self.one + self.other))
+        )
+
+
+def test_gradients_that_lie_otherwise(accelerator):
+    """Their norm is added up as that of ``.grad``, and each is clipped once."""
+    results = []
+    for capture in (None, "exact"):
+        lw.seed(0)
+        x = torch.randn(BATCH * TURNS, 8)
+        net = Turned()
+        run = lw.fit(
+            net, torch.optim.SGD(net.parameters(), lr=0.3), nn.CrossEntropyLoss(),
+            DataLoader(TensorDataset(x, x[:, :4].argmax(1)), BATCH, shuffle=True),
+            epochs=EPOCHS, capture=capture, clip=0.2, progress=False,
+        )  # fmt: skip
+        assert not run.notes
+        norms = torch.tensor(run.history.series["grad_norm"].y)
+        results.append([*(p.detach().clone() for p in net.parameters()), norms])
+    assert alike(*results)
+
+
 def test_more_batches_than_slots(filled, monkeypatch):
     """The slots are filled as often as it takes."""
     monkeypatch.setattr(ring, "SLOTS", 5)

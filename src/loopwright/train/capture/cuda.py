@@ -20,7 +20,7 @@ from torch import Tensor
 
 from loopwright.train.callsite import CallSite
 from loopwright.train.capture import fixed, scalars
-from loopwright.train.capture.made import Made, described, unique
+from loopwright.train.capture.made import Made, as_kept, described, unique
 from loopwright.train.capture.moving import MovingUpdate
 from loopwright.train.capture.proof import Proofs
 from loopwright.train.capture.record import Recording, Refused
@@ -182,7 +182,7 @@ class CudaShape:
         with self._run.precision.off() or nullcontext():
             grads = torch.autograd.grad(loss, held, allow_unused=True)
         loss = loss.detach()
-        pairs = [(p, grad) for p, grad in zip(held, grads, strict=True) if grad is not None]
+        pairs = as_kept(held, grads)
         there = [grad for _, grad in pairs]
         total = gradients.norm(there)
         # A loss that is not finite makes the sum nan, a finite one changes nothing.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from loopwright.train.data.batches import tensors
@@ -34,6 +35,33 @@ class Made:
         self.joined = joined
         self.flag = flag
         self.weight = weight
+
+
+def as_kept(
+    parameters: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> list[tuple[Tensor, Tensor]]:
+    """Pair parameters with gradients that lie in memory as ``backward()`` would leave them in ``.grad``.
+
+    A norm adds up in the order of memory. What lies otherwise (transposed, expanded, or as another
+    parameter's gradient as well) is copied, as autograd does.
+    """
+    pairs: list[tuple[Tensor, Tensor]] = []
+    seen: set[int] = set()
+    for parameter, grad in zip(parameters, grads, strict=True):
+        if grad is None:
+            continue
+        memory = grad.untyped_storage().data_ptr()
+        kept = torch.empty_like(parameter).detach()
+        if memory in seen or _strides(grad) != _strides(kept):
+            grad = kept.copy_(grad)
+        seen.add(memory)
+        pairs.append((parameter, grad))
+    return pairs
+
+
+def _strides(tensor: Tensor) -> list[int]:
+    """Return how far apart elements lie, where there are several."""
+    return [step for step, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1]
 
 
 def unique(batch: Any) -> Iterator[Tensor]:
