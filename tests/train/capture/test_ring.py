@@ -59,7 +59,7 @@ def test_one_launch_a_turn(filled):
 
 
 class Turned(nn.Module):
-    """A weight that is used transposed, two biases that are added: gradients that lie otherwise, one for two."""
+    """A weight that is used transposed, two biases that are added: gradients that lie otherwise."""
 
     def __init__(self):
         super().__init__()
