@@ -51,7 +51,7 @@ def as_kept(
         if grad is None:
             continue
         memory = grad.untyped_storage().data_ptr()
-        kept = torch.empty_like(parameter).detach()
+        kept = torch.empty_like(parameter)
         if memory in seen or _strides(grad) != _strides(kept):
             grad = kept.copy_(grad)
         seen.add(memory)

@@ -85,7 +85,7 @@ class MovingUpdate:
 
     Args:
         run: whose; its parameters have gradients to try it with.
-        optimizer: the run's one.
+        optimizer: the run's one; what it counts beside tensors, the caller puts back.
         grads: these gradients, in the order in which ``launch`` will be given others.
 
     Attributes:
@@ -119,8 +119,7 @@ class MovingUpdate:
         self._numbers = self.row.unbind()
         self._operations: list[Operation] = []
         self._grads = [_Place(number) for number in range(len(grads))]
-        with scalars.tried(optimizer):
-            self._recognise(grads)
+        self._recognise(grads)
 
     def _recognise(self, grads: Sequence[Tensor]) -> None:
         """See which numbers move, and that the kernels have the bits of the update as it stands."""
